@@ -1,0 +1,246 @@
+//! What the core says to plugins and hears from them: the plugin contract's nouns as plain data. The driver carries the calls
+//! out; nothing here knows how.
+
+use bytes::Bytes;
+use nervewire_codec::{Properties, QoS, ReasonCode, Utf8String, Version};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Facts about one connection, built once and kept by the session for as long as it lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Client identifier, after assignment.
+    pub client_id: Arc<str>,
+    /// The identity's user name; before authentication the claimed one.
+    pub username: Option<Arc<str>>,
+    /// Peer address.
+    pub address: IpAddr,
+    /// Peer port.
+    pub port: u16,
+    /// The listener's `bind` as configured.
+    pub listener: Arc<str>,
+    /// Protocol version.
+    pub protocol: Version,
+    /// A verified client certificate.
+    pub certificate: Option<Arc<Certificate>>,
+    /// Attached by the authenticator.
+    pub attributes: Vec<(Arc<str>, Arc<str>)>,
+    /// Name space of its topics and client identifier.
+    pub tenant: Option<Arc<str>>,
+}
+
+/// What was verified about a client certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // The names are those of wit/types.wit, where they are explained.
+pub struct Certificate {
+    pub subject: String,
+    pub issuer: String,
+    pub common_name: Option<String>,
+    pub alternative_names: Vec<String>,
+    pub serial: String,
+    pub fingerprint: String,
+    pub not_before: i64,
+    pub not_after: i64,
+}
+
+/// Input of the hook `authenticate` beside the client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// User Name of the CONNECT.
+    pub username: Option<Utf8String>,
+    /// Password of the CONNECT.
+    pub password: Option<Bytes>,
+    /// Authentication Method (MQTT 5.0 section 4.12).
+    pub method: Option<Utf8String>,
+    /// Authentication Data.
+    pub data: Option<Bytes>,
+    /// What the plugin handed out with its last challenge.
+    pub state: Option<Bytes>,
+    /// The client is connected and authenticates again.
+    pub reauthentication: bool,
+}
+
+/// An authenticator's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authentication {
+    /// Let in as this.
+    Allow(Identity),
+    /// Refused: one of the reason codes that a CONNACK may carry.
+    Deny(ReasonCode),
+    /// One more step.
+    Challenge {
+        /// Authentication Data of the AUTH packet.
+        data: Bytes,
+        /// Handed back with the client's answer.
+        state: Bytes,
+    },
+    /// Ask the next.
+    Abstain,
+}
+
+/// Who the client is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Replaces the claimed user name.
+    pub username: Option<Arc<str>>,
+    /// Attributes for authorizers.
+    pub attributes: Vec<(Arc<str>, Arc<str>)>,
+    /// Name space of topics and client identifiers.
+    pub tenant: Option<Arc<str>>,
+    /// Bounds for this client.
+    pub quotas: Quotas,
+    /// Authentication Data of the CONNACK or AUTH packet.
+    pub data: Option<Bytes>,
+}
+
+/// Bounds for one client; `None`: the configured ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quotas {
+    /// PUBLISH packets per second.
+    pub publish_rate_per_s: Option<u32>,
+    /// Messages in its queue.
+    pub queue_messages: Option<u32>,
+    /// Bytes in its queue.
+    pub queue_bytes: Option<u64>,
+    /// Subscriptions of its session.
+    pub subscriptions: Option<u32>,
+}
+
+/// What a client asks to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Action {
+    /// PUBLISH, a Will Message, a message a plugin made in the client's name.
+    Publish,
+    /// SUBSCRIBE; the topic is a filter.
+    Subscribe,
+    /// A message on its way to the client.
+    Deliver,
+}
+
+/// Input of the hook `authorize` beside the client.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Request {
+    /// What it wants to do.
+    pub action: Action,
+    /// Topic name, or the topic filter without `$share/group/` for [`Action::Subscribe`].
+    pub topic: Utf8String,
+    /// QoS of the message, or the requested maximum.
+    pub qos: QoS,
+    /// RETAIN flag of the message.
+    pub retain: bool,
+}
+
+impl Request {
+    /// Whether it is this request.
+    pub(crate) fn is(&self, other: &crate::policy::RequestRef<'_>) -> bool {
+        self.action == other.action
+            && self.qos == other.qos
+            && self.retain == other.retain
+            && *self.topic == *other.topic
+    }
+}
+
+/// One authorizer's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Decision {
+    Allow,
+    Deny,
+    Abstain,
+}
+
+/// Answer of the hook `authorize`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The decision.
+    pub decision: Decision,
+    /// How long the same request may be answered from a cache, in milliseconds; 0: never.
+    pub cache_ms: u32,
+    /// The answer depends on the client identifier.
+    pub depends_on_client: bool,
+    /// The answer depends on the user name.
+    pub depends_on_user: bool,
+    /// The answer depends on the topic.
+    pub depends_on_topic: bool,
+}
+
+/// What a rule says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Effect {
+    Allow,
+    Deny,
+    Ask,
+}
+
+/// The actions a rule is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Actions {
+    pub publish: bool,
+    pub subscribe: bool,
+    pub deliver: bool,
+}
+
+/// One rule, as the hook `rules` returned it (its filter not yet trusted).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// What it says.
+    pub effect: Effect,
+    /// About which actions.
+    pub actions: Actions,
+    /// Topic filter.
+    pub topic_filter: String,
+    /// Applies to requests of at most this QoS.
+    pub max_qos: QoS,
+    /// Applies only to this RETAIN flag; `None`: to both.
+    pub retain: Option<bool>,
+}
+
+/// An application message as transforms see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppMessage {
+    /// Topic name.
+    pub topic: Utf8String,
+    /// Application Message.
+    pub payload: Bytes,
+    /// QoS.
+    pub qos: QoS,
+    /// RETAIN flag.
+    pub retain: bool,
+    /// Payload format, expiry, content type, response topic, correlation data and user properties; nothing else is set.
+    pub properties: Option<Arc<Properties>>,
+}
+
+/// Answer of the hook `transform`; topics and texts were parsed again by the plugin host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transformation {
+    /// Unchanged.
+    Pass,
+    /// This instead.
+    Replace(AppMessage),
+    /// These instead, at most [`MAX_EMITTED_MESSAGES`].
+    Emit(Vec<AppMessage>),
+    /// Acknowledged, delivered to nobody.
+    Drop,
+    /// Refused: one of the reason codes that a PUBACK may carry.
+    Reject(ReasonCode),
+}
+
+/// Messages that one transform call may emit.
+pub const MAX_EMITTED_MESSAGES: usize = 16;
+
+/// The call gave no answer: trap, timeout, memory limit, invalid answer, or the breaker is open. How that is judged is said by
+/// the plugin's `on_failure`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallFailed;
+
+/// `on_failure` of a plugin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// authenticate: refuse; authorize: deny; transform: reject with 0x83.
+    #[default]
+    Deny,
+    /// authenticate and authorize: abstain; transform: pass.
+    Skip,
+}

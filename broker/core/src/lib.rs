@@ -1,0 +1,19 @@
+//! The broker's pure logic: sessions, index, routing, verdict folding, rules and limits. No socket, no clock, no file, no await.
+//!
+//! [`handshake`] takes a connection from its first byte to an accepted client; [`shard`] takes it from there. Plugin calls,
+//! messages to other shards and socket writes are outputs that the driver in `server` carries out.
+
+pub mod counters;
+pub mod fold;
+pub mod handshake;
+pub mod hook;
+pub mod index;
+pub mod limits;
+pub mod message;
+pub mod outbuf;
+pub mod policy;
+pub mod retained;
+pub mod rules;
+mod session;
+pub mod shard;
+pub mod time;

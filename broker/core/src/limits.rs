@@ -1,0 +1,88 @@
+//! The bounds of one shard, each with its unit in its name.
+
+/// Configured bounds and the place of this shard among its siblings.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Number of this shard, below `shards`.
+    pub shard: u16,
+    /// Shards in this broker, at least 1.
+    pub shards: u16,
+    /// Largest packet a client may send, in bytes.
+    pub max_packet_bytes: u32,
+    /// Messages that one offline or slow session may queue.
+    pub queue_messages: u32,
+    /// Bytes that one offline or slow session may queue.
+    pub queue_bytes: u64,
+    /// What happens at the queue's bound.
+    pub queue_policy: QueuePolicy,
+    /// Bytes in all queues of this shard together.
+    pub memory_bytes: u64,
+    /// PUBLISH packets per second and client, 0 = no bound; the burst is one second of it.
+    pub publish_rate_per_s: u32,
+    /// Longest keep alive in seconds; 5.0 clients are told [MQTT-3.1.2-21]. 0 = no bound.
+    pub max_keep_alive_s: u16,
+    /// Prefix of the Response Information that 5.0 clients may ask for; `None`: there is none.
+    pub response_information: Option<String>,
+    /// Retained messages of this shard.
+    pub retained_messages: usize,
+    /// Bytes of retained messages of this shard.
+    pub retained_bytes: usize,
+}
+
+/// `queue_policy`: what gives way when a session's queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueuePolicy {
+    /// The oldest message makes room.
+    #[default]
+    DropOldest,
+    /// The new message is dropped.
+    RefuseNew,
+}
+
+impl Default for ShardConfig {
+    fn default() -> Self {
+        Self {
+            shard: 0,
+            shards: 1,
+            max_packet_bytes: 1_048_576,
+            queue_messages: 1_000,
+            queue_bytes: 16_777_216,
+            queue_policy: QueuePolicy::DropOldest,
+            memory_bytes: u64::MAX,
+            publish_rate_per_s: 0,
+            max_keep_alive_s: 0,
+            response_information: None,
+            retained_messages: 10_000_000,
+            retained_bytes: usize::MAX,
+        }
+    }
+}
+
+/// QoS 1 and 2 messages in flight to one client, unless it asks for fewer (Receive Maximum).
+pub const MAX_IN_FLIGHT_MESSAGES: u16 = 256;
+/// QoS 2 messages in flight from one client (our Receive Maximum).
+pub const RECEIVE_MAXIMUM: u16 = 1_024;
+/// Topic aliases a client may use towards us.
+pub const TOPIC_ALIAS_MAXIMUM: u16 = 64;
+/// Topic aliases we use towards a client that allows them.
+pub const MAX_OUTBOUND_TOPIC_ALIASES: u16 = 64;
+/// Bytes waiting in a connection's output buffer above which its session queues instead.
+pub const OUTPUT_HIGH_WATER_BYTES: usize = 256 * 1024;
+/// Payloads of at least so many bytes are shared instead of copied into output buffers.
+pub const SHARED_PAYLOAD_BYTES: usize = 1_024;
+/// Authorization verdicts cached for one session.
+pub const MAX_CACHED_VERDICTS: usize = 64;
+/// Messages that one PUBLISH may become through all transforms.
+pub const MAX_MESSAGES_PER_PUBLISH: usize = 256;
+/// Plugin time per client: a bucket of so many nanoseconds ...
+pub const PLUGIN_TIME_NS: u64 = 50_000_000;
+/// ... filled once in so many milliseconds.
+pub const PLUGIN_TIME_PERIOD_MS: u64 = 1_000;
+/// Topics remembered per retained-message gathering, to tell stale answers.
+pub const MAX_GATHER_TOPICS: usize = 4_096;
+/// Expired retained messages removed in one tick.
+pub const PURGE_STEP_MESSAGES: usize = 256;
+/// Milliseconds between two purges of expired retained messages.
+pub const PURGE_INTERVAL_MS: u64 = 1_000;
+/// Partitions of the session space; fixed, independent of the number of shards.
+pub const PARTITIONS: u64 = 64;

@@ -1,0 +1,305 @@
+//! A session: what the server keeps for one client identifier (MQTT 5.0 section 4.1).
+
+use crate::hook::{AppMessage, Client, Decision, Quotas, Request};
+use crate::limits::MAX_CACHED_VERDICTS;
+use crate::message::Message;
+use crate::policy::{ClientRules, RequestRef};
+use crate::shard::{ConnId, Entry, SharedKey};
+use crate::time::Millis;
+use hashbrown::{HashMap, HashSet};
+use nervewire_codec::{PacketId, QoS, Utf8String};
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+/// One client's session on the shard that owns its key.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Tells this session from a later one in the same slot.
+    pub(crate) serial: u64,
+    pub(crate) client: Arc<Client>,
+    pub(crate) quotas: Quotas,
+    /// Name space of its topics, a slot of the shard.
+    pub(crate) space: u32,
+    pub(crate) conn: Option<ConnId>,
+    /// Seconds; `u32::MAX`: never.
+    pub(crate) expiry_interval_s: u32,
+    /// When it ends, while it has no connection.
+    pub(crate) expires_at: Option<Millis>,
+    /// When its delayed will is sent, while it has no connection.
+    pub(crate) will_at: Option<Millis>,
+    /// Filters as subscribed, with `$share/group/`.
+    pub(crate) subscriptions: HashSet<Utf8String>,
+    pub(crate) queue: VecDeque<Queued>,
+    pub(crate) queue_bytes: u64,
+    pub(crate) in_flight: InFlight,
+    /// QoS 2 packet identifiers received and not yet released.
+    pub(crate) received: HashSet<PacketId>,
+    pub(crate) will: Option<Box<Will>>,
+    pub(crate) rules: Option<Arc<ClientRules>>,
+    /// Deliveries wait for rules or for a verdict.
+    pub(crate) judging: bool,
+    pub(crate) verdicts: VerdictCache,
+    pub(crate) gathers: Vec<Gather>,
+    /// Position of this session among the targets of the message being routed, stamped with the routing's number.
+    pub(crate) route_mark: (u64, u32),
+}
+
+/// A Will Message, kept until the connection ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Will {
+    pub(crate) message: AppMessage,
+    pub(crate) delay_s: u32,
+}
+
+/// A message on its way to one session.
+#[derive(Clone, Debug)]
+pub(crate) struct Queued {
+    pub(crate) message: Arc<Message>,
+    /// The lower of the message's and the subscription's QoS.
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) identifiers: SmallVec<[u32; 2]>,
+    /// It came by a shared subscription and may be given to another member.
+    pub(crate) shared: Option<Arc<SharedKey>>,
+}
+
+/// Retained messages on their way from other shards after a SUBSCRIBE.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    pub(crate) ticket: u64,
+    pub(crate) filter: Utf8String,
+    pub(crate) entry: Entry,
+    /// Shards that have not answered yet.
+    pub(crate) outstanding: u16,
+    /// Live messages delivered meanwhile: a retained answer accepted no later is stale.
+    pub(crate) live: HashMap<Utf8String, Millis>,
+}
+
+impl Session {
+    pub(crate) fn tenant(&self) -> Option<&Arc<str>> {
+        self.client.tenant.as_ref()
+    }
+
+    /// Ends with its connection.
+    pub(crate) fn ends_with_connection(&self) -> bool {
+        self.expiry_interval_s == 0
+    }
+}
+
+/// QoS 1 and 2 messages sent and not yet fully acknowledged, in sending order [MQTT-4.6.0-1].
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    entries: VecDeque<Sent>,
+    /// Entries sent on the present connection; those behind wait to be sent again.
+    pub(crate) resent: usize,
+    /// Identifiers handed out so far; the next is this number modulo 65,535.
+    handed_out: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) packet_id: PacketId,
+    number: u64,
+    pub(crate) stage: Stage,
+}
+
+#[derive(Debug)]
+pub(crate) enum Stage {
+    /// QoS 1: PUBACK is due.
+    AtLeastOnce(Queued),
+    /// QoS 2, first half: PUBREC is due.
+    ExactlyOnce(Queued),
+    /// QoS 2, second half: PUBCOMP is due, the message is no longer ours [MQTT-4.3.3-3].
+    Released,
+}
+
+impl InFlight {
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn get(&self, position: usize) -> Option<&Sent> {
+        self.entries.get(position)
+    }
+
+    /// Takes a message in flight under a fresh identifier. It counts as sent on this connection.
+    pub(crate) fn push(&mut self, queued: Queued) -> PacketId {
+        let (packet_id, number) = self.next_id();
+        let stage = match queued.qos {
+            QoS::ExactlyOnce => Stage::ExactlyOnce(queued),
+            _ => Stage::AtLeastOnce(queued),
+        };
+        self.entries.push_back(Sent { packet_id, number, stage });
+        self.resent = self.entries.len();
+        packet_id
+    }
+
+    /// Identifiers go round; one still in use is passed over [MQTT-2.2.1-4].
+    fn next_id(&mut self) -> (PacketId, u64) {
+        const IDS: u64 = 65_535;
+        loop {
+            let number = self.handed_out;
+            self.handed_out += 1;
+            let id = NonZeroU16::MIN.saturating_add(u16::try_from(number % IDS).unwrap_or(0));
+            // Only when the oldest entry is a whole round old can an identifier still be in use.
+            let round_old = self.entries.front().is_some_and(|oldest| oldest.number + IDS <= number);
+            if !round_old || self.position(id).is_none() {
+                return (id, number);
+            }
+        }
+    }
+
+    pub(crate) fn position(&self, packet_id: PacketId) -> Option<usize> {
+        self.entries.iter().position(|sent| sent.packet_id == packet_id)
+    }
+
+    pub(crate) fn remove(&mut self, position: usize) -> Option<Sent> {
+        let removed = self.entries.remove(position)?;
+        if position < self.resent {
+            self.resent -= 1;
+        }
+        Some(removed)
+    }
+
+    /// PUBREC came: the identifier stays, the message goes.
+    pub(crate) fn release(&mut self, position: usize) {
+        if let Some(sent) = self.entries.get_mut(position) {
+            sent.stage = Stage::Released;
+        }
+    }
+
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Sent> {
+        self.resent = 0;
+        std::mem::take(&mut self.entries).into_iter()
+    }
+}
+
+/// Authorization verdicts that plugins allowed us to reuse. Kept per session, which is never wider than they allowed.
+#[derive(Debug, Default)]
+pub(crate) struct VerdictCache {
+    generation: u64,
+    /// Few, so a scan beats building a key.
+    verdicts: Vec<CachedVerdict>,
+}
+
+#[derive(Debug)]
+struct CachedVerdict {
+    authorizer: usize,
+    request: Request,
+    decision: Decision,
+    until: Millis,
+}
+
+impl VerdictCache {
+    pub(crate) fn get(
+        &self,
+        generation: u64,
+        authorizer: usize,
+        request: &RequestRef<'_>,
+        now: Millis,
+    ) -> Option<Decision> {
+        if generation != self.generation {
+            return None;
+        }
+        let same = |v: &&CachedVerdict| v.authorizer == authorizer && v.until > now && v.request.is(request);
+        self.verdicts.iter().find(same).map(|v| v.decision)
+    }
+
+    /// Answers whether the cache was full and had to be emptied.
+    pub(crate) fn put(
+        &mut self,
+        generation: u64,
+        authorizer: usize,
+        request: Request,
+        decision: Decision,
+        until: Millis,
+    ) -> bool {
+        let full = self.verdicts.len() >= MAX_CACHED_VERDICTS;
+        if full || self.generation != generation {
+            self.verdicts.clear();
+            self.generation = generation;
+        }
+        self.verdicts.retain(|v| !(v.authorizer == authorizer && v.request == request));
+        self.verdicts.push(CachedVerdict { authorizer, request, decision, until });
+        full
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.verdicts = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn queued(qos: QoS) -> Queued {
+        let app = AppMessage {
+            topic: Utf8String::from_static("a"),
+            payload: Bytes::new(),
+            qos,
+            retain: false,
+            properties: None,
+        };
+        let message = Message { id: 0, accepted_at: 0, app, expires_at: None, publisher: None, tenant: None };
+        Queued {
+            message: Arc::new(message),
+            qos,
+            retain: false,
+            identifiers: SmallVec::new(),
+            shared: None,
+        }
+    }
+
+    #[test]
+    fn packet_identifiers_go_round_and_pass_over_those_in_use() {
+        let mut in_flight = InFlight::default();
+        let stuck = in_flight.push(queued(QoS::AtLeastOnce));
+        assert_eq!(stuck.get(), 1);
+        for expected in (2..=65_535u32).chain(2..10) {
+            let id = in_flight.push(queued(QoS::AtLeastOnce));
+            assert_eq!(u32::from(id.get()), expected);
+            let position = in_flight.position(id).unwrap();
+            in_flight.remove(position);
+        }
+    }
+
+    #[test]
+    fn removing_an_entry_keeps_count_of_what_was_sent_again() {
+        let mut in_flight = InFlight::default();
+        for _ in 0..3 {
+            in_flight.push(queued(QoS::ExactlyOnce));
+        }
+        in_flight.resent = 2;
+        in_flight.remove(2);
+        assert_eq!(in_flight.resent, 2);
+        in_flight.remove(0);
+        assert_eq!(in_flight.resent, 1);
+    }
+
+    #[test]
+    fn a_verdict_is_reused_until_it_expires_or_the_policy_changes() {
+        let mut cache = VerdictCache::default();
+        let request = Request {
+            action: crate::hook::Action::Publish,
+            topic: Utf8String::from_static("a"),
+            qos: QoS::AtMostOnce,
+            retain: false,
+        };
+        assert!(!cache.put(1, 0, request, Decision::Allow, 100));
+        let asked = RequestRef {
+            action: crate::hook::Action::Publish,
+            topic: "a",
+            qos: QoS::AtMostOnce,
+            retain: false,
+        };
+        assert_eq!(cache.get(1, 0, &asked, 99), Some(Decision::Allow));
+        assert_eq!(cache.get(1, 0, &asked, 100), None);
+        assert_eq!(cache.get(1, 1, &asked, 50), None);
+        assert_eq!(cache.get(1, 0, &RequestRef { topic: "b", ..asked }, 50), None);
+        assert_eq!(cache.get(2, 0, &asked, 50), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! What an operator may see and do.
+
+use super::Shard;
+use crate::hook::Client;
+use crate::retained::Retained;
+use crate::session::Session;
+use crate::time::Millis;
+use nervewire_codec::ReasonCode;
+use std::sync::Arc;
+
+/// One session, as of now.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    /// Its client's facts, of the present or the last connection.
+    pub client: Arc<Client>,
+    /// It has a connection.
+    pub connected: bool,
+    /// When that was made.
+    pub connected_at: Option<Millis>,
+    /// Keep alive in seconds as it holds, 0: off.
+    pub keep_alive_s: u64,
+    /// Session Expiry Interval; `u32::MAX`: never.
+    pub session_expiry_s: u32,
+    /// Subscriptions.
+    pub subscriptions: usize,
+    /// Messages in its queue.
+    pub queued_messages: usize,
+    /// Their bytes.
+    pub queued_bytes: u64,
+    /// QoS 1 and 2 messages sent and not acknowledged.
+    pub in_flight_messages: usize,
+    /// Generation of the policy that gave its rules; 0 before the first.
+    pub generation: u64,
+}
+
+/// Totals that are not counters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShardInfo {
+    /// Retained messages this shard owns.
+    pub retained_messages: usize,
+    /// Their bytes.
+    pub retained_bytes: usize,
+}
+
+impl ShardInfo {
+    pub(super) fn of(retained: &Retained) -> Self {
+        Self { retained_messages: retained.len(), retained_bytes: retained.bytes() }
+    }
+
+    /// One part of the sum has changed.
+    pub(super) fn exchange(&mut self, before: Self, after: Self) {
+        self.retained_messages = self.retained_messages + after.retained_messages - before.retained_messages;
+        self.retained_bytes = self.retained_bytes + after.retained_bytes - before.retained_bytes;
+    }
+}
+
+impl Shard {
+    /// Up to `limit` sessions behind the first `skip`, in an order that stays as long as no session comes or goes.
+    pub fn sessions(&self, skip: usize, limit: usize) -> Vec<SessionInfo> {
+        self.sessions.iter().skip(skip).take(limit).map(|(_, s)| self.info(s)).collect()
+    }
+
+    /// One session.
+    pub fn session(&self, tenant: Option<&str>, client_id: &str) -> Option<SessionInfo> {
+        self.session_of(tenant, client_id).map(|s| self.info(s))
+    }
+
+    /// Disconnects a client, and answers whether it was connected.
+    pub fn kick(&mut self, now: Millis, tenant: Option<&str>, client_id: &str) -> bool {
+        let Some(id) = self.session_of(tenant, client_id).and_then(|s| s.conn) else { return false };
+        self.counters.disconnects_server += 1;
+        self.disconnect(now, id, ReasonCode::AdministrativeAction, None);
+        true
+    }
+
+    fn session_of(&self, tenant: Option<&str>, client_id: &str) -> Option<&Session> {
+        let key = (tenant.map(Arc::from), Arc::from(client_id));
+        self.by_key.get(&key).and_then(|slot| self.sessions.get(*slot as usize))
+    }
+
+    /// Totals.
+    pub fn info_totals(&self) -> ShardInfo {
+        self.retained
+    }
+
+    fn info(&self, s: &Session) -> SessionInfo {
+        let conn = s.conn.and_then(|id| self.conn(id));
+        SessionInfo {
+            client: s.client.clone(),
+            connected: conn.is_some(),
+            connected_at: conn.map(|conn| conn.connected_at),
+            keep_alive_s: conn.map_or(0, |conn| conn.keep_alive_ms / 1_500),
+            session_expiry_s: s.expiry_interval_s,
+            subscriptions: s.subscriptions.len(),
+            queued_messages: s.queue.len(),
+            queued_bytes: s.queue_bytes,
+            in_flight_messages: s.in_flight.len(),
+            generation: s.rules.as_ref().map_or(0, |rules| rules.generation),
+        }
+    }
+}

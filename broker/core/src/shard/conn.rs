@@ -1,0 +1,258 @@
+//! What a shard knows of one connection.
+
+use super::{ConnId, Feed, Notice, Shard};
+use crate::limits::{MAX_OUTBOUND_TOPIC_ALIASES, OUTPUT_HIGH_WATER_BYTES, PLUGIN_TIME_NS, PLUGIN_TIME_PERIOD_MS};
+use crate::message::detached;
+use crate::outbuf::OutBuf;
+use crate::time::Millis;
+use hashbrown::HashMap;
+use nervewire_codec::{Packet, Utf8String, Version, encode};
+
+/// A network connection whose CONNECT was let in.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) serial: u64,
+    /// Its session; `None` before CONNACK and once it is being closed.
+    pub(super) session: Option<u32>,
+    pub(super) version: Version,
+    pub(super) out: OutBuf,
+    pub(super) touched: bool,
+    pub(super) closing: bool,
+    /// A flow of this connection waits for an answer.
+    pub(super) waiting: bool,
+    pub(super) connected_at: Millis,
+    pub(super) last_received: Millis,
+    /// One and a half keep alive intervals; 0: off.
+    pub(super) keep_alive_ms: u64,
+    /// Topics by alias - 1, as the client set them.
+    pub(super) inbound_aliases: Vec<Option<Utf8String>>,
+    pub(super) outbound_aliases: Option<Box<OutboundAliases>>,
+    /// The client's Maximum Packet Size.
+    pub(super) max_packet_bytes: usize,
+    /// The client's Receive Maximum, bounded by ours.
+    pub(super) window: usize,
+    pub(super) wants_problem_information: bool,
+    pub(super) authentication: Option<Box<super::auth::Enhanced>>,
+    pub(super) publish_bucket: Bucket,
+    pub(super) plugin_bucket: Bucket,
+    /// It is not read before this moment.
+    pub(super) paused_until: Option<Millis>,
+}
+
+/// Topic aliases towards a client: the first topics get one and keep it.
+#[derive(Debug)]
+pub(super) struct OutboundAliases {
+    pub(super) maximum: u16,
+    by_topic: HashMap<Utf8String, u16>,
+}
+
+impl OutboundAliases {
+    pub(super) fn new(client_maximum: u16) -> Option<Box<Self>> {
+        let maximum = client_maximum.min(MAX_OUTBOUND_TOPIC_ALIASES);
+        (maximum > 0).then(|| Box::new(Self { maximum, by_topic: HashMap::new() }))
+    }
+
+    /// The alias of a topic, and whether the client knows it already.
+    pub(super) fn alias(&self, topic: &str) -> Option<(u16, bool)> {
+        if let Some(alias) = self.by_topic.get(topic) {
+            return Some((*alias, true));
+        }
+        let next = u16::try_from(self.by_topic.len() + 1).ok()?;
+        (next <= self.maximum).then_some((next, false))
+    }
+
+    /// The packet that introduces the alias was written.
+    pub(super) fn introduce(&mut self, topic: &Utf8String, alias: u16) {
+        self.by_topic.insert(detached(topic), alias);
+    }
+}
+
+/// A token bucket that may go into debt by one request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bucket {
+    capacity: u64,
+    period_ms: u64,
+    level: i64,
+    filled_at: Millis,
+}
+
+impl Bucket {
+    /// Full, with `capacity` tokens that come back within `period_ms`; capacity 0: no bound.
+    pub(super) fn new(capacity: u64, period_ms: u64, now: Millis) -> Self {
+        Self { capacity, period_ms, level: capacity as i64, filled_at: now }
+    }
+
+    pub(super) fn plugin_time(now: Millis) -> Self {
+        Self::new(PLUGIN_TIME_NS, PLUGIN_TIME_PERIOD_MS, now)
+    }
+
+    /// Takes tokens; where that leaves a debt, answers when it is paid.
+    pub(super) fn take(&mut self, now: Millis, tokens: u64) -> Option<Millis> {
+        if self.capacity == 0 {
+            return None;
+        }
+        self.fill(now);
+        self.level = self.level.saturating_sub(i64::try_from(tokens).unwrap_or(i64::MAX));
+        if self.level >= 0 {
+            return None;
+        }
+        let debt = self.level.unsigned_abs();
+        Some(now + (debt.saturating_mul(self.period_ms)).div_ceil(self.capacity).max(1))
+    }
+
+    fn fill(&mut self, now: Millis) {
+        let elapsed_ms = now.saturating_sub(self.filled_at);
+        let tokens = (u128::from(elapsed_ms) * u128::from(self.capacity) / u128::from(self.period_ms)) as u64;
+        if tokens > 0 {
+            self.level = self.level.saturating_add_unsigned(tokens).min(self.capacity as i64);
+            // Only the time that made whole tokens is used up.
+            let used_ms = (u128::from(tokens) * u128::from(self.period_ms) / u128::from(self.capacity)) as u64;
+            self.filled_at = if self.level == self.capacity as i64 { now } else { self.filled_at + used_ms };
+        }
+    }
+}
+
+impl Conn {
+    /// Its session may send on it now.
+    pub(super) fn accepts_output(&self) -> bool {
+        !self.closing && self.session.is_some() && self.out.len() < OUTPUT_HIGH_WATER_BYTES
+    }
+
+    pub(super) fn feed(&self, now: Millis) -> Feed {
+        let paused = self.paused_until.is_some_and(|until| until > now);
+        if self.waiting || self.closing || paused { Feed::Stop } else { Feed::More }
+    }
+}
+
+impl Shard {
+    pub(super) fn conn(&self, id: ConnId) -> Option<&Conn> {
+        self.conns.get(id.0 as usize)
+    }
+
+    pub(super) fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.conns.get_mut(id.0 as usize)
+    }
+
+    /// The connection, where it is still the one that was meant and not about to be closed.
+    pub(super) fn same_conn(&mut self, id: ConnId, serial: u64) -> Option<&mut Conn> {
+        self.conn_mut(id).filter(|conn| conn.serial == serial && !conn.closing)
+    }
+
+    pub(super) fn touch(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id.0 as usize)
+            && !conn.touched
+        {
+            conn.touched = true;
+            self.touched.push(id);
+        }
+    }
+
+    /// Encodes a packet into a connection's output. A packet over the client's Maximum Packet Size is not sent
+    /// [MQTT-3.1.2-24]; where it is an acknowledgement its Reason String and User Properties go first [MQTT-3.2.2-19].
+    pub(super) fn send(&mut self, id: ConnId, packet: &Packet) {
+        let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
+        let (version, max) = (conn.version, conn.max_packet_bytes);
+        conn.out.append(|out| {
+            if !encode_within(packet, version, max, out)
+                && let Some(shorter) = without_diagnostics(packet)
+            {
+                encode_within(&shorter, version, max, out);
+            }
+        });
+        self.touch(id);
+    }
+
+    /// A flow of this connection has its answer: the driver may go on reading.
+    pub(super) fn resume(&mut self, now: Millis, id: ConnId) {
+        let Some(conn) = self.conn_mut(id) else { return };
+        if !std::mem::replace(&mut conn.waiting, false) {
+            return;
+        }
+        conn.last_received = now;
+        if conn.feed(now) == Feed::More {
+            self.notices.push_back(Notice::Resume(id));
+        }
+    }
+
+    /// Charges plugin time to a client; over its budget its socket is not read for a while.
+    pub(super) fn charge(&mut self, now: Millis, id: ConnId, serial: u64, spent_ns: u64) {
+        let Some(conn) = self.same_conn(id, serial) else { return };
+        if let Some(until) = conn.plugin_bucket.take(now, spent_ns) {
+            self.counters.paused_plugin_time += 1;
+            self.pause(id, until);
+        }
+    }
+
+    /// Does not read a connection before `until`.
+    pub(super) fn pause(&mut self, id: ConnId, until: Millis) {
+        let Some(conn) = self.conn_mut(id) else { return };
+        let until = conn.paused_until.map_or(until, |earlier| earlier.max(until));
+        conn.paused_until = Some(until);
+        let serial = conn.serial;
+        self.timers.resume(until, id, serial);
+    }
+}
+
+/// Appends a packet unless it is too large; answers whether it did.
+pub(super) fn encode_within(packet: &Packet, version: Version, max_bytes: usize, out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    let fits = encode(packet, version, out).is_ok() && out.len() - start <= max_bytes;
+    if !fits {
+        out.truncate(start);
+    }
+    fits
+}
+
+fn without_diagnostics(packet: &Packet) -> Option<Packet> {
+    let mut packet = packet.clone();
+    let properties = match &mut packet {
+        Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack) => &mut ack.properties,
+        Packet::ConnAck(ack) => &mut ack.properties,
+        Packet::SubAck(ack) => &mut ack.properties,
+        Packet::UnsubAck(ack) => &mut ack.properties,
+        Packet::Disconnect(disconnect) => &mut disconnect.properties,
+        Packet::Auth(auth) => &mut auth.properties,
+        _ => return None,
+    };
+    let properties = properties.as_mut()?;
+    properties.reason_string = None;
+    properties.user_properties.clear();
+    Some(packet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_lets_its_burst_through_and_then_asks_to_wait_for_the_debt() {
+        let mut bucket = Bucket::new(10, 1_000, 0);
+        for _ in 0..10 {
+            assert_eq!(bucket.take(0, 1), None);
+        }
+        assert_eq!(bucket.take(0, 1), Some(100));
+        assert_eq!(bucket.take(100, 1), Some(200));
+        assert_eq!(bucket.take(1_100, 1), None);
+    }
+
+    #[test]
+    fn a_bucket_without_capacity_has_no_bound() {
+        let mut bucket = Bucket::new(0, 1_000, 0);
+        assert_eq!(bucket.take(0, u64::MAX), None);
+    }
+
+    #[test]
+    fn fractions_of_a_token_are_not_lost() {
+        let mut bucket = Bucket::new(3, 1_000, 0);
+        bucket.take(0, 3);
+        let mut granted = 0;
+        for now in 1..=3_000 {
+            bucket.fill(now);
+            while bucket.level > 0 {
+                bucket.level -= 1;
+                granted += 1;
+            }
+        }
+        assert!((8..=9).contains(&granted), "{granted} tokens in three seconds of three each");
+    }
+}

@@ -1,0 +1,253 @@
+//! From an accepted CONNECT to its CONNACK: rules, the will's permission, takeover, the session (MQTT 5.0 section 3.1.4).
+
+use super::auth::Enhanced;
+use super::conn::{Bucket, Conn, OutboundAliases, encode_within};
+use super::judge::{Judge, Judgement};
+use super::{Answer, Call, ConnId, Shard, Waiter};
+use crate::handshake::Accepted;
+use crate::hook::{Action, AppMessage};
+use crate::limits::{MAX_IN_FLIGHT_MESSAGES, RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM};
+use crate::policy::{ClientRules, RequestRef};
+use crate::session::{InFlight, Session, VerdictCache, Will};
+use crate::time::Millis;
+use hashbrown::HashSet;
+use nervewire_codec::{ConnAck, Packet, Properties, ReasonCode, Utf8String, Version};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// A connection whose CONNECT is being judged.
+#[derive(Debug)]
+pub(super) struct Connecting {
+    conn: ConnId,
+    serial: u64,
+    accepted: Box<Accepted>,
+    judge: Judge,
+}
+
+impl Shard {
+    /// A connection whose client was let in. The driver keeps its socket under the returned number.
+    pub fn connect(&mut self, now: Millis, accepted: Box<Accepted>) -> ConnId {
+        let serial = self.next_serial();
+        let conn = self.new_conn(now, serial, &accepted);
+        let id = ConnId(self.conns.insert(conn) as u32);
+        let rules = self.policy.authorizers.is_empty().then(Arc::default);
+        let judge = Judge::new(None, accepted.client.clone(), self.policy.clone(), rules);
+        let flow = Connecting { conn: id, serial, accepted, judge };
+        self.step_connect(now, Box::new(flow));
+        id
+    }
+
+    fn new_conn(&self, now: Millis, serial: u64, accepted: &Accepted) -> Conn {
+        let connect = &accepted.connect;
+        let properties = connect.properties.as_deref();
+        let keep_alive_s = self.keep_alive_s(connect.keep_alive, connect.version);
+        let rate = accepted.quotas.publish_rate_per_s.unwrap_or(self.config.publish_rate_per_s);
+        let window = properties.and_then(|p| p.receive_maximum).unwrap_or(u16::MAX).min(MAX_IN_FLIGHT_MESSAGES);
+        Conn {
+            serial,
+            session: None,
+            version: connect.version,
+            out: crate::outbuf::OutBuf::default(),
+            touched: false,
+            closing: false,
+            waiting: true,
+            connected_at: now,
+            last_received: now,
+            // [MQTT-3.1.2-22]: one and a half times the Keep Alive.
+            keep_alive_ms: u64::from(keep_alive_s) * 1_500,
+            inbound_aliases: Vec::new(),
+            outbound_aliases: OutboundAliases::new(properties.and_then(|p| p.topic_alias_maximum).unwrap_or(0)),
+            max_packet_bytes: properties.and_then(|p| p.maximum_packet_size).map_or(usize::MAX, |bytes| bytes as usize),
+            window: usize::from(window),
+            wants_problem_information: properties.and_then(|p| p.request_problem_information).unwrap_or(true),
+            authentication: Enhanced::of(connect),
+            publish_bucket: Bucket::new(u64::from(rate), 1_000, now),
+            plugin_bucket: Bucket::plugin_time(now),
+            paused_until: None,
+        }
+    }
+
+    /// The keep alive that holds: the client's, or ours where that is bounded and the client can be told.
+    fn keep_alive_s(&self, requested_s: u16, version: Version) -> u16 {
+        let max = self.config.max_keep_alive_s;
+        let bounded = version == Version::V5 && max > 0 && (requested_s == 0 || requested_s > max);
+        if bounded { max } else { requested_s }
+    }
+
+    pub(super) fn connect_answered(&mut self, now: Millis, mut flow: Box<Connecting>, answer: Answer) {
+        self.hear(now, &mut flow.judge, answer);
+        self.step_connect(now, flow);
+    }
+
+    /// Goes on until a plugin must be asked or CONNACK is written.
+    fn step_connect(&mut self, now: Millis, mut flow: Box<Connecting>) {
+        if self.same_conn(flow.conn, flow.serial).is_none() {
+            return;
+        }
+        match self.judge_connect(now, &mut flow) {
+            Judgement::Allowed => self.complete_connect(now, *flow),
+            Judgement::Denied => {
+                self.counters.denied_publish += 1;
+                self.refuse_connect(flow.conn, ReasonCode::NotAuthorized);
+            }
+            Judgement::Ask(call) => self.call(Waiter::Connect(flow), call),
+        }
+    }
+
+    /// Rules are asked for at CONNECT. Wills are authorized here and once more when they are sent.
+    fn judge_connect(&mut self, now: Millis, flow: &mut Connecting) -> Judgement {
+        let Connecting { accepted, judge, .. } = flow;
+        match &accepted.connect.will {
+            Some(will) => {
+                let (topic, qos, retain) = (&will.topic, will.qos, will.retain);
+                self.judge(now, judge, &RequestRef { action: Action::Publish, topic, qos, retain })
+            }
+            None if judge.rules.is_none() => Judgement::Ask(Call::Rules { client: judge.client.clone() }),
+            None => Judgement::Allowed,
+        }
+    }
+
+    fn refuse_connect(&mut self, id: ConnId, reason: ReasonCode) {
+        self.counters.connects_refused += 1;
+        self.send(id, &Packet::ConnAck(Box::new(ConnAck { session_present: false, reason, properties: None })));
+        self.close(id);
+    }
+
+    fn complete_connect(&mut self, now: Millis, flow: Connecting) {
+        let Connecting { conn: id, accepted, judge, .. } = flow;
+        if !self.accepts_connack(id, &accepted) {
+            return self.refuse_connect(id, ReasonCode::PacketTooLarge);
+        }
+        let key = (accepted.client.tenant.clone(), accepted.client.client_id.clone());
+        let existing = self.by_key.get(&key).copied();
+        if let Some(session) = existing {
+            self.take_over(now, session);
+        }
+        // The take-over may have ended the session, [MQTT-3.1.2-4] does so for Clean Start.
+        let existing = self.by_key.get(&key).copied();
+        let present = match existing {
+            Some(session) if accepted.connect.clean_start => {
+                self.end_session(now, session);
+                None
+            }
+            other => other,
+        };
+        let session = match present {
+            Some(session) => session,
+            None => self.new_session(key, &accepted),
+        };
+        self.attach(session, id, &accepted, judge.rules);
+        let connack = self.connack(&accepted, present.is_some());
+        self.send(id, &Packet::ConnAck(Box::new(connack)));
+        self.counters.connects_accepted += 1;
+        self.start_keep_alive(now, id);
+        self.shared_presence_of(now, session, true);
+        self.resume(now, id);
+        self.pump(now, session);
+    }
+
+    /// Whether the CONNACK stays within the client's Maximum Packet Size [MQTT-3.1.2-24].
+    fn accepts_connack(&self, id: ConnId, accepted: &Accepted) -> bool {
+        let Some(conn) = self.conn(id).filter(|conn| conn.max_packet_bytes != usize::MAX) else { return true };
+        let connack = Packet::ConnAck(Box::new(self.connack(accepted, false)));
+        encode_within(&connack, conn.version, conn.max_packet_bytes, &mut Vec::new())
+    }
+
+    fn new_session(&mut self, key: super::SessionKey, accepted: &Accepted) -> u32 {
+        let space = self.space_of(key.0.as_ref());
+        if let Some(space) = self.spaces.get_mut(space as usize) {
+            space.sessions += 1;
+        }
+        let serial = self.next_serial();
+        let session = self.sessions.insert(Session {
+            serial,
+            client: accepted.client.clone(),
+            quotas: accepted.quotas,
+            space,
+            conn: None,
+            expiry_interval_s: 0,
+            expires_at: None,
+            will_at: None,
+            subscriptions: HashSet::new(),
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            in_flight: InFlight::default(),
+            received: HashSet::new(),
+            will: None,
+            rules: None,
+            judging: false,
+            verdicts: VerdictCache::default(),
+            gathers: Vec::new(),
+            route_mark: (0, 0),
+        }) as u32;
+        self.by_key.insert(key, session);
+        session
+    }
+
+    fn attach(&mut self, session: u32, id: ConnId, accepted: &Accepted, rules: Option<Arc<ClientRules>>) {
+        let connect = &accepted.connect;
+        let properties = connect.properties.as_deref();
+        let Some(s) = self.sessions.get_mut(session as usize) else { return };
+        s.client = accepted.client.clone();
+        s.quotas = accepted.quotas;
+        s.conn = Some(id);
+        s.expires_at = None;
+        s.will_at = None;
+        s.rules = rules;
+        s.verdicts.clear();
+        
+        // A will that waits for its delay is cancelled by the new connection [MQTT-3.1.3-9].
+        s.will = connect.will.as_deref().map(will_of);
+        s.expiry_interval_s = match connect.version {
+            Version::V5 => properties.and_then(|p| p.session_expiry_interval).unwrap_or(0),
+            // A 3.x session without Clean Session outlives its connections.
+            _ if connect.clean_start => 0,
+            _ => u32::MAX,
+        };
+        if let Some(conn) = self.conn_mut(id) {
+            conn.session = Some(session);
+        }
+    }
+
+    fn connack(&self, accepted: &Accepted, session_present: bool) -> ConnAck {
+        let connect = &accepted.connect;
+        let reason = ReasonCode::Success;
+        if connect.version != Version::V5 {
+            return ConnAck { session_present, reason, properties: None };
+        }
+        let requested = connect.properties.as_deref();
+        let keep_alive_s = self.keep_alive_s(connect.keep_alive, connect.version);
+        let wants_response = requested.and_then(|p| p.request_response_information).unwrap_or(false);
+        let client_id = &accepted.client.client_id;
+        let text = |s: String| Utf8String::try_from(s).ok();
+        let properties = Properties {
+            receive_maximum: Some(RECEIVE_MAXIMUM),
+            maximum_packet_size: Some(self.config.max_packet_bytes),
+            topic_alias_maximum: Some(TOPIC_ALIAS_MAXIMUM),
+            assigned_client_identifier: accepted.assigned.then(|| text(client_id.to_string())).flatten(),
+            server_keep_alive: (keep_alive_s != connect.keep_alive).then_some(keep_alive_s),
+            response_information: match &self.config.response_information {
+                Some(prefix) if wants_response => text(format!("{prefix}/{client_id}")),
+                _ => None,
+            },
+            authentication_method: requested.and_then(|p| p.authentication_method.clone()),
+            authentication_data: accepted.authentication_data.clone(),
+            ..Properties::default()
+        };
+        ConnAck { session_present, reason, properties: Some(Box::new(properties)) }
+    }
+}
+
+fn will_of(will: &nervewire_codec::Will) -> Box<Will> {
+    let mut properties = will.properties.as_deref().cloned().unwrap_or_default();
+    let delay_s = properties.will_delay_interval.take().unwrap_or(0);
+    let mut message = AppMessage {
+        topic: will.topic.clone(),
+        payload: will.payload.clone(),
+        qos: will.qos,
+        retain: will.retain,
+        properties: (properties != Properties::default()).then(|| Arc::new(properties)),
+    };
+    message.detach();
+    Box::new(Will { message, delay_s })
+}

@@ -1,0 +1,275 @@
+//! From a session's targets to its connection: queue, window, order, and the judgement of deliveries.
+
+use super::judge::{Judge, Judgement};
+use super::subscribe::Entry;
+use super::{Answer, Shard, Waiter, emit};
+use crate::hook::Action;
+use crate::limits::OUTPUT_HIGH_WATER_BYTES;
+use crate::message::Message;
+use crate::policy::RequestRef;
+use crate::session::{Queued, Stage};
+use crate::time::Millis;
+use nervewire_codec::QoS;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// One session that a message is for.
+#[derive(Debug)]
+pub(super) struct Target {
+    session: u32,
+    qos: QoS,
+    retain: bool,
+    identifiers: SmallVec<[u32; 2]>,
+}
+
+impl Target {
+    pub(super) fn new(session: u32) -> Self {
+        Self { session, qos: QoS::AtMostOnce, retain: false, identifiers: SmallVec::new() }
+    }
+
+    /// One more subscription of the session matches.
+    pub(super) fn add(&mut self, message: &Message, entry: &Entry) {
+        self.qos = self.qos.max(entry.options.qos.min(message.app.qos));
+        // [MQTT-3.3.1-12], [MQTT-3.3.1-13]
+        self.retain |= message.app.retain && entry.options.retain_as_published;
+        if entry.identifier != 0 {
+            self.identifiers.push(entry.identifier);
+        }
+    }
+}
+
+impl Shard {
+    /// A live message for one session: straight to its connection where nothing stands in the way, else to its queue.
+    pub(super) fn deliver_live(&mut self, now: Millis, message: &Arc<Message>, target: &Target) {
+        let session = target.session;
+        self.note_live(session, message);
+        // It may have expired between two shards; a lifetime of 0 still reaches those who are there.
+        if message.is_expired(now) && message.accepted_at < now {
+            self.counters.dropped.expired += 1;
+            return;
+        }
+        if self.goes_straight(session, target.qos) {
+            let shared = None;
+            return self.send_now(now, session, message, target.qos, target.retain, &target.identifiers, shared);
+        }
+        self.deliver(
+            now,
+            session,
+            Queued {
+                message: message.clone(),
+                qos: target.qos,
+                retain: target.retain,
+                identifiers: target.identifiers.clone(),
+                shared: None,
+            },
+        );
+    }
+
+    /// Queues a message and sends what can be sent.
+    pub(super) fn deliver(&mut self, now: Millis, session: u32, queued: Queued) {
+        if self.enqueue(now, session, queued) {
+            self.pump(now, session);
+        }
+    }
+
+    /// Whether a message of this QoS may overtake nothing and wait for nothing.
+    fn goes_straight(&self, session: u32, qos: QoS) -> bool {
+        let Some(s) = self.sessions.get(session as usize) else { return false };
+        let Some(conn) = s.conn.and_then(|id| self.conn(id)) else { return false };
+        let in_order = s.queue.is_empty() && s.in_flight.resent == s.in_flight.len();
+        let window = qos == QoS::AtMostOnce || s.in_flight.len() < conn.window;
+        in_order && window && conn.accepts_output() && self.needs_no_judgement(session)
+    }
+
+    fn needs_no_judgement(&self, session: u32) -> bool {
+        let Some(s) = self.sessions.get(session as usize) else { return false };
+        self.policy.authorizers.is_empty()
+            || s.rules.as_ref().is_some_and(|rules| {
+                rules.generation == self.policy.generation && !rules.may_deny_deliveries() && !rules.has_failed()
+            })
+    }
+
+    #[allow(clippy::too_many_arguments)] // What a PUBLISH consists of.
+    fn send_now(
+        &mut self,
+        now: Millis,
+        session: u32,
+        message: &Arc<Message>,
+        qos: QoS,
+        retain: bool,
+        identifiers: &[u32],
+        shared: Option<Arc<super::SharedKey>>,
+    ) {
+        let Some(s) = self.sessions.get_mut(session as usize) else { return };
+        let Some(id) = s.conn else { return };
+        let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
+        let shape = emit::Shape { message, qos, retain, identifiers, dup: false };
+        if !emit::fits(conn, &shape, now) {
+            // [MQTT-3.1.2-25]: as if it had been sent.
+            self.counters.dropped.too_large += 1;
+            return;
+        }
+        let packet_id = (qos != QoS::AtMostOnce).then(|| {
+            let identifiers = SmallVec::from_slice(identifiers);
+            s.in_flight.push(Queued { message: message.clone(), qos, retain, identifiers, shared })
+        });
+        emit::publish(conn, &shape, packet_id, now, &mut self.cache);
+        self.counters.sent_messages[qos as usize] += 1;
+        self.touch(id);
+    }
+
+    /// Puts a message at the end of a session's queue; at a bound the configured policy decides which message goes.
+    fn enqueue(&mut self, now: Millis, session: u32, mut queued: Queued) -> bool {
+        let Some(s) = self.sessions.get_mut(session as usize) else { return false };
+        // QoS 0 is not kept for those who are away.
+        if s.conn.is_none() && queued.qos == QoS::AtMostOnce {
+            self.counters.dropped.offline_qos0 += 1;
+            return false;
+        }
+        if queued.message.app.qos == QoS::AtMostOnce && !queued.message.app.retain {
+            let mut own = (*queued.message).clone();
+            own.app.detach();
+            queued.message = Arc::new(own);
+        }
+        if !self.make_room(now, session, queued.message.queue_bytes() as u64) {
+            return false;
+        }
+        let Some(s) = self.sessions.get_mut(session as usize) else { return false };
+        let bytes = queued.message.queue_bytes() as u64;
+        s.queue_bytes += bytes;
+        s.queue.push_back(queued);
+        self.counters.queued_messages += 1;
+        self.counters.queued_bytes += bytes;
+        true
+    }
+
+    /// The next message of a session's queue.
+    pub(super) fn dequeue(&mut self, session: u32) -> Option<Queued> {
+        let s = self.sessions.get_mut(session as usize)?;
+        let queued = s.queue.pop_front()?;
+        if s.queue.is_empty() {
+            s.queue = std::collections::VecDeque::new();
+        }
+        let bytes = queued.message.queue_bytes() as u64;
+        s.queue_bytes -= bytes;
+        self.counters.queued_messages -= 1;
+        self.counters.queued_bytes -= bytes;
+        Some(queued)
+    }
+
+    /// Sends what a session has: first what was in flight before it reconnected, then its queue.
+    pub(super) fn pump(&mut self, now: Millis, session: u32) {
+        self.resend(now, session);
+        self.send_queued(now, session, None);
+    }
+
+    /// Redelivers in the original order [MQTT-4.4.0-1], [MQTT-4.6.0-1].
+    fn resend(&mut self, now: Millis, session: u32) {
+        loop {
+            let Some(s) = self.sessions.get_mut(session as usize) else { return };
+            let Some(id) = s.conn else { return };
+            let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
+            if s.in_flight.resent >= conn.window || !conn.accepts_output() {
+                return;
+            }
+            let Some(sent) = s.in_flight.get(s.in_flight.resent) else { return };
+            let packet_id = sent.packet_id;
+            match &sent.stage {
+                Stage::AtLeastOnce(queued) | Stage::ExactlyOnce(queued) => {
+                    let Queued { message, qos, retain, identifiers, .. } = queued;
+                    let shape = emit::Shape { message, qos: *qos, retain: *retain, identifiers, dup: true };
+                    if !emit::fits(conn, &shape, now) {
+                        // [MQTT-3.1.2-25]: this connection accepts less than the last one.
+                        self.counters.dropped.too_large += 1;
+                        s.in_flight.remove(s.in_flight.resent);
+                        continue;
+                    }
+                    emit::publish(conn, &shape, Some(packet_id), now, &mut self.cache);
+                    self.counters.sent_messages[*qos as usize] += 1;
+                    s.in_flight.resent += 1;
+                    self.touch(id);
+                }
+                Stage::Released => {
+                    s.in_flight.resent += 1;
+                    let success = nervewire_codec::ReasonCode::Success;
+                    self.send_ack(id, nervewire_codec::Packet::PubRel, packet_id, success);
+                }
+            }
+        }
+    }
+
+    fn send_queued(&mut self, now: Millis, session: u32, mut judge: Option<Judge>) {
+        while self.may_send_next(session) {
+            if self.drop_expired_head(now, session) {
+                continue;
+            }
+            match self.judge_delivery(now, session, &mut judge) {
+                Judgement::Allowed => {
+                    let Some(q) = self.dequeue(session) else { return };
+                    self.send_now(now, session, &q.message, q.qos, q.retain, &q.identifiers, q.shared.clone());
+                }
+                Judgement::Denied => {
+                    self.counters.denied_deliver += 1;
+                    self.counters.dropped.denied += 1;
+                    self.dequeue(session);
+                }
+                Judgement::Ask(call) => {
+                    if let (Some(judge), Some(s)) = (judge, self.sessions.get_mut(session as usize)) {
+                        s.judging = true;
+                        self.call(Waiter::Deliver(Box::new(judge)), call);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether the head of a session's queue may be sent, or judged first.
+    fn may_send_next(&self, session: u32) -> bool {
+        let Some(s) = self.sessions.get(session as usize) else { return false };
+        let Some(conn) = s.conn.and_then(|id| self.conn(id)) else { return false };
+        let Some(head) = s.queue.front() else { return false };
+        let all_resent = s.in_flight.resent == s.in_flight.len();
+        let window = head.qos == QoS::AtMostOnce || s.in_flight.len() < conn.window;
+        !s.judging && all_resent && window && conn.accepts_output()
+    }
+
+    /// Judges the head of a session's queue by the policy of this moment.
+    fn judge_delivery(&self, now: Millis, session: u32, judge: &mut Option<Judge>) -> Judgement {
+        if self.needs_no_judgement(session) {
+            return Judgement::Allowed;
+        }
+        let head = self.sessions.get(session as usize).and_then(|s| s.queue.front());
+        let (Some(head), Some(fresh)) = (head, judge.take().or_else(|| self.judge_of(session))) else {
+            return Judgement::Denied;
+        };
+        let topic = &head.message.app.topic;
+        let request = RequestRef { action: Action::Deliver, topic, qos: head.qos, retain: head.retain };
+        self.judge(now, judge.insert(fresh), &request)
+    }
+
+    /// An answer about a session's deliveries. It is of no use where session, identity or policy have changed since.
+    pub(super) fn deliver_answered(&mut self, now: Millis, mut judge: Judge, answer: Answer) {
+        let Some((session, serial)) = judge.session else { return };
+        let Some(s) = self.sessions.get_mut(session as usize).filter(|s| s.serial == serial) else { return };
+        s.judging = false;
+        let current = Arc::ptr_eq(&s.client, &judge.client) && Arc::ptr_eq(&self.policy, &judge.policy);
+        if current {
+            self.hear(now, &mut judge, answer);
+        }
+        self.send_queued(now, session, current.then_some(judge));
+    }
+
+    /// The driver wrote output: a session that waited for room goes on.
+    pub fn written(&mut self, now: Millis, id: super::ConnId) {
+        let Some(conn) = self.conn(id).filter(|conn| conn.out.len() < OUTPUT_HIGH_WATER_BYTES / 2) else { return };
+        let Some(session) = conn.session else { return };
+        let waits = self.sessions.get(session as usize).is_some_and(|s| {
+            let resending = s.in_flight.resent < s.in_flight.len();
+            !s.queue.is_empty() || resending
+        });
+        if waits {
+            self.pump(now, session);
+        }
+    }
+}

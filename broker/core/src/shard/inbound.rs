@@ -1,0 +1,160 @@
+//! Packets of a connected client, one by one (MQTT 5.0 chapter 3, receiver's side).
+
+use super::{ConnId, Feed, Shard};
+use crate::message::detached;
+use crate::session::Stage;
+use crate::time::Millis;
+use nervewire_codec::{Ack, Packet, PacketId, Publish, QoS, ReasonCode, UnsubAck, Unsubscribe, Version};
+
+impl Shard {
+    /// The next packet of a connection.
+    pub fn packet(&mut self, now: Millis, id: ConnId, packet: Packet) -> Feed {
+        let Some(conn) = self.conn_mut(id).filter(|conn| !conn.closing) else { return Feed::Stop };
+        conn.last_received = now;
+        let Some(session) = conn.session else { return Feed::Stop };
+        match packet {
+            Packet::Publish(publish) => self.inbound_publish(now, id, session, publish),
+            Packet::PubAck(ack) => self.acknowledged(now, id, session, &ack),
+            Packet::PubRec(ack) => self.received(now, id, session, &ack),
+            Packet::PubRel(ack) => self.released(id, session, &ack),
+            Packet::PubComp(ack) => self.completed(now, session, &ack),
+            Packet::Subscribe(subscribe) => self.subscribe(now, id, session, subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(now, id, session, unsubscribe),
+            // [MQTT-3.12.4-1]
+            Packet::PingReq => self.send(id, &Packet::PingResp),
+            Packet::Disconnect(disconnect) => self.client_disconnects(now, id, &disconnect),
+            Packet::Auth(auth) => self.reauthenticate(now, id, session, auth),
+            // [MQTT-3.1.0-2]
+            Packet::Connect(_) => self.protocol_error(now, id, ReasonCode::ProtocolError, "second CONNECT"),
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                self.protocol_error(now, id, ReasonCode::ProtocolError, "a packet that only servers send");
+            }
+        }
+        self.conn(id).map_or(Feed::Stop, |conn| conn.feed(now))
+    }
+
+    /// Whether the connection's next packet may be fed.
+    pub fn feed(&self, now: Millis, id: ConnId) -> Feed {
+        self.conn(id).map_or(Feed::Stop, |conn| conn.feed(now))
+    }
+
+    fn inbound_publish(&mut self, now: Millis, id: ConnId, session: u32, mut publish: Publish) {
+        self.counters.received_messages[publish.qos as usize] += 1;
+        if let Err((reason, why)) = self.resolve_alias(id, &mut publish) {
+            return self.protocol_error(now, id, reason, why);
+        }
+        if let Some(until) = self.conn_mut(id).and_then(|conn| conn.publish_bucket.take(now, 1)) {
+            self.counters.paused_publish_rate += 1;
+            self.pause(id, until);
+        }
+        let Some(s) = self.sessions.get(session as usize) else { return };
+        if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
+            if s.received.contains(&packet_id) {
+                // [MQTT-4.3.3-10]: seen before, acknowledged again, not routed again.
+                return self.send_ack(id, Packet::PubRec, packet_id, ReasonCode::Success);
+            }
+            if s.received.len() >= usize::from(crate::limits::RECEIVE_MAXIMUM) && self.speaks(id, Version::V5) {
+                self.counters.receive_maximum_exceeded += 1;
+                return self.protocol_error(
+                    now,
+                    id,
+                    ReasonCode::ReceiveMaximumExceeded,
+                    "more QoS 2 messages in flight than our Receive Maximum",
+                );
+            }
+        }
+        self.judge_publish(now, id, session, publish);
+    }
+
+    /// Replaces a Topic Alias by its topic, or remembers it (3.3.2.3.4).
+    fn resolve_alias(&mut self, id: ConnId, publish: &mut Publish) -> Result<(), (ReasonCode, &'static str)> {
+        let Some(alias) = publish.properties.as_deref().and_then(|p| p.topic_alias) else { return Ok(()) };
+        if alias == 0 || alias > crate::limits::TOPIC_ALIAS_MAXIMUM {
+            // [MQTT-3.3.2-9]
+            return Err((ReasonCode::TopicAliasInvalid, "topic alias above our Topic Alias Maximum"));
+        }
+        let Some(conn) = self.conn_mut(id) else { return Ok(()) };
+        let slot = usize::from(alias) - 1;
+        if conn.inbound_aliases.len() <= slot {
+            conn.inbound_aliases.resize(slot + 1, None);
+        }
+        if !publish.topic.is_empty() {
+            conn.inbound_aliases[slot] = Some(detached(&publish.topic));
+            return Ok(());
+        }
+        match &conn.inbound_aliases[slot] {
+            Some(topic) => {
+                publish.topic = topic.clone();
+                Ok(())
+            }
+            None => Err((ReasonCode::ProtocolError, "topic alias without a topic")),
+        }
+    }
+
+    fn acknowledged(&mut self, now: Millis, id: ConnId, session: u32, ack: &Ack) {
+        let Some(s) = self.sessions.get_mut(session as usize) else { return };
+        let Some(position) = s.in_flight.position(ack.packet_id) else { return };
+        let is_qos1 = s.in_flight.get(position).is_some_and(|sent| matches!(sent.stage, Stage::AtLeastOnce(_)));
+        if !is_qos1 {
+            return self.protocol_error(now, id, ReasonCode::ProtocolError, "PUBACK for a QoS 2 message");
+        }
+        // An error in PUBACK discards the message as well [MQTT-4.8.2-6].
+        s.in_flight.remove(position);
+        self.pump(now, session);
+    }
+
+    fn received(&mut self, now: Millis, id: ConnId, session: u32, ack: &Ack) {
+        let Some(s) = self.sessions.get_mut(session as usize) else { return };
+        let Some(position) = s.in_flight.position(ack.packet_id) else {
+            // The client holds an identifier we do not know: it may forget it.
+            return self.send_ack(id, Packet::PubRel, ack.packet_id, ReasonCode::PacketIdentifierNotFound);
+        };
+        if s.in_flight.get(position).is_some_and(|sent| matches!(sent.stage, Stage::AtLeastOnce(_))) {
+            return self.protocol_error(now, id, ReasonCode::ProtocolError, "PUBREC for a QoS 1 message");
+        }
+        if ack.reason.is_error() {
+            // [MQTT-4.8.2-6]: refused by the client, the identifier is free again.
+            s.in_flight.remove(position);
+            return self.pump(now, session);
+        }
+        s.in_flight.release(position);
+        self.send_ack(id, Packet::PubRel, ack.packet_id, ReasonCode::Success);
+    }
+
+    fn released(&mut self, id: ConnId, session: u32, ack: &Ack) {
+        let Some(s) = self.sessions.get_mut(session as usize) else { return };
+        let known = s.received.remove(&ack.packet_id);
+        let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        self.send_ack(id, Packet::PubComp, ack.packet_id, reason);
+    }
+
+    fn completed(&mut self, now: Millis, session: u32, ack: &Ack) {
+        let Some(s) = self.sessions.get_mut(session as usize) else { return };
+        let Some(position) = s.in_flight.position(ack.packet_id) else { return };
+        if s.in_flight.get(position).is_some_and(|sent| matches!(sent.stage, Stage::Released)) {
+            s.in_flight.remove(position);
+            self.pump(now, session);
+        }
+    }
+
+    fn unsubscribe(&mut self, now: Millis, id: ConnId, session: u32, unsubscribe: Unsubscribe) {
+        let reasons = unsubscribe
+            .filters
+            .iter()
+            .map(|filter| match self.remove_subscription(now, session, filter) {
+                true => ReasonCode::Success,
+                false => ReasonCode::NoSubscriptionExisted,
+            })
+            .collect();
+        let ack = UnsubAck { packet_id: unsubscribe.packet_id, properties: None, reasons };
+        self.send(id, &Packet::UnsubAck(ack));
+    }
+
+    pub(super) fn send_ack(&mut self, id: ConnId, kind: fn(Ack) -> Packet, packet_id: PacketId, reason: ReasonCode) {
+        self.send(id, &kind(Ack { packet_id, reason, properties: None }));
+    }
+
+    pub(super) fn speaks(&self, id: ConnId, version: Version) -> bool {
+        self.conn(id).is_some_and(|conn| conn.version == version)
+    }
+}

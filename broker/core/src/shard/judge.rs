@@ -1,0 +1,171 @@
+//! One request put to the policy: the client's rules, then cached verdicts, then one authorizer after the other.
+
+use super::{Answer, Call, Notice, Shard};
+use crate::fold::failed_decision;
+use crate::hook::{Action, CallFailed, Client, Decision, Request, Rule, Verdict};
+use crate::policy::{ClientRules, Native, Policy, RequestRef};
+use crate::session::Session;
+use crate::time::Millis;
+use nervewire_codec::Utf8String;
+use std::sync::Arc;
+
+/// Who is judged, by which policy, and what plugins said about the request in hand.
+#[derive(Debug)]
+pub(super) struct Judge {
+    /// Slot and serial of the client's session; `None` at CONNECT.
+    pub(super) session: Option<(u32, u64)>,
+    pub(super) client: Arc<Client>,
+    pub(super) policy: Arc<Policy>,
+    pub(super) rules: Option<Arc<ClientRules>>,
+    about: Option<Request>,
+    /// The authorizer that was asked last.
+    asked: usize,
+    answered: Vec<(usize, Decision)>,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub(super) enum Judgement {
+    Allowed,
+    Denied,
+    Ask(Call),
+}
+
+impl Judge {
+    pub(super) fn new(
+        session: Option<(u32, u64)>,
+        client: Arc<Client>,
+        policy: Arc<Policy>,
+        rules: Option<Arc<ClientRules>>,
+    ) -> Self {
+        Self { session, client, policy, rules, about: None, asked: 0, answered: Vec::new() }
+    }
+
+    fn said(&self, authorizer: usize) -> Option<Decision> {
+        self.answered.iter().find(|(position, _)| *position == authorizer).map(|(_, decision)| *decision)
+    }
+
+    /// Answers about one request are none about the next.
+    fn forget_unless_about(&mut self, request: &RequestRef<'_>) {
+        if self.about.as_ref().is_some_and(|about| !about.is(request)) {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        self.about = None;
+        self.answered.clear();
+    }
+
+    fn ask(&mut self, authorizer: usize, request: &RequestRef<'_>) -> Call {
+        let request = Request {
+            action: request.action,
+            // A copy: what a verdict is cached under must not keep the buffer alive that the packet was read into.
+            topic: Utf8String::try_from(request.topic).unwrap_or_default(),
+            qos: request.qos,
+            retain: request.retain,
+        };
+        self.asked = authorizer;
+        self.about = Some(request.clone());
+        Call::Authorize { authorizer, client: self.client.clone(), request }
+    }
+}
+
+impl Shard {
+    /// A judge of what a session's client asks for, by the policy in force.
+    pub(super) fn judge_of(&self, session: u32) -> Option<Judge> {
+        let s = self.sessions.get(session as usize)?;
+        let rules = self.fresh_rules(session);
+        Some(Judge::new(Some((session, s.serial)), s.client.clone(), self.policy.clone(), rules))
+    }
+
+    /// The rules of a session, where they are of the policy in force and complete.
+    pub(super) fn fresh_rules(&self, session: u32) -> Option<Arc<ClientRules>> {
+        if self.policy.authorizers.is_empty() {
+            return Some(Arc::default());
+        }
+        let rules = self.sessions.get(session as usize)?.rules.as_ref()?;
+        (rules.generation == self.policy.generation && !rules.has_failed()).then(|| rules.clone())
+    }
+
+    /// Judges natively as far as possible.
+    pub(super) fn judge(&self, now: Millis, judge: &mut Judge, request: &RequestRef<'_>) -> Judgement {
+        let Some(rules) = judge.rules.clone() else { return Judgement::Ask(Call::Rules { client: judge.client.clone() }) };
+        judge.forget_unless_about(request);
+        let known = |authorizer| judge.said(authorizer).or_else(|| self.cached(now, judge, authorizer, request));
+        match rules.judge(&judge.policy, request, known) {
+            Native::Decided(allowed) => {
+                judge.forget();
+                if allowed { Judgement::Allowed } else { Judgement::Denied }
+            }
+            Native::Ask(authorizer) => Judgement::Ask(judge.ask(authorizer, request)),
+        }
+    }
+
+    /// Takes the answer to what [`Shard::judge`] asked.
+    pub(super) fn hear(&mut self, now: Millis, judge: &mut Judge, answer: Answer) {
+        match answer {
+            Answer::Rules(answers) => {
+                let rules = self.compile_rules(judge.policy.generation, &judge.client.client_id, answers);
+                if let Some(s) = self.judged_session(judge)
+                    && s.rules.as_ref().is_none_or(|known| known.generation <= rules.generation)
+                {
+                    s.rules = Some(rules.clone());
+                }
+                judge.rules = Some(rules);
+            }
+            Answer::Authorize(verdict) => self.hear_verdict(now, judge, verdict),
+            Answer::Transform(_) | Answer::Authenticate(_) => {}
+        }
+    }
+
+    fn hear_verdict(&mut self, now: Millis, judge: &mut Judge, verdict: Result<Verdict, CallFailed>) {
+        let authorizer = judge.asked;
+        let on_failure = judge.policy.authorizers.get(authorizer).map(|a| a.on_failure).unwrap_or_default();
+        let decision = verdict.map_or_else(|_| failed_decision(on_failure), |verdict| verdict.decision);
+        judge.answered.push((authorizer, decision));
+        let cache_ms = verdict.map_or(0, |verdict| verdict.cache_ms);
+        let generation = judge.policy.generation;
+        if cache_ms > 0
+            && let Some(request) = judge.about.clone()
+            && let Some(s) = self.judged_session(judge)
+        {
+            let full = s.verdicts.put(generation, authorizer, request, decision, now + u64::from(cache_ms));
+            self.counters.verdict_cache_cleared += u64::from(full);
+        }
+    }
+
+    /// The session that was judged, unless it ended or has become another identity's meanwhile.
+    fn judged_session(&mut self, judge: &Judge) -> Option<&mut Session> {
+        let (slot, serial) = judge.session?;
+        let s = self.sessions.get_mut(slot as usize)?;
+        (s.serial == serial && Arc::ptr_eq(&s.client, &judge.client)).then_some(s)
+    }
+
+    fn cached(&self, now: Millis, judge: &Judge, authorizer: usize, request: &RequestRef<'_>) -> Option<Decision> {
+        let (slot, serial) = judge.session?;
+        let s = self.sessions.get(slot as usize)?;
+        let same = s.serial == serial && Arc::ptr_eq(&s.client, &judge.client);
+        same.then(|| s.verdicts.get(judge.policy.generation, authorizer, request, now))?
+    }
+
+    /// Compiles what authorizers answered; refused rules are logged and count as a failure.
+    fn compile_rules(
+        &mut self,
+        generation: u64,
+        client_id: &Arc<str>,
+        answers: Vec<Result<Option<Vec<Rule>>, CallFailed>>,
+    ) -> Arc<ClientRules> {
+        let (rules, errors) = ClientRules::new(generation, answers);
+        for (authorizer, error) in errors {
+            let notice = Notice::RulesRefused { authorizer, client_id: client_id.clone(), error: error.to_string() };
+            self.notices.push_back(notice);
+        }
+        Arc::new(rules)
+    }
+}
+
+/// The request to publish a message.
+pub(super) fn publish_request(message: &crate::hook::AppMessage) -> RequestRef<'_> {
+    RequestRef { action: Action::Publish, topic: &message.topic, qos: message.qos, retain: message.retain }
+}

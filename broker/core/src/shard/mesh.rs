@@ -1,0 +1,160 @@
+//! What shards say to each other. Nothing here assumes that they share memory.
+
+use super::Shard;
+use super::subscribe::Entry;
+use crate::limits::PARTITIONS;
+use crate::message::Message;
+use crate::session::Queued;
+use crate::time::Millis;
+use nervewire_codec::Utf8String;
+use std::sync::Arc;
+
+/// A message from one shard to another. Between two shards order holds.
+#[derive(Clone, Debug)]
+pub enum MeshMessage {
+    /// A message to route to the receiver's own sessions, shared groups and retained messages.
+    Publish(Arc<Message>),
+    /// The retained messages of one filter are wanted.
+    Gather {
+        /// Who asks.
+        session: SessionRef,
+        /// Handed back.
+        ticket: u64,
+        /// Name space.
+        tenant: Option<Arc<str>>,
+        /// Topic filter.
+        filter: Utf8String,
+    },
+    /// The answer of one shard, complete.
+    Gathered {
+        /// Who asked.
+        session: SessionRef,
+        /// From the question.
+        ticket: u64,
+        /// All that match.
+        messages: Vec<Arc<Message>>,
+    },
+    /// A session joins a shared subscription, or changes its options.
+    SharedJoin {
+        /// Which.
+        key: Arc<SharedKey>,
+        /// Who.
+        session: SessionRef,
+        /// How.
+        entry: Entry,
+    },
+    /// A session leaves a shared subscription.
+    SharedLeave {
+        /// Which.
+        key: Arc<SharedKey>,
+        /// Who.
+        session: SessionRef,
+    },
+    /// A member's connection came or went.
+    SharedPresence {
+        /// Which.
+        key: Arc<SharedKey>,
+        /// Who.
+        session: SessionRef,
+        /// Connected.
+        online: bool,
+    },
+    /// A shared message for one member.
+    Assign {
+        /// Whom.
+        session: SessionRef,
+        /// What.
+        delivery: Assignment,
+    },
+    /// A member's session ended with this message unacknowledged: another member shall have it [MQTT-4.8.2-5].
+    Reassign(Assignment),
+}
+
+/// A message on its way through a shared subscription.
+#[derive(Clone, Debug)]
+pub struct Assignment(pub(crate) Queued);
+
+/// A session on some shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionRef {
+    /// Its shard.
+    pub shard: u16,
+    /// Its slot there.
+    pub slot: u32,
+    /// Tells it from a later session in the same slot.
+    pub serial: u64,
+}
+
+/// A shared subscription: all sessions that named the same group and filter (MQTT 5.0 section 4.8.2).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SharedKey {
+    /// Name space.
+    pub tenant: Option<Arc<str>>,
+    /// ShareName.
+    pub group: Utf8String,
+    /// Topic filter.
+    pub filter: Utf8String,
+}
+
+/// The shard that owns the session of this key: its partition modulo the number of shards.
+pub fn home_shard(tenant: Option<&str>, client_id: &str, shards: u16) -> u16 {
+    let partition = hash(&[tenant.unwrap_or("").as_bytes(), client_id.as_bytes()]) % PARTITIONS;
+    (partition % u64::from(shards.max(1))) as u16
+}
+
+/// The shard that owns the retained message of a topic.
+pub fn topic_owner(tenant: Option<&str>, topic: &str, shards: u16) -> u16 {
+    (hash(&[tenant.unwrap_or("").as_bytes(), topic.as_bytes()]) % u64::from(shards.max(1))) as u16
+}
+
+/// FNV-1a: the same on every machine and in every version, which placement needs.
+fn hash(parts: &[&[u8]]) -> u64 {
+    let mut state = 0xcbf2_9ce4_8422_2325_u64;
+    let mut byte = |b: u8| state = (state ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);
+    for part in parts {
+        part.iter().for_each(|b| byte(*b));
+        byte(0xff); // Never in UTF-8: keeps ("a", "b") from ("ab", "").
+    }
+    // The low bits of FNV-1a are its weak ones.
+    state ^ (state >> 32)
+}
+
+impl Shard {
+    /// A message from another shard.
+    pub fn mesh(&mut self, now: Millis, message: MeshMessage) {
+        match message {
+            MeshMessage::Publish(message) => self.route_here(now, &message),
+            MeshMessage::Gather { session, ticket, tenant, filter } => {
+                let messages = self.retained_matching(now, tenant.as_ref(), &filter);
+                self.send_mesh(now, session.shard, MeshMessage::Gathered { session, ticket, messages });
+            }
+            MeshMessage::Gathered { session, ticket, messages } => self.gathered(now, session, ticket, messages),
+            MeshMessage::SharedJoin { key, session, entry } => self.shared_join(key, session, entry),
+            MeshMessage::SharedLeave { key, session } => self.shared_leave(&key, session),
+            MeshMessage::SharedPresence { key, session, online } => self.shared_presence(&key, session, online),
+            MeshMessage::Assign { session, delivery } => self.assigned(now, session, delivery.0),
+            MeshMessage::Reassign(delivery) => self.reassign(now, delivery.0),
+        }
+    }
+
+    /// To another shard with the next batch; to this one at once.
+    pub(super) fn send_mesh(&mut self, now: Millis, shard: u16, message: MeshMessage) {
+        if shard == self.config.shard {
+            self.mesh(now, message);
+        } else if let Some(batch) = self.mesh_out.get_mut(usize::from(shard)) {
+            batch.push(message);
+        }
+    }
+
+    pub(super) fn other_shards(&self) -> impl Iterator<Item = u16> + use<> {
+        let own = self.config.shard;
+        (0..self.config.shards).filter(move |shard| *shard != own)
+    }
+}
+
+impl SharedKey {
+    pub(super) fn owner(&self, shards: u16) -> u16 {
+        let tenant = self.tenant.as_deref().unwrap_or("");
+        (hash(&[tenant.as_bytes(), self.group.as_bytes(), self.filter.as_bytes()]) % u64::from(shards.max(1))) as u16
+    }
+}

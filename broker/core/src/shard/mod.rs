@@ -1,0 +1,345 @@
+//! One shard: the state machine of a share of the broker's sessions.
+//!
+//! Contract with the driver: every method takes `now`. Packets of a connection are fed in order, and only while
+//! [`Shard::packet`] answered [`Feed::More`] or [`Notice::Resume`] named the connection. After any call the driver carries
+//! out, in this order: each [`Call`] (and hands back its [`Answer`]), each batch for another shard, each [`Notice`], then one
+//! write for each touched connection. Batches leave before sockets are written: what was acknowledged is visible to every
+//! later request on any shard.
+
+mod admin;
+mod auth;
+mod conn;
+mod connect;
+mod deliver;
+mod disconnect;
+mod emit;
+mod inbound;
+mod judge;
+mod mesh;
+mod publish;
+mod queue;
+mod retain;
+mod route;
+mod shared;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+pub use admin::{SessionInfo, ShardInfo};
+pub use mesh::{MeshMessage, SessionRef, SharedKey, home_shard, topic_owner};
+
+use crate::counters::Counters;
+use crate::handshake::ChainOutcome;
+use crate::hook::{AppMessage, CallFailed, Client, Credentials, Request, Rule, Transformation, Verdict};
+use crate::index::Index;
+use crate::limits::ShardConfig;
+use crate::message::MessageId;
+use crate::outbuf::OutBuf;
+use crate::policy::Policy;
+use crate::retained::Retained;
+use crate::session::Session;
+use crate::time::Millis;
+use conn::Conn;
+use deliver::Target;
+use emit::EncodeCache;
+use hashbrown::HashMap;
+use judge::Judge;
+use publish::PublishFlow;
+use shared::SharedGroups;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::sync::Arc;
+pub use subscribe::Entry;
+use subscribe::SubscribeFlow;
+use timers::Timers;
+
+/// A connection of this shard; the driver keeps its socket under the same number until it has called [`Shard::closed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u32);
+
+/// A plugin call that waits for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CallId(pub u32);
+
+/// May the driver feed the connection's next packet?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feed {
+    /// Yes.
+    More,
+    /// No: it waits for an answer, is paused or about to be closed. [`Notice::Resume`] says when to go on.
+    Stop,
+}
+
+/// Something to ask of plugins, for the driver to carry out.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// The rules of every authorizer of the current policy, in order.
+    Rules {
+        /// About whom.
+        client: Arc<Client>,
+    },
+    /// One authorizer's verdict.
+    Authorize {
+        /// Position in [`Policy::authorizers`].
+        authorizer: usize,
+        /// Who.
+        client: Arc<Client>,
+        /// What.
+        request: Request,
+    },
+    /// One transform.
+    Transform {
+        /// Position in [`Policy::transforms`].
+        transform: usize,
+        /// Who published.
+        client: Arc<Client>,
+        /// What.
+        message: AppMessage,
+    },
+    /// Re-authentication: the authenticators' chain, in the worker pool.
+    Authenticate {
+        /// Who.
+        client: Arc<Client>,
+        /// With what.
+        credentials: Credentials,
+        /// Only the authenticator that challenged before.
+        only: Option<usize>,
+    },
+}
+
+/// The answer to a [`Call`] of the same name.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum Answer {
+    Rules(Vec<Result<Option<Vec<Rule>>, CallFailed>>),
+    Authorize(Result<Verdict, CallFailed>),
+    Transform(Result<Transformation, CallFailed>),
+    Authenticate(ChainOutcome),
+}
+
+/// Something for the driver to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Write what waits, close the socket, then call [`Shard::closed`].
+    Close(ConnId),
+    /// Feed this connection again.
+    Resume(ConnId),
+    /// An authorizer's rules were refused; one line for the log.
+    RulesRefused {
+        /// Position in [`Policy::authorizers`].
+        authorizer: usize,
+        /// Whose rules.
+        client_id: Arc<str>,
+        /// Why.
+        error: String,
+    },
+}
+
+/// Who waits for an answer.
+#[derive(Debug)]
+enum Waiter {
+    Connect(Box<connect::Connecting>),
+    Publish(Box<PublishFlow>),
+    Subscribe(Box<SubscribeFlow>),
+    /// The head of a session's queue.
+    Deliver(Box<Judge>),
+    Reauthenticate(ConnId, u64),
+}
+
+/// Topics of one tenant on this shard.
+#[derive(Debug)]
+struct Space {
+    tenant: Option<Arc<str>>,
+    index: Index<Entry>,
+    retained: Retained,
+    groups: SharedGroups,
+    sessions: u32,
+}
+
+impl Space {
+    fn is_in_use(&self) -> bool {
+        self.sessions > 0 || !self.retained.is_empty() || !self.groups.is_empty()
+    }
+
+    /// Shared ones are counted where their group lives.
+    fn subscriptions(&self) -> usize {
+        self.index.len() + self.groups.members()
+    }
+}
+
+/// The name space of clients without a tenant.
+const COMMON_SPACE: u32 = 0;
+
+type SessionKey = (Option<Arc<str>>, Arc<str>);
+
+/// One shard. See the module's contract.
+#[derive(Debug)]
+pub struct Shard {
+    config: ShardConfig,
+    policy: Arc<Policy>,
+    conns: Slab<Conn>,
+    sessions: Slab<Session>,
+    by_key: HashMap<SessionKey, u32>,
+    spaces: Slab<Space>,
+    by_tenant: HashMap<Option<Arc<str>>, u32>,
+    timers: Timers,
+    waiters: Slab<Waiter>,
+    calls: VecDeque<(CallId, Call)>,
+    notices: VecDeque<Notice>,
+    touched: Vec<ConnId>,
+    mesh_out: Vec<Vec<MeshMessage>>,
+    counters: Counters,
+    serial: u64,
+    next_message: MessageId,
+    route_number: u64,
+    targets: Vec<Target>,
+    cache: EncodeCache,
+    retained: ShardInfo,
+}
+
+impl Shard {
+    /// A shard without sessions.
+    pub fn new(config: ShardConfig, policy: Arc<Policy>, now: Millis) -> Self {
+        let shards = usize::from(config.shards.max(1));
+        let next_message = MessageId::from(config.shard) << 48;
+        let mut shard = Self {
+            policy,
+            conns: Slab::new(),
+            sessions: Slab::new(),
+            by_key: HashMap::new(),
+            spaces: Slab::new(),
+            by_tenant: HashMap::new(),
+            timers: Timers::new(now),
+            waiters: Slab::new(),
+            calls: VecDeque::new(),
+            notices: VecDeque::new(),
+            touched: Vec::new(),
+            mesh_out: (0..shards).map(|_| Vec::new()).collect(),
+            counters: Counters::default(),
+            serial: 0,
+            next_message,
+            route_number: 0,
+            targets: Vec::new(),
+            cache: EncodeCache::default(),
+            retained: ShardInfo::default(),
+            config,
+        };
+        shard.space_of(None);
+        shard
+    }
+
+    /// What this shard judges by from now on; each client's rules are asked for again at their next use.
+    pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// Changed bounds; number and count of shards stay as they were.
+    pub fn set_config(&mut self, config: ShardConfig) {
+        self.config = ShardConfig { shard: self.config.shard, shards: self.config.shards, ..config };
+    }
+
+    /// The next plugin call to carry out.
+    pub fn next_call(&mut self) -> Option<(CallId, Call)> {
+        self.calls.pop_front()
+    }
+
+    /// The next thing to do.
+    pub fn next_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// Connections with new output, each once.
+    pub fn take_touched(&mut self, into: &mut Vec<ConnId>) {
+        let conns = &mut self.conns;
+        // Those that were closed meanwhile are not touched any more, even where their number is in use again.
+        let touched = |id: &ConnId| {
+            let conn = conns.get_mut(id.0 as usize);
+            conn.is_some_and(|conn| std::mem::replace(&mut conn.touched, false))
+        };
+        into.extend(self.touched.drain(..).filter(touched));
+    }
+
+    /// What waits for a connection's socket.
+    pub fn output(&mut self, id: ConnId) -> Option<&mut OutBuf> {
+        self.conns.get_mut(id.0 as usize).map(|conn| &mut conn.out)
+    }
+
+    /// What waits for another shard, in order.
+    pub fn take_mesh(&mut self, shard: u16) -> Vec<MeshMessage> {
+        self.mesh_out.get_mut(usize::from(shard)).map(std::mem::take).unwrap_or_default()
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            sessions: self.sessions.len() as u64,
+            connections: self.conns.len() as u64,
+            subscriptions: self.spaces.iter().map(|(_, space)| space.subscriptions() as u64).sum(),
+            ..self.counters.clone()
+        }
+    }
+
+    /// The answer to a call. `spent_ns` is the plugin time it took, charged to the client.
+    pub fn answer(&mut self, now: Millis, id: CallId, answer: Answer, spent_ns: u64) {
+        let Some(waiter) = self.waiters.try_remove(id.0 as usize) else { return };
+        match waiter {
+            Waiter::Connect(flow) => self.connect_answered(now, flow, answer),
+            Waiter::Publish(flow) => {
+                if let Some((conn, serial)) = flow.conn() {
+                    self.charge(now, conn, serial, spent_ns);
+                }
+                self.publish_answered(now, flow, answer);
+            }
+            Waiter::Subscribe(flow) => {
+                let (conn, serial) = flow.conn();
+                self.charge(now, conn, serial, spent_ns);
+                self.subscribe_answered(now, flow, answer);
+            }
+            Waiter::Deliver(judge) => self.deliver_answered(now, *judge, answer),
+            Waiter::Reauthenticate(conn, serial) => self.reauthentication_answered(now, conn, serial, answer),
+        }
+    }
+
+    fn call(&mut self, waiter: Waiter, call: Call) {
+        let id = CallId(self.waiters.insert(waiter) as u32);
+        self.calls.push_back((id, call));
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    /// The name space of a tenant, made at its first use.
+    fn space_of(&mut self, tenant: Option<&Arc<str>>) -> u32 {
+        let key = tenant.cloned();
+        if let Some(space) = self.by_tenant.get(&key) {
+            return *space;
+        }
+        let space = Space {
+            tenant: key.clone(),
+            index: Index::default(),
+            retained: Retained::new(self.config.retained_messages, self.config.retained_bytes),
+            groups: SharedGroups::default(),
+            sessions: 0,
+        };
+        let slot = self.spaces.insert(space) as u32;
+        self.by_tenant.insert(key, slot);
+        slot
+    }
+
+    /// Forgets a tenant that has nothing left here.
+    fn release_space(&mut self, slot: u32) {
+        let Some(space) = self.spaces.get(slot as usize) else { return };
+        if slot != COMMON_SPACE && !space.is_in_use() {
+            let space = self.spaces.remove(slot as usize);
+            self.by_tenant.remove(&space.tenant);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! A message between its PUBLISH and its routing: authorization, transforms, and the acknowledgement that follows.
+
+use super::judge::{Judge, Judgement, publish_request};
+use super::{Answer, Call, ConnId, Shard, Waiter};
+use crate::fold::failed_transformation;
+use crate::hook::{AppMessage, Client, MAX_EMITTED_MESSAGES, Transformation};
+use crate::limits::MAX_MESSAGES_PER_PUBLISH;
+use crate::policy::{Native, Policy};
+use crate::session::Will;
+use crate::time::Millis;
+use nervewire_codec::{Packet, PacketId, Properties, Publish, QoS, ReasonCode, Version};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// One PUBLISH or will under judgement. It keeps the policy it was first judged by.
+#[derive(Debug)]
+pub(super) struct PublishFlow {
+    origin: Origin,
+    judge: Judge,
+    work: VecDeque<Work>,
+    judged: Vec<AppMessage>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    Packet { conn: ConnId, serial: u64, qos: QoS, packet_id: Option<PacketId> },
+    Will,
+}
+
+/// A message and how far it has come.
+#[derive(Debug)]
+struct Work {
+    message: AppMessage,
+    /// It must be authorized as the client's before anything else.
+    unauthorized: bool,
+    /// The next transform.
+    transform: usize,
+}
+
+/// How a flow goes on.
+enum Next {
+    Ask(Call),
+    Done(ReasonCode),
+}
+
+impl PublishFlow {
+    /// The connection that waits, with its serial number.
+    pub(super) fn conn(&self) -> Option<(ConnId, u64)> {
+        match self.origin {
+            Origin::Packet { conn, serial, .. } => Some((conn, serial)),
+            Origin::Will => None,
+        }
+    }
+}
+
+impl Shard {
+    /// A PUBLISH with its topic. The common case, rules decide and no transform is concerned, takes no detour.
+    pub(super) fn judge_publish(&mut self, now: Millis, id: ConnId, session: u32, publish: Publish) {
+        let Some(serial) = self.conn(id).map(|conn| conn.serial) else { return };
+        let (qos, packet_id) = (publish.qos, publish.packet_id);
+        let origin = Origin::Packet { conn: id, serial, qos, packet_id };
+        let message = app_message(publish);
+        if !self.policy.transforms.iter().any(|transform| transform.concerns(&message.topic))
+            && let Some(rules) = self.fresh_rules(session)
+            && let Native::Decided(allowed) = rules.judge(&self.policy, &publish_request(&message), |_| None)
+        {
+            let Some(client) = self.sessions.get(session as usize).map(|s| s.client.clone()) else { return };
+            let reason = if allowed { ReasonCode::Success } else { ReasonCode::NotAuthorized };
+            return self.conclude(now, origin, &client, reason, Some(message));
+        }
+        self.begin_publish(now, origin, session, message);
+    }
+
+    /// A will, at the moment it is sent: authorized again, and transformed.
+    pub(super) fn publish_will(&mut self, now: Millis, session: u32, will: Will) {
+        self.begin_publish(now, Origin::Will, session, will.message);
+    }
+
+    fn begin_publish(&mut self, now: Millis, origin: Origin, session: u32, message: AppMessage) {
+        let Some(judge) = self.judge_of(session) else { return };
+        let work = VecDeque::from([Work { message, unauthorized: true, transform: 0 }]);
+        self.step_publish(now, Box::new(PublishFlow { origin, judge, work, judged: Vec::new() }));
+    }
+
+    pub(super) fn publish_answered(&mut self, now: Millis, mut flow: Box<PublishFlow>, answer: Answer) {
+        let reason = match answer {
+            Answer::Transform(outcome) => self.apply(&mut flow, outcome),
+            other => {
+                self.hear(now, &mut flow.judge, other);
+                None
+            }
+        };
+        match reason {
+            Some(reason) => self.finish_publish(now, *flow, reason),
+            None => self.step_publish(now, flow),
+        }
+    }
+
+    fn step_publish(&mut self, now: Millis, mut flow: Box<PublishFlow>) {
+        match self.advance(now, &mut flow) {
+            Next::Ask(call) => {
+                if let Some(conn) = flow.conn().and_then(|(id, serial)| self.same_conn(id, serial)) {
+                    conn.waiting = true;
+                }
+                self.call(Waiter::Publish(flow), call);
+            }
+            Next::Done(reason) => self.finish_publish(now, *flow, reason),
+        }
+    }
+
+    /// Goes on natively as far as possible.
+    fn advance(&mut self, now: Millis, flow: &mut PublishFlow) -> Next {
+        loop {
+            let others = flow.judged.len() + flow.work.len() > 1;
+            let Some(work) = flow.work.front_mut() else { return Next::Done(ReasonCode::Success) };
+            if work.unauthorized {
+                match self.judge(now, &mut flow.judge, &publish_request(&work.message)) {
+                    Judgement::Allowed => work.unauthorized = false,
+                    // What a plugin made of a message is left out; the message itself is refused.
+                    Judgement::Denied if work.transform > 0 && others => {
+                        self.counters.denied_publish += 1;
+                        flow.work.pop_front();
+                    }
+                    Judgement::Denied => return Next::Done(ReasonCode::NotAuthorized),
+                    Judgement::Ask(call) => return Next::Ask(call),
+                }
+                continue;
+            }
+            match next_transform(&flow.judge.policy, work) {
+                Some(transform) => {
+                    work.transform = transform;
+                    let (client, message) = (flow.judge.client.clone(), work.message.clone());
+                    return Next::Ask(Call::Transform { transform, client, message });
+                }
+                None => flow.judged.extend(flow.work.pop_front().map(|work| work.message)),
+            }
+        }
+    }
+
+    /// Takes a transform's answer. A reason ends the flow.
+    fn apply(
+        &mut self,
+        flow: &mut PublishFlow,
+        outcome: Result<Transformation, crate::hook::CallFailed>,
+    ) -> Option<ReasonCode> {
+        let work = flow.work.pop_front()?;
+        let transform = flow.judge.policy.transforms.get(work.transform)?;
+        let outcome = outcome.unwrap_or_else(|_| failed_transformation(transform.on_failure));
+        let next = work.transform + 1;
+        let changed = |message: AppMessage| {
+            let same_topic = message.topic == work.message.topic;
+            let unauthorized = !same_topic && !transform.may_publish(&message.topic);
+            Work { message, unauthorized, transform: next }
+        };
+        match outcome {
+            Transformation::Pass => flow.work.push_front(Work { transform: next, ..work }),
+            Transformation::Replace(message) => flow.work.push_front(changed(message)),
+            Transformation::Emit(messages) => {
+                let others = flow.judged.len() + flow.work.len();
+                let room = MAX_MESSAGES_PER_PUBLISH.saturating_sub(others).min(MAX_EMITTED_MESSAGES);
+                self.counters.emitted_over_bound += messages.len().saturating_sub(room) as u64;
+                for message in messages.into_iter().take(room).rev() {
+                    flow.work.push_front(changed(message));
+                }
+            }
+            Transformation::Drop => self.counters.transform_dropped += 1,
+            Transformation::Reject(reason) => {
+                self.counters.transform_rejected += 1;
+                return Some(reason);
+            }
+        }
+        None
+    }
+
+    fn finish_publish(&mut self, now: Millis, flow: PublishFlow, reason: ReasonCode) {
+        let waiting = flow.conn();
+        let still_there = waiting.filter(|(id, serial)| self.same_conn(*id, *serial).is_some());
+        // Who left before the acknowledgement sends the message again: the answer is discarded.
+        let comes_again = matches!(flow.origin, Origin::Packet { packet_id: Some(_), .. });
+        if still_there.is_none() && comes_again {
+            return;
+        }
+        self.conclude(now, flow.origin, &flow.judge.client, reason, flow.judged);
+        if let Some((id, _)) = still_there {
+            self.resume(now, id);
+        }
+    }
+
+    /// Routes what was accepted, then acknowledges [MQTT-3.3.4-1].
+    fn conclude(
+        &mut self,
+        now: Millis,
+        origin: Origin,
+        client: &Arc<Client>,
+        reason: ReasonCode,
+        messages: impl IntoIterator<Item = AppMessage>,
+    ) {
+        if reason.is_error() {
+            self.counters.denied_publish += u64::from(reason == ReasonCode::NotAuthorized);
+        } else {
+            for message in messages {
+                self.accept(now, client, message);
+            }
+        }
+        if let Origin::Packet { conn, serial, qos, packet_id: Some(packet_id) } = origin {
+            self.acknowledge(conn, serial, qos, packet_id, reason);
+        }
+    }
+
+    fn acknowledge(&mut self, id: ConnId, serial: u64, qos: QoS, packet_id: PacketId, reason: ReasonCode) {
+        let Some(conn) = self.same_conn(id, serial) else { return };
+        // 3.x has no reason: a refused message is acknowledged, counted, and reaches nobody [MQTT-3.3.5-2 of 3.1.1].
+        let reason = if conn.version == Version::V5 { reason } else { ReasonCode::Success };
+        let session = conn.session;
+        if qos != QoS::ExactlyOnce {
+            return self.send_ack(id, Packet::PubAck, packet_id, reason);
+        }
+        if !reason.is_error()
+            && let Some(s) = session.and_then(|slot| self.sessions.get_mut(slot as usize))
+        {
+            s.received.insert(packet_id);
+        }
+        self.send_ack(id, Packet::PubRec, packet_id, reason);
+    }
+}
+
+/// The next transform that is concerned by a message.
+fn next_transform(policy: &Policy, work: &Work) -> Option<usize> {
+    let rest = policy.transforms.iter().enumerate().skip(work.transform);
+    rest.into_iter().find(|(_, transform)| transform.concerns(&work.message.topic)).map(|(position, _)| position)
+}
+
+/// The message of a PUBLISH; what belongs to the connection stays behind.
+fn app_message(publish: Publish) -> AppMessage {
+    let properties = publish.properties.and_then(|mut properties| {
+        properties.topic_alias = None;
+        properties.subscription_identifiers.clear();
+        (*properties != Properties::default()).then(|| Arc::new(*properties))
+    });
+    AppMessage {
+        topic: publish.topic,
+        payload: publish.payload,
+        qos: publish.qos,
+        retain: publish.retain,
+        properties,
+    }
+}

@@ -1,0 +1,193 @@
+//! Shared subscriptions: each group lives on one shard, which hands its messages out in turn (MQTT 5.0 section 4.8.2).
+
+use super::mesh::Assignment;
+use super::subscribe::{Entry, split};
+use super::{MeshMessage, SessionRef, SharedKey, Shard};
+use crate::index::Index;
+use crate::message::Message;
+use crate::session::Queued;
+use crate::time::Millis;
+use hashbrown::HashMap;
+use nervewire_codec::Utf8String;
+use slab::Slab;
+use std::sync::Arc;
+
+/// The groups that this shard owns, of one tenant.
+#[derive(Debug, Default)]
+pub(super) struct SharedGroups {
+    index: Index<()>,
+    groups: Slab<Group>,
+    by_key: HashMap<Arc<SharedKey>, u32>,
+}
+
+#[derive(Debug)]
+struct Group {
+    key: Arc<SharedKey>,
+    members: Vec<Member>,
+    /// The member that is next.
+    cursor: usize,
+}
+
+#[derive(Debug)]
+struct Member {
+    session: SessionRef,
+    entry: Entry,
+    online: bool,
+}
+
+impl SharedGroups {
+    pub(super) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Members of all groups.
+    pub(super) fn members(&self) -> usize {
+        self.groups.iter().map(|(_, group)| group.members.len()).sum()
+    }
+
+    fn join(&mut self, key: Arc<SharedKey>, session: SessionRef, entry: Entry) {
+        let slot = match self.by_key.get(&key) {
+            Some(slot) => *slot,
+            None => {
+                let slot = self.groups.insert(Group { key: key.clone(), members: Vec::new(), cursor: 0 }) as u32;
+                self.index.insert(&key.filter, slot, ());
+                self.by_key.insert(key, slot);
+                slot
+            }
+        };
+        let Some(group) = self.groups.get_mut(slot as usize) else { return };
+        match group.members.iter_mut().find(|member| member.session == session) {
+            Some(member) => *member = Member { session, entry, online: true },
+            None => group.members.push(Member { session, entry, online: true }),
+        }
+    }
+
+    fn leave(&mut self, key: &SharedKey, session: SessionRef) {
+        let Some(slot) = self.by_key.get(key).copied() else { return };
+        let Some(group) = self.groups.get_mut(slot as usize) else { return };
+        let Some(position) = group.members.iter().position(|member| member.session == session) else { return };
+        group.members.remove(position);
+        if position < group.cursor {
+            group.cursor -= 1;
+        }
+        if group.members.is_empty() {
+            self.index.remove(&key.filter, slot);
+            self.groups.remove(slot as usize);
+            self.by_key.remove(key);
+        }
+    }
+
+    fn presence(&mut self, key: &SharedKey, session: SessionRef, online: bool) {
+        let group = self.by_key.get(key).and_then(|slot| self.groups.get_mut(*slot as usize));
+        let member = group.and_then(|group| group.members.iter_mut().find(|member| member.session == session));
+        if let Some(member) = member {
+            member.online = online;
+        }
+    }
+}
+
+impl Group {
+    /// Round robin over the connected members; while nobody is connected, over all.
+    fn next(&mut self) -> Option<(SessionRef, Entry)> {
+        let count = self.members.len();
+        let turn = (0..count).map(|step| (self.cursor + step) % count);
+        let chosen = turn.clone().find(|at| self.members[*at].online).or_else(|| turn.clone().next())?;
+        self.cursor = (chosen + 1) % count;
+        self.members.get(chosen).map(|member| (member.session, member.entry))
+    }
+}
+
+impl Shard {
+    pub(super) fn shared_join(&mut self, key: Arc<SharedKey>, session: SessionRef, entry: Entry) {
+        let space = self.space_of(key.tenant.as_ref());
+        if let Some(space) = self.spaces.get_mut(space as usize) {
+            space.groups.join(key, session, entry);
+        }
+    }
+
+    pub(super) fn shared_leave(&mut self, key: &SharedKey, session: SessionRef) {
+        let Some(slot) = self.by_tenant.get(&key.tenant).copied() else { return };
+        if let Some(space) = self.spaces.get_mut(slot as usize) {
+            space.groups.leave(key, session);
+        }
+        self.release_space(slot);
+    }
+
+    pub(super) fn shared_presence(&mut self, key: &SharedKey, session: SessionRef, online: bool) {
+        let space = self.by_tenant.get(&key.tenant).and_then(|slot| self.spaces.get_mut(*slot as usize));
+        if let Some(space) = space {
+            space.groups.presence(key, session, online);
+        }
+    }
+
+    /// Tells the owners of a session's groups that its connection came or went.
+    pub(super) fn shared_presence_of(&mut self, now: Millis, session: u32, online: bool) {
+        let Some(s) = self.sessions.get(session as usize) else { return };
+        let (space, serial) = (s.space, s.serial);
+        let shared: Vec<Utf8String> = s.subscriptions.iter().filter(|filter| split(filter).0.is_some()).cloned().collect();
+        for filter in shared {
+            let (Some(group), topic) = split(&filter) else { continue };
+            let key = self.shared_key(space, group, topic);
+            let session = SessionRef { shard: self.config.shard, slot: session, serial };
+            let owner = key.owner(self.config.shards);
+            self.send_mesh(now, owner, MeshMessage::SharedPresence { key, session, online });
+        }
+    }
+
+    /// One member of each group that matches gets the message [MQTT-4.8.2-2].
+    pub(super) fn deliver_to_groups(&mut self, now: Millis, space: u32, message: &Arc<Message>) {
+        let Some(space) = self.spaces.get_mut(space as usize).filter(|space| !space.groups.is_empty()) else { return };
+        let SharedGroups { index, groups, .. } = &mut space.groups;
+        let mut chosen = Vec::new();
+        index.matches(&message.app.topic, &mut |slot, ()| {
+            let Some(group) = groups.get_mut(slot as usize) else { return };
+            if let Some((session, entry)) = group.next() {
+                chosen.push((session, assignment(message, entry, group.key.clone())));
+            }
+        });
+        for (session, queued) in chosen {
+            self.assign(now, session, queued);
+        }
+    }
+
+    fn assign(&mut self, now: Millis, session: SessionRef, queued: Queued) {
+        let delivery = Assignment(queued);
+        self.send_mesh(now, session.shard, MeshMessage::Assign { session, delivery });
+    }
+
+    /// A message that the group's owner chose one of our sessions for.
+    pub(super) fn assigned(&mut self, now: Millis, session: SessionRef, queued: Queued) {
+        if self.sessions.get(session.slot as usize).is_some_and(|s| s.serial == session.serial) {
+            return self.deliver(now, session.slot, queued);
+        }
+        // It ended while the message was on its way.
+        if let Some(key) = queued.shared.clone() {
+            let owner = key.owner(self.config.shards);
+            self.send_mesh(now, owner, MeshMessage::Reassign(Assignment(queued)));
+        }
+    }
+
+    /// A message that comes back from a member whose session ended.
+    pub(super) fn reassign(&mut self, now: Millis, queued: Queued) {
+        let Some(key) = queued.shared.clone() else { return };
+        let space = self.by_tenant.get(&key.tenant).and_then(|slot| self.spaces.get_mut(*slot as usize));
+        let next = space.and_then(|space| {
+            let slot = *space.groups.by_key.get(&key)?;
+            space.groups.groups.get_mut(slot as usize)?.next()
+        });
+        match next {
+            Some((session, entry)) => self.assign(now, session, assignment(&queued.message, entry, key)),
+            None => self.counters.dropped.no_shared_member += 1,
+        }
+    }
+}
+
+fn assignment(message: &Arc<Message>, entry: Entry, key: Arc<SharedKey>) -> Queued {
+    Queued {
+        message: message.clone(),
+        qos: message.app.qos.min(entry.options.qos),
+        retain: message.app.retain && entry.options.retain_as_published,
+        identifiers: (entry.identifier != 0).then_some(entry.identifier).into_iter().collect(),
+        shared: Some(key),
+    }
+}

@@ -1,0 +1,86 @@
+//! Rates and budgets: a client over its bound is not read for a while.
+
+use super::scene::{publish, v5};
+use super::script::{policy, verdict};
+use super::{each, each_with};
+use crate::hook::{Decision, Quotas};
+use crate::limits::PLUGIN_TIME_NS;
+use nervewire_codec::Packet;
+
+fn burst(b: &mut super::Broker, c: super::C, count: usize) {
+    for _ in 0..count {
+        b.send_later(c, Packet::Publish(publish("t", 0, "x")));
+    }
+    b.settle();
+}
+
+#[test]
+fn a_client_over_its_publish_rate_is_paused_and_resumed() {
+    each_with(
+        |config| config.publish_rate_per_s = 10,
+        |b| {
+            let (c, other) = (b.connect(v5("a")), b.connect(v5("b")));
+            burst(b, c, 30);
+            assert_eq!(b.total(|c| c.received_messages[0]), 11, "a second of it, and one in debt");
+            burst(b, other, 1);
+            assert_eq!(b.total(|c| c.received_messages[0]), 12, "others are read");
+            b.advance(1_000);
+            assert_eq!(b.total(|c| c.received_messages[0]), 22);
+            b.advance(1_000);
+            assert_eq!(b.total(|c| c.received_messages[0]), 31);
+            assert!(b.total(|c| c.paused_publish_rate) >= 19);
+        },
+    );
+}
+
+#[test]
+fn a_quota_of_the_identity_is_its_publish_rate() {
+    each(|b| {
+        let c = b.connect(v5("a").quotas(Quotas { publish_rate_per_s: Some(2), ..Quotas::default() }));
+        burst(b, c, 10);
+        assert_eq!(b.total(|c| c.received_messages[0]), 3);
+    });
+}
+
+#[test]
+fn a_client_over_its_plugin_time_is_paused() {
+    each(|b| {
+        b.set_policy(policy(1, 1, 0));
+        b.authorize(|| vec![Ok(None)], |_, _| verdict(Decision::Allow, 0));
+        let (c, other) = (b.connect(v5("a")), b.connect(v5("b")));
+        b.call_ns = PLUGIN_TIME_NS / 2 + 1;
+        burst(b, c, 5);
+        assert_eq!(b.total(|c| c.received_messages[0]), 2);
+        assert_eq!(b.total(|c| c.paused_plugin_time), 1);
+        burst(b, other, 1);
+        assert_eq!(b.total(|c| c.received_messages[0]), 3);
+        b.advance(1_000);
+        assert!(b.total(|c| c.received_messages[0]) >= 4);
+        b.advance(3_000);
+        assert_eq!(b.total(|c| c.received_messages[0]), 6);
+    });
+}
+
+#[test]
+fn changed_bounds_hold_from_the_next_message_on() {
+    each(|b| {
+        let s = b.connect(v5("s").lasting());
+        b.subscribe(s, "t", 1);
+        b.lose(s);
+        for shard in &mut b.shards {
+            shard.set_config(crate::limits::ShardConfig { queue_messages: 1, ..Default::default() });
+        }
+        let p = b.connect(v5("p"));
+        b.publish(p, "t", 1, "1");
+        b.publish(p, "t", 1, "2");
+        let s = b.connect(v5("s").lasting());
+        assert_eq!(b.payloads(s), ["2"]);
+    });
+}
+
+// What a hundred thousand idle clients cost is mostly this.
+#[test]
+fn an_idle_client_is_small() {
+    assert!(size_of::<super::super::Conn>() <= 272);
+    assert!(size_of::<super::super::Session>() <= 368);
+}

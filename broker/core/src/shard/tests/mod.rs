@@ -1,0 +1,343 @@
+//! Behaviour of whole shards in virtual time: each test runs with one shard and with three, through the same harness.
+
+mod authorize;
+mod connect;
+mod enhanced;
+mod expiry;
+mod inbound;
+mod keep_alive;
+mod limits;
+mod model;
+mod outbound;
+mod packets;
+mod queue;
+mod races;
+mod retain;
+mod scene;
+mod script;
+mod shared;
+mod subscribe;
+mod transform;
+mod will;
+
+use super::{Answer, Call, CallId, ConnId, Feed, Notice, Shard, home_shard};
+use crate::counters::Counters;
+use crate::limits::ShardConfig;
+use crate::policy::Policy;
+use crate::time::Millis;
+use bytes::Bytes;
+use nervewire_codec::{Ack, Packet, ReasonCode, Version, decode, encode};
+use scene::Who;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// The answer to a plugin call; `None`: not yet.
+type Script = Box<dyn FnMut(&Call) -> Option<Answer>>;
+
+/// Shards joined by their mesh queues, the clients' ends of their connections, and the plugins.
+struct Broker {
+    shards: Vec<Shard>,
+    now: Millis,
+    links: Vec<Link>,
+    script: Script,
+    /// Plugin time of each call.
+    call_ns: u64,
+    /// Every call made so far.
+    calls: Vec<Call>,
+    /// Calls that have no answer yet.
+    held: VecDeque<(usize, CallId)>,
+    /// Nothing passes between shards.
+    mesh_held: bool,
+    rules_refused: usize,
+}
+
+/// A client's end of its connection.
+#[derive(Debug)]
+struct Link {
+    shard: usize,
+    id: ConnId,
+    version: Version,
+    /// Sent by the client, not fed yet.
+    unfed: VecDeque<Packet>,
+    /// The shard said that it may be fed.
+    ready: bool,
+    received: VecDeque<Packet>,
+    undecoded: Vec<u8>,
+    open: bool,
+    /// Reads nothing.
+    stuck: bool,
+    /// Acknowledges by itself.
+    acknowledges: bool,
+    next_packet_id: u16,
+}
+
+type C = usize;
+
+fn each(test: impl Fn(&mut Broker)) {
+    for shards in [1, 3] {
+        test(&mut Broker::new(ShardConfig { shards, ..ShardConfig::default() }));
+    }
+}
+
+fn each_with(config: impl Fn(&mut ShardConfig), test: impl Fn(&mut Broker)) {
+    for shards in [1, 3] {
+        let mut bounds = ShardConfig { shards, ..ShardConfig::default() };
+        config(&mut bounds);
+        test(&mut Broker::new(bounds));
+    }
+}
+
+fn each_version(test: impl Fn(&mut Broker, Version)) {
+    each(|b| test(b, Version::V311));
+    each(|b| test(b, Version::V5));
+}
+
+impl Broker {
+    fn new(config: ShardConfig) -> Self {
+        let policy = Arc::new(Policy { default: crate::fold::DefaultDecision::Allow, ..Policy::default() });
+        let now = 1_000_000;
+        let shard = |shard| Shard::new(ShardConfig { shard, ..config.clone() }, policy.clone(), now);
+        Self {
+            shards: (0..config.shards).map(shard).collect(),
+            now,
+            links: Vec::new(),
+            script: Box::new(|call| panic!("no plugin to answer {call:?}")),
+            call_ns: 0,
+            calls: Vec::new(),
+            held: VecDeque::new(),
+            mesh_held: false,
+            rules_refused: 0,
+        }
+    }
+
+    fn set_policy(&mut self, policy: Policy) {
+        let policy = Arc::new(policy);
+        self.shards.iter_mut().for_each(|shard| shard.set_policy(policy.clone()));
+    }
+
+    /// Opens a connection whose client was let in, and lets everything happen that follows.
+    fn open(&mut self, who: Who) -> C {
+        let accepted = who.accepted();
+        let client = &accepted.client;
+        let shard = usize::from(home_shard(client.tenant.as_deref(), &client.client_id, self.shards.len() as u16));
+        let version = accepted.connect.version;
+        let id = self.shards[shard].connect(self.now, Box::new(accepted));
+        self.links.push(Link {
+            shard,
+            id,
+            version,
+            unfed: VecDeque::new(),
+            ready: false,
+            received: VecDeque::new(),
+            undecoded: Vec::new(),
+            open: true,
+            stuck: false,
+            acknowledges: true,
+            next_packet_id: 1,
+        });
+        self.settle();
+        self.links.len() - 1
+    }
+
+    fn send(&mut self, c: C, packet: Packet) {
+        self.send_later(c, packet);
+        self.settle();
+    }
+
+    /// The packet waits with the client until something else lets things happen.
+    fn send_later(&mut self, c: C, packet: Packet) {
+        self.links[c].unfed.push_back(packet);
+    }
+
+    /// Everything that a client received and was not taken yet.
+    fn take(&mut self, c: C) -> Vec<Packet> {
+        self.links[c].received.drain(..).collect()
+    }
+
+    /// The transport is gone.
+    fn lose(&mut self, c: C) {
+        self.end(c);
+        self.settle();
+    }
+
+    fn end(&mut self, c: C) {
+        if std::mem::replace(&mut self.links[c].open, false) {
+            let (shard, id) = (self.links[c].shard, self.links[c].id);
+            self.shards[shard].closed(self.now, id);
+        }
+    }
+
+    /// Time passes, and what is due happens when it is.
+    fn advance(&mut self, ms: Millis) {
+        let until = self.now + ms;
+        while let Some(due) = self.shards.iter().filter_map(Shard::next_deadline).min().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            let now = self.now;
+            self.shards.iter_mut().for_each(|shard| shard.tick(now));
+            self.settle();
+        }
+        self.now = until;
+        self.settle();
+    }
+
+    fn total(&self, pick: impl Fn(&Counters) -> u64) -> u64 {
+        self.shards.iter().map(|shard| pick(&shard.counters())).sum()
+    }
+
+    /// Answers the oldest call that was held.
+    fn answer_held(&mut self, answer: Answer) {
+        let (shard, id) = self.held.pop_front().expect("a held call");
+        self.shards[shard].answer(self.now, id, answer, self.call_ns);
+        self.settle();
+    }
+
+    /// Goes on until nothing happens any more.
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let mut busy = false;
+            for shard in 0..self.shards.len() {
+                busy |= self.run_calls(shard);
+                busy |= self.carry_mesh(shard);
+                busy |= self.carry_out_notices(shard);
+                busy |= self.flush(shard);
+                busy |= self.feed(shard);
+            }
+            if !busy {
+                return;
+            }
+        }
+        panic!("the shards never come to rest");
+    }
+
+    fn run_calls(&mut self, shard: usize) -> bool {
+        let mut busy = false;
+        while let Some((id, call)) = self.shards[shard].next_call() {
+            busy = true;
+            match (self.script)(&call) {
+                Some(answer) => self.shards[shard].answer(self.now, id, answer, self.call_ns),
+                None => self.held.push_back((shard, id)),
+            }
+            self.calls.push(call);
+        }
+        busy
+    }
+
+    fn carry_mesh(&mut self, from: usize) -> bool {
+        let mut busy = false;
+        for to in (0..self.shards.len()).filter(|to| *to != from && !self.mesh_held) {
+            for message in self.shards[from].take_mesh(to as u16) {
+                busy = true;
+                self.shards[to].mesh(self.now, message);
+            }
+        }
+        busy
+    }
+
+    fn carry_out_notices(&mut self, shard: usize) -> bool {
+        let mut busy = false;
+        while let Some(notice) = self.shards[shard].next_notice() {
+            busy = true;
+            match notice {
+                Notice::Close(id) => {
+                    let c = self.link(shard, id).expect("an open connection");
+                    self.read(c);
+                    self.end(c);
+                }
+                Notice::Resume(id) => {
+                    let c = self.link(shard, id).expect("an open connection");
+                    self.links[c].ready = true;
+                }
+                Notice::RulesRefused { .. } => self.rules_refused += 1,
+            }
+        }
+        busy
+    }
+
+    fn link(&self, shard: usize, id: ConnId) -> Option<C> {
+        self.links.iter().position(|link| link.open && (link.shard, link.id) == (shard, id))
+    }
+
+    fn flush(&mut self, shard: usize) -> bool {
+        let mut touched = Vec::new();
+        self.shards[shard].take_touched(&mut touched);
+        let mut busy = false;
+        for id in touched {
+            let Some(c) = self.link(shard, id).filter(|c| !self.links[*c].stuck) else { continue };
+            busy |= self.read(c);
+            self.shards[shard].written(self.now, id);
+        }
+        busy
+    }
+
+    /// The client reads again.
+    fn unstick(&mut self, c: C) {
+        self.links[c].stuck = false;
+        let (shard, id) = (self.links[c].shard, self.links[c].id);
+        self.read(c);
+        self.shards[shard].written(self.now, id);
+        self.settle();
+    }
+
+    /// Takes everything that waits for a client, and acknowledges it where the client does so by itself.
+    fn read(&mut self, c: C) -> bool {
+        let link = &mut self.links[c];
+        let Some(out) = self.shards[link.shard].output(link.id) else { return false };
+        let busy = !out.is_empty();
+        while !out.is_empty() {
+            let front = out.front().to_vec();
+            out.advance(front.len());
+            link.undecoded.extend_from_slice(&front);
+        }
+        let bytes = Bytes::from(std::mem::take(&mut link.undecoded));
+        let mut at = 0;
+        while let Some((packet, used)) = decode(&bytes, at, Some(link.version), u32::MAX).expect("valid packets") {
+            at += used;
+            link.arrives(packet);
+        }
+        link.undecoded = bytes[at..].to_vec();
+        busy
+    }
+
+    fn feed(&mut self, shard: usize) -> bool {
+        let mut busy = false;
+        for c in 0..self.links.len() {
+            while self.links[c].shard == shard && self.links[c].open && self.links[c].ready {
+                let Some(packet) = self.links[c].unfed.pop_front() else { break };
+                busy = true;
+                let packet = over_the_wire(packet, self.links[c].version);
+                let id = self.links[c].id;
+                self.links[c].ready = self.shards[shard].packet(self.now, id, packet) == Feed::More;
+                self.run_calls(shard);
+            }
+        }
+        busy
+    }
+}
+
+impl Link {
+    fn arrives(&mut self, packet: Packet) {
+        let ack = |kind: fn(Ack) -> Packet, packet_id| {
+            Some(kind(Ack { packet_id, reason: ReasonCode::Success, properties: None }))
+        };
+        let answer = match (&packet, self.acknowledges) {
+            (Packet::Publish(p), true) => match p.packet_id {
+                Some(id) if p.qos as u8 == 1 => ack(Packet::PubAck, id),
+                Some(id) => ack(Packet::PubRec, id),
+                None => None,
+            },
+            (Packet::PubRec(p), true) if !p.reason.is_error() => ack(Packet::PubRel, p.packet_id),
+            (Packet::PubRel(p), true) => ack(Packet::PubComp, p.packet_id),
+            _ => None,
+        };
+        self.unfed.extend(answer);
+        self.received.push_back(packet);
+    }
+}
+
+/// What the broker decodes of what a client of this version encodes.
+fn over_the_wire(packet: Packet, version: Version) -> Packet {
+    let mut bytes = Vec::new();
+    encode(&packet, version, &mut bytes).expect("a packet of this version");
+    let decoded = decode(&Bytes::from(bytes), 0, Some(version), u32::MAX).expect("a valid packet");
+    decoded.expect("a whole packet").0
+}

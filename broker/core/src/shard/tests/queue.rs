@@ -1,0 +1,145 @@
+//! Queues of offline and slow sessions and their bounds.
+
+use super::scene::{client, v5};
+use super::{Broker, C, each_version, each_with};
+use crate::hook::Quotas;
+use crate::limits::QueuePolicy;
+use nervewire_codec::Version;
+
+/// A session "s" that is away, subscribed to `t`, and a publisher.
+fn away(b: &mut Broker, version: Version) -> C {
+    let s = b.connect(client(version, "s").lasting());
+    b.subscribe(s, "t", 1);
+    b.lose(s);
+    b.connect(client(version, "p"))
+}
+
+fn back(b: &mut Broker) -> Vec<String> {
+    let s = b.connect(v5("s").lasting());
+    let got = b.payloads(s);
+    assert_eq!((b.total(|c| c.queued_messages), b.total(|c| c.queued_bytes)), (0, 0));
+    got
+}
+
+#[test]
+fn messages_wait_for_a_session_that_is_away() {
+    each_version(|b, version| {
+        let p = away(b, version);
+        for n in ["1", "2", "3"] {
+            b.publish(p, "t", 2, n);
+        }
+        assert_eq!(b.total(|c| c.queued_messages), 3);
+        assert_eq!(back(b), ["1", "2", "3"]);
+    });
+}
+
+#[test]
+fn qos_0_does_not_wait() {
+    each_version(|b, version| {
+        let p = away(b, version);
+        b.publish(p, "t", 0, "x");
+        assert_eq!(b.total(|c| c.dropped.offline_qos0), 1);
+        assert!(back(b).is_empty());
+    });
+}
+
+fn check(queue_policy: QueuePolicy, config: impl Fn(&mut crate::limits::ShardConfig), expected: [&str; 2]) {
+    let bounded = |c: &mut crate::limits::ShardConfig| {
+        c.queue_policy = queue_policy;
+        config(c);
+    };
+    each_with(bounded, |b| {
+        let p = away(b, Version::V5);
+        for n in ["1", "2", "3", "4"] {
+            assert_eq!(b.publish(p, "t", 1, n), Some(nervewire_codec::ReasonCode::Success));
+        }
+        let dropped = b.total(|c| c.dropped.queue_messages + c.dropped.queue_bytes + c.dropped.memory_bytes);
+        assert_eq!(dropped, 2);
+        assert_eq!(back(b), expected);
+    });
+}
+
+#[test]
+fn a_full_queue_gives_way_as_configured() {
+    let two_messages = 2 * (1 + 1 + 96);
+    for (policy, expected) in [(QueuePolicy::DropOldest, ["3", "4"]), (QueuePolicy::RefuseNew, ["1", "2"])] {
+        check(policy, |c| c.queue_messages = 2, expected);
+        check(policy, |c| c.queue_bytes = two_messages, expected);
+        check(policy, |c| c.memory_bytes = two_messages, expected);
+    }
+}
+
+#[test]
+fn each_bound_has_its_counter() {
+    type Configure = fn(&mut crate::limits::ShardConfig);
+    type Pick = fn(&crate::counters::Dropped) -> u64;
+    let rows: [(Configure, Pick); 3] = [
+        (|c| c.queue_messages = 1, |d| d.queue_messages),
+        (|c| c.queue_bytes = 100, |d| d.queue_bytes),
+        (|c| c.memory_bytes = 100, |d| d.memory_bytes),
+    ];
+    for (config, pick) in rows {
+        each_with(config, |b| {
+            let p = away(b, Version::V5);
+            b.publish(p, "t", 1, "1");
+            b.publish(p, "t", 1, "2");
+            assert_eq!(b.total(|c| pick(&c.dropped)), 1);
+        });
+    }
+}
+
+#[test]
+fn a_message_larger_than_the_queue_is_dropped_alone() {
+    each_with(
+        |c| c.queue_bytes = 150,
+        |b| {
+            let p = away(b, Version::V5);
+            b.publish(p, "t", 1, &"x".repeat(200));
+            b.publish(p, "t", 1, "small");
+            assert_eq!(back(b), ["small"]);
+            assert_eq!(b.total(|c| c.dropped.queue_bytes), 1);
+        },
+    );
+}
+
+#[test]
+fn a_message_that_can_never_fit_does_not_empty_the_queue() {
+    each_with(
+        |c| c.queue_bytes = 250,
+        |b| {
+            let p = away(b, Version::V5);
+            b.publish(p, "t", 1, "small");
+            b.publish(p, "t", 1, &"x".repeat(300));
+            assert_eq!(back(b), ["small"]);
+        },
+    );
+}
+
+#[test]
+fn quotas_of_the_identity_bound_the_queue() {
+    super::each(|b| {
+        for quotas in [
+            Quotas { queue_messages: Some(1), ..Quotas::default() },
+            Quotas { queue_bytes: Some(100), ..Quotas::default() },
+        ] {
+            let s = b.connect(v5("s").lasting().quotas(quotas));
+            b.subscribe(s, "t", 1);
+            b.lose(s);
+            let p = b.connect(v5("p"));
+            b.publish(p, "t", 1, "1");
+            b.publish(p, "t", 1, "2");
+            assert_eq!(back(b), ["2"]);
+        }
+    });
+}
+
+#[test]
+fn nothing_is_counted_of_sessions_that_ended() {
+    super::each(|b| {
+        let p = away(b, Version::V5);
+        b.publish(p, "t", 1, "x");
+        b.connect(v5("s"));
+        assert_eq!((b.total(|c| c.queued_messages), b.total(|c| c.queued_bytes)), (0, 0));
+        assert_eq!(b.total(|c| c.dropped.session_ended), 1);
+    });
+}

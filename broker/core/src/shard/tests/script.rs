@@ -1,0 +1,108 @@
+//! Plugins as tests script them.
+
+use super::super::{Answer, Call};
+use super::scene::text;
+use super::Broker;
+use crate::fold::DefaultDecision;
+use crate::hook::{
+    Actions, CallFailed, Decision, Effect, OnFailure, Request, Rule, Transformation, Verdict,
+};
+use crate::policy::{Authorizer, Policy, Transform};
+use nervewire_codec::QoS;
+
+/// What a scripted authorizer answers for its rules.
+pub(super) type Rules = Result<Option<Vec<Rule>>, CallFailed>;
+
+/// A policy of so many authorizers and transforms that are concerned by everything.
+pub(super) fn policy(generation: u64, authorizers: usize, transforms: usize) -> Policy {
+    Policy {
+        generation,
+        authorizers: vec![Authorizer::default(); authorizers],
+        transforms: vec![Transform::default(); transforms],
+        default: DefaultDecision::Deny,
+    }
+}
+
+pub(super) fn skipping(mut policy: Policy) -> Policy {
+    policy.authorizers.iter_mut().for_each(|a| a.on_failure = OnFailure::Skip);
+    policy.transforms.iter_mut().for_each(|t| t.on_failure = OnFailure::Skip);
+    policy
+}
+
+pub(super) fn granted(mut policy: Policy, filter: &str) -> Policy {
+    policy.transforms.iter_mut().for_each(|t| t.publish_grants.push(text(filter)));
+    policy
+}
+
+/// A rule about every action.
+pub(super) fn rule(effect: Effect, topic_filter: &str) -> Rule {
+    let actions = Actions { publish: true, subscribe: true, deliver: false };
+    Rule { effect, actions, topic_filter: topic_filter.into(), max_qos: QoS::ExactlyOnce, retain: None }
+}
+
+pub(super) fn deliver_rule(effect: Effect, topic_filter: &str) -> Rule {
+    Rule { actions: Actions { publish: false, subscribe: false, deliver: true }, ..rule(effect, topic_filter) }
+}
+
+pub(super) fn verdict(decision: Decision, cache_ms: u32) -> Answer {
+    Answer::Authorize(Ok(Verdict {
+        decision,
+        cache_ms,
+        depends_on_client: true,
+        depends_on_user: true,
+        depends_on_topic: true,
+    }))
+}
+
+impl Broker {
+    /// Every authorizer answers these rules to everybody; verdicts come from `judge`.
+    pub(super) fn authorize(
+        &mut self,
+        rules: impl Fn() -> Vec<Rules> + 'static,
+        judge: impl Fn(usize, &Request) -> Answer + 'static,
+    ) {
+        self.script = Box::new(move |call| {
+            Some(match call {
+                Call::Rules { .. } => Answer::Rules(rules()),
+                Call::Authorize { authorizer, request, .. } => judge(*authorizer, request),
+                other => panic!("not an authorizer's: {other:?}"),
+            })
+        });
+    }
+
+    /// One authorizer with these rules, which never needs to be asked.
+    pub(super) fn rules(&mut self, rules: Vec<Rule>) {
+        self.authorize(move || vec![Ok(Some(rules.clone()))], |_, request| panic!("asked about {request:?}"));
+    }
+
+    /// Transforms answer by position and message.
+    pub(super) fn transform(
+        &mut self,
+        answer: impl Fn(usize, &crate::hook::AppMessage) -> Result<Transformation, CallFailed> + 'static,
+    ) {
+        self.script = Box::new(move |call| {
+            Some(match call {
+                Call::Rules { .. } => Answer::Rules(vec![Ok(Some(vec![rule(Effect::Allow, "#")]))]),
+                Call::Transform { transform, message, .. } => Answer::Transform(answer(*transform, message)),
+                other => panic!("not a transform's: {other:?}"),
+            })
+        });
+    }
+
+    /// Plugins take their time.
+    pub(super) fn hold_calls(&mut self) {
+        self.script = Box::new(|_| None);
+    }
+
+    pub(super) fn count_calls(&self, wanted: impl Fn(&Call) -> bool) -> usize {
+        self.calls.iter().filter(|call| wanted(call)).count()
+    }
+
+    pub(super) fn rule_calls(&self) -> usize {
+        self.count_calls(|call| matches!(call, Call::Rules { .. }))
+    }
+
+    pub(super) fn verdict_calls(&self) -> usize {
+        self.count_calls(|call| matches!(call, Call::Authorize { .. }))
+    }
+}

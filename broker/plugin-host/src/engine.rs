@@ -1,0 +1,144 @@
+//! The wasmtime engine: what it may do, how many instances it has room for, and the thread that counts its epochs.
+
+use crate::error::HostError;
+use crate::spec::MAX_MEMORY_MIB;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
+
+/// An epoch: the unit of deadlines, in milliseconds.
+pub(crate) const EPOCH_MS: u64 = 1;
+/// Core instances, tables and linear memories that one component may consist of. Rust and C need five, two and one;
+/// Python's shared libraries some dozens.
+pub(crate) const MAX_CORE_INSTANCES: u32 = 64;
+pub(crate) const MAX_TABLES: u32 = 8;
+pub(crate) const MAX_MEMORIES: u32 = 2;
+/// Elements of one table.
+pub(crate) const MAX_TABLE_ELEMENTS: usize = 65_536;
+/// Bytes of stack that guest code may use; threads that call plugins need that much beside their own.
+const MAX_GUEST_STACK_BYTES: usize = 512 * 1024;
+/// Address space per linear memory. With 4 GiB no access needs a bounds check: guard pages catch what is beyond.
+const MEMORY_RESERVATION_BYTES: u64 = 1 << 32;
+/// Fewest slots that are worth starting with.
+const MIN_INSTANCES: u32 = 64;
+
+/// An engine with room for `max_instances`, or for as many as the machine has address space for: it halves the number until
+/// the pool can be mapped, and says so.
+pub(crate) fn engine(max_instances: u32) -> Result<Engine, HostError> {
+    let mut instances = max_instances.max(MIN_INSTANCES);
+    loop {
+        match Engine::new(&config(instances)) {
+            Ok(engine) => return Ok(engine),
+            Err(error) if instances / 2 < MIN_INSTANCES => return Err(HostError::Engine(format!("{error:#}"))),
+            Err(error) => {
+                tracing::warn!(
+                    instances,
+                    "no address space for that many plugin instances, trying half: {error:#}"
+                );
+                instances /= 2;
+            }
+        }
+    }
+}
+
+fn config(instances: u32) -> Config {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        // Calls are synchronous; leaving the machinery for concurrent ones out saves two thirds of a call.
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .max_wasm_stack(MAX_GUEST_STACK_BYTES)
+        .memory_reservation(MEMORY_RESERVATION_BYTES)
+        .memory_init_cow(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
+    // Nothing a plugin needs, and the least exercised parts of a runtime.
+    for feature in [
+        WasmFeatures::THREADS,
+        WasmFeatures::SHARED_EVERYTHING_THREADS,
+        WasmFeatures::MEMORY64,
+        WasmFeatures::RELAXED_SIMD,
+        WasmFeatures::STACK_SWITCHING,
+        WasmFeatures::CUSTOM_PAGE_SIZES,
+        WasmFeatures::WIDE_ARITHMETIC,
+    ] {
+        config.wasm_features(feature, false);
+    }
+    config
+}
+
+fn pool(instances: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(8))
+        .max_core_instances_per_component(MAX_CORE_INSTANCES)
+        .total_memories(instances)
+        .max_memories_per_component(MAX_MEMORIES)
+        .max_memory_size(MAX_MEMORY_MIB as usize * 1024 * 1024)
+        .total_tables(instances.saturating_mul(3))
+        .max_tables_per_component(MAX_TABLES)
+        .table_elements(MAX_TABLE_ELEMENTS);
+    pool
+}
+
+/// The thread that advances the engine's epoch every [`EPOCH_MS`]; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Ticker {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    pub(crate) fn start(engine: &Engine) -> Result<Self, HostError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (engine, stopped) = (engine.weak(), Arc::clone(&stop));
+        let tick = move || {
+            while !stopped.load(Ordering::Acquire) {
+                std::thread::park_timeout(Duration::from_millis(EPOCH_MS));
+                let Some(engine) = engine.upgrade() else { return };
+                engine.increment_epoch();
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("plugin-epochs".into())
+            .spawn(tick)
+            .map_err(HostError::Ticker)?;
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    #[cfg(test)]
+    fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.thread.as_ref().map(JoinHandle::thread).map(Thread::unpark);
+        if let Some(thread) = self.thread.take() {
+            // It does nothing that panics, and there is nothing left to save if it did.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ticker_ends_with_its_owner() {
+        let engine = engine(1).unwrap();
+        let ticker = Ticker::start(&engine).unwrap();
+        assert!(ticker.is_running());
+        let stop = Arc::downgrade(&ticker.stop);
+        drop(ticker);
+        assert!(stop.upgrade().is_none(), "the thread still holds its flag");
+    }
+}

@@ -1,0 +1,164 @@
+//! What an instance's store holds beside the guest: its memory limit, what it printed, and what its imports reach.
+
+use crate::clock::Clock;
+use crate::engine::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES};
+use crate::log::PluginLog;
+use crate::stats::PluginStats;
+use std::sync::Arc;
+use wasmtime::ResourceLimiter;
+
+/// Bytes of standard output and error kept per call; what a guest prints beyond is discarded.
+pub const MAX_OUTPUT_BYTES: usize = 16 * 1024;
+/// Host objects (streams, pollables) that an instance may hold at a time: the runtime's table for them has no bound of its own.
+pub const MAX_HANDLES: u32 = 64;
+
+/// What all instances under one plugin name share, over threads and swaps.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: Arc<str>,
+    pub(crate) stats: Arc<PluginStats>,
+    pub(crate) log: PluginLog,
+    pub(crate) clock: Clock,
+}
+
+/// The data of a store.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) memory: MemoryLimit,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) noise: Noise,
+    output: Vec<u8>,
+    handles: u32,
+}
+
+impl Guest {
+    pub(crate) fn new(shared: Arc<Shared>, max_memory_bytes: usize) -> Self {
+        let memory = MemoryLimit {
+            max_bytes: max_memory_bytes,
+            bytes: 0,
+            refused: false,
+        };
+        Self {
+            memory,
+            shared,
+            noise: Noise::default(),
+            output: Vec::new(),
+            handles: 0,
+        }
+    }
+
+    /// Keeps what was printed, up to [`MAX_OUTPUT_BYTES`].
+    pub(crate) fn print(&mut self, bytes: &[u8]) {
+        let room = MAX_OUTPUT_BYTES.saturating_sub(self.output.len());
+        self.output.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// Writes what was printed to the log.
+    pub(crate) fn flush_output(&mut self) {
+        if !self.output.is_empty() {
+            self.shared.log.output(&self.output);
+            self.output.clear();
+        }
+    }
+
+    /// Counts a handle the guest is about to get.
+    pub(crate) fn take_handle(&mut self) -> Result<(), HostRefusal> {
+        if self.handles >= MAX_HANDLES {
+            return Err(HostRefusal("it holds too many streams and pollables"));
+        }
+        self.handles += 1;
+        Ok(())
+    }
+
+    pub(crate) fn give_handle_back(&mut self) {
+        self.handles = self.handles.saturating_sub(1);
+    }
+}
+
+/// A guest asked for something that plugins cannot do; the call ends as a trap with these words.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct HostRefusal(pub(crate) &'static str);
+
+/// Bounds an instance's linear memories, and remembers whether it wanted more.
+#[derive(Debug)]
+pub(crate) struct MemoryLimit {
+    max_bytes: usize,
+    bytes: usize,
+    pub(crate) refused: bool,
+}
+
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let bytes = self.bytes.saturating_add(desired.saturating_sub(current));
+        let allowed = bytes <= self.max_bytes;
+        self.bytes = if allowed { bytes } else { self.bytes };
+        self.refused |= !allowed;
+        Ok(allowed)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= MAX_TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        MAX_CORE_INSTANCES as usize
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES as usize
+    }
+
+    fn memories(&self) -> usize {
+        MAX_MEMORIES as usize
+    }
+}
+
+/// Numbers for `wasi:random/insecure` and hash seeds: different in every instance, secret to nobody (SplitMix64).
+#[derive(Debug)]
+pub(crate) struct Noise(u64);
+
+impl Default for Noise {
+    fn default() -> Self {
+        let mut seed = [0; 8];
+        // Without an entropy source hash maps are seeded alike; that is what "insecure" promises no more than.
+        let _ = getrandom::fill(&mut seed);
+        Self(u64::from_le_bytes(seed))
+    }
+}
+
+impl Noise {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bounded_over_all_memories_of_an_instance() {
+        let mut limit = MemoryLimit {
+            max_bytes: 100,
+            bytes: 0,
+            refused: false,
+        };
+        let mut check = |current, desired, expected| {
+            assert_eq!(
+                limit.memory_growing(current, desired, None).unwrap(),
+                expected,
+                "{current} to {desired}"
+            );
+            limit.refused
+        };
+        assert!(!check(0, 60, true));
+        assert!(!check(0, 40, true));
+        assert!(check(60, 61, false));
+        assert!(check(60, usize::MAX, false));
+    }
+}

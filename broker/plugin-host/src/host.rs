@@ -1,0 +1,236 @@
+//! The plugin host: one engine, one pool of instances, and what is kept per plugin name across swaps.
+
+use crate::cache::{Cache, CacheStats};
+use crate::clock::Clock;
+use crate::contract::{self, Exports};
+use crate::engine::{self, Ticker};
+use crate::error::{HostError, LoadError};
+use crate::guest::Shared;
+use crate::host_functions;
+use crate::log::PluginLog;
+use crate::plugin::{Checked, Plugin};
+use crate::spec::{Grant, Hook, PluginSpec};
+use crate::stats::PluginStats;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::fmt::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// How a host is set up.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// Directory for compiled components, created with mode 0700; `None`: every load compiles.
+    pub cache_dir: Option<PathBuf>,
+    /// Instances there is room for: threads x plugins x two generations, and one more for trials.
+    pub max_instances: u32,
+    /// Bytes of one message that a transform answers with: topic, payload and properties.
+    pub max_message_bytes: usize,
+    /// Time for breakers, rates and expiry.
+    pub clock: Clock,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            cache_dir: None,
+            max_instances: 4096,
+            max_message_bytes: 1_048_576,
+            clock: Clock::default(),
+        }
+    }
+}
+
+/// Loads plugins. Clones share everything.
+#[derive(Clone)]
+pub struct Host(Arc<HostInner>);
+
+pub(crate) struct HostInner {
+    engine: Engine,
+    _ticker: Ticker,
+    cache: Option<Cache>,
+    max_message_bytes: usize,
+    clock: Clock,
+    shared: Mutex<HashMap<String, Arc<Shared>>>,
+}
+
+/// What can be said about a component without running it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// Hooks it exports.
+    pub hooks: Vec<Hook>,
+    /// Version of `nervewire:plugin` it was built for; `None`: it exports nothing of it.
+    pub wit_version: Option<String>,
+    /// Its imports.
+    pub imports: Vec<String>,
+    /// Grants it cannot be loaded without.
+    pub grants: Vec<Grant>,
+    /// Why it cannot be loaded whatever it is granted, one line per import.
+    pub refusals: Vec<String>,
+    /// Its size.
+    pub size_bytes: usize,
+    /// SHA-256, lower-case hexadecimal.
+    pub digest: String,
+}
+
+impl Host {
+    /// Sets up the engine and starts its ticker.
+    ///
+    /// # Errors
+    /// [`HostError`] where the machine has no room for the pool, or no thread can be started.
+    pub fn new(config: HostConfig) -> Result<Self, HostError> {
+        let engine = engine::engine(config.max_instances)?;
+        Ok(Self(Arc::new(HostInner {
+            _ticker: Ticker::start(&engine)?,
+            cache: config.cache_dir.map(|dir| Cache::new(dir, &engine)),
+            max_message_bytes: config.max_message_bytes,
+            clock: config.clock,
+            shared: Mutex::default(),
+            engine,
+        })))
+    }
+
+    /// Compiles a component or takes it from the cache, checks imports and hooks, and runs `init` on a trial instance.
+    ///
+    /// # Errors
+    /// [`LoadError`] says in words what is wrong; nothing of the plugin is kept then.
+    pub fn load(&self, spec: PluginSpec) -> Result<Arc<Plugin>, LoadError> {
+        spec.limits.check().map_err(LoadError::Limits)?;
+        let (component, digest) = self.0.compile(&spec.component)?;
+        let exports = Exports::of(&component, &self.0.engine)?;
+        contract::check_imports(&component, &self.0.engine, &spec.grants)?;
+        if exports.init.is_none() {
+            return Err(LoadError::NoLifecycle);
+        }
+        let hooks = exports.select(spec.hooks.as_deref())?;
+        let linker = host_functions::linker(&component, &self.0.engine)?;
+        let component = linker
+            .instantiate_pre(&component)
+            .map_err(|error| LoadError::Contract(format!("{error:#}")))?;
+        let shared = self.0.shared(&spec.name);
+        let plugin = Plugin::new(
+            Arc::clone(&self.0),
+            Arc::clone(&shared),
+            Checked {
+                component,
+                exports,
+                hooks,
+                digest,
+            },
+            spec,
+        )?;
+        self.0.lock().insert(plugin.name().to_owned(), shared);
+        Ok(plugin)
+    }
+
+    /// Says what a component is and asks for.
+    ///
+    /// # Errors
+    /// [`LoadError::Compile`] and [`LoadError::Version`].
+    pub fn inspect(&self, component: &[u8]) -> Result<Inspection, LoadError> {
+        let (compiled, digest) = self.0.compile(component)?;
+        let exports = Exports::of(&compiled, &self.0.engine)?;
+        let imports = contract::import_names(&compiled, &self.0.engine);
+        let (mut grants, mut refusals) = (Vec::new(), Vec::new());
+        for name in &imports {
+            match contract::import(name) {
+                Ok((_, Some(grant))) if !grants.contains(&grant) => grants.push(grant),
+                Ok(_) => {}
+                Err(error) => refusals.push(error.to_string()),
+            }
+        }
+        let (hooks, wit_version) = (exports.hooks, exports.version);
+        Ok(Inspection {
+            hooks,
+            wit_version,
+            imports,
+            grants,
+            refusals,
+            size_bytes: component.len(),
+            digest,
+        })
+    }
+
+    /// Forgets statistics and key-value entries of the names for which `keep` says false. Loaded plugins keep their own.
+    pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
+        self.0.lock().retain(|name, _| keep(name));
+    }
+
+    /// The statistics kept under a name.
+    pub fn stats(&self, name: &str) -> Option<Arc<PluginStats>> {
+        self.0.lock().get(name).map(|shared| Arc::clone(&shared.stats))
+    }
+
+    /// What the cache of compiled components did; `None`: there is no cache.
+    pub fn cache_stats(&self) -> Option<CacheStats> {
+        self.0.cache.as_ref().map(Cache::stats)
+    }
+}
+
+impl HostInner {
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn max_message_bytes(&self) -> usize {
+        self.max_message_bytes
+    }
+
+    /// Bytes that a guest may hand over at a time: the largest message twice, and room for what surrounds it.
+    pub(crate) fn max_answer_bytes(&self) -> usize {
+        const SURROUNDINGS_BYTES: usize = 1024 * 1024;
+        self.max_message_bytes
+            .saturating_mul(2)
+            .saturating_add(SURROUNDINGS_BYTES)
+    }
+
+    fn compile(&self, bytes: &[u8]) -> Result<(Component, String), LoadError> {
+        let digest: [u8; 32] = Sha256::digest(bytes).into();
+        let compiled = match &self.cache {
+            Some(cache) => cache.get_or_compile(&self.engine, bytes, &digest),
+            None => Component::from_binary(&self.engine, bytes),
+        };
+        compiled
+            .map(|component| (component, hex(&digest)))
+            .map_err(|error| LoadError::Compile(format!("{error:#}")))
+    }
+
+    /// What is kept under this name, or the beginning of it, which `load` keeps once it succeeded.
+    fn shared(&self, name: &str) -> Arc<Shared> {
+        if let Some(shared) = self.lock().get(name) {
+            return Arc::clone(shared);
+        }
+        let (name, stats) = (Arc::<str>::from(name), Arc::<PluginStats>::default());
+        let log = PluginLog::new(Arc::clone(&name), self.clock.clone(), Arc::clone(&stats));
+        Arc::new(Shared {
+            name,
+            stats,
+            log,
+            clock: self.clock.clone(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Shared>>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}"); // Writing into a String cannot fail.
+            text
+        })
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("cache", &self.0.cache)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,303 @@
+//! One warm instance on one thread: its calls, their deadlines, and its replacement after it failed.
+
+use crate::answer::{self, Invalid};
+use crate::breaker::Admission;
+use crate::error::StartError;
+use crate::guest::{Guest, HostRefusal};
+use crate::plugin::Plugin;
+use crate::question::{self, ClientFacts};
+use crate::spec::{Hook, Role};
+use crate::stats::{Call, Outcome};
+use crate::wire;
+use nervewire_core::hook::{
+    AppMessage, Authentication, CallFailed, Client, Credentials, Request, Rule, Transformation, Verdict,
+};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+use wasmtime::component::{ComponentNamedList, Lift, Lower, TypedFunc};
+use wasmtime::{Store, Trap, WasmBacktrace};
+
+/// A plugin's instance for one thread at a time. After a failed call it replaces itself at the next one.
+pub struct Instance {
+    plugin: Arc<Plugin>,
+    role: Role,
+    cell: usize,
+    live: Option<Live>,
+    last_call_ns: u64,
+}
+
+/// An instantiated component that `init` accepted.
+pub(crate) struct Live {
+    pub(crate) store: Store<Guest>,
+    pub(crate) functions: Functions,
+}
+
+/// The functions of the hooks in use, checked against the contract's types when the instance was made.
+#[derive(Clone, Copy)]
+pub(crate) struct Functions {
+    pub(crate) authenticate:
+        Option<Function<(wire::ClientRef<'static>, wire::CredentialsRef<'static>), wire::Authentication>>,
+    pub(crate) rules: Option<Function<(wire::ClientRef<'static>,), Option<Vec<wire::Rule>>>>,
+    pub(crate) authorize: Option<Function<(wire::ClientRef<'static>, wire::RequestRef<'static>), wire::Verdict>>,
+    pub(crate) transform: Option<Function<(wire::ClientRef<'static>, wire::MessageRef<'static>), wire::Transformation>>,
+}
+
+pub(crate) type Function<Params, Answer> = TypedFunc<Params, (Answer,)>;
+
+impl Instance {
+    pub(crate) fn start(plugin: Arc<Plugin>, role: Role) -> Result<Self, StartError> {
+        let live = plugin.start(role, plugin.init_deadline_ms())?;
+        let cell = plugin.stats().cell();
+        Ok(Self {
+            plugin,
+            role,
+            cell,
+            live: Some(live),
+            last_call_ns: 0,
+        })
+    }
+
+    /// Hook `authenticate`: who is this?
+    ///
+    /// # Errors
+    /// [`CallFailed`] where there is no answer; what happened is in the log and the statistics.
+    pub fn authenticate(&mut self, client: &Client, credentials: &Credentials) -> Result<Authentication, CallFailed> {
+        let facts = ClientFacts::new(client);
+        let params = (facts.lower(), question::credentials(credentials));
+        self.call(
+            Call::Authenticate,
+            |functions| functions.authenticate,
+            params,
+            answer::authentication,
+        )
+    }
+
+    /// The rules for a client, `None`: ask for every request.
+    ///
+    /// # Errors
+    /// As for [`Instance::authenticate`].
+    pub fn rules(&mut self, client: &Client) -> Result<Option<Vec<Rule>>, CallFailed> {
+        let facts = ClientFacts::new(client);
+        self.call(
+            Call::Rules,
+            |functions| functions.rules,
+            (facts.lower(),),
+            answer::rules,
+        )
+    }
+
+    /// Hook `authorize`: may this client do that?
+    ///
+    /// # Errors
+    /// As for [`Instance::authenticate`].
+    pub fn authorize(&mut self, client: &Client, request: &Request) -> Result<Verdict, CallFailed> {
+        let facts = ClientFacts::new(client);
+        let params = (facts.lower(), question::request(request));
+        self.call(
+            Call::Authorize,
+            |functions| functions.authorize,
+            params,
+            |answer| Ok(answer::verdict(answer)),
+        )
+    }
+
+    /// Hook `transform`: what does this message look like when it is delivered?
+    ///
+    /// # Errors
+    /// As for [`Instance::authenticate`].
+    pub fn transform(&mut self, client: &Client, message: &AppMessage) -> Result<Transformation, CallFailed> {
+        let max_message_bytes = self.plugin.max_message_bytes();
+        let (facts, properties) = (ClientFacts::new(client), question::user_properties(message));
+        let params = (facts.lower(), question::message(message, &properties));
+        let parse = |answer| answer::transformation(answer, max_message_bytes);
+        self.call(Call::Transform, |functions| functions.transform, params, parse)
+    }
+
+    /// How long the last call took, the replacement of an instance before it included, in nanoseconds; 0 where the breaker
+    /// refused it.
+    pub fn last_call_ns(&self) -> u64 {
+        self.last_call_ns
+    }
+
+    /// The plugin it is an instance of.
+    pub fn plugin(&self) -> &Arc<Plugin> {
+        &self.plugin
+    }
+
+    fn call<Params, Answer, Parsed>(
+        &mut self,
+        call: Call,
+        function: impl FnOnce(&Functions) -> Option<Function<Params, Answer>>,
+        params: Params,
+        parse: impl FnOnce(Answer) -> Result<Parsed, Invalid>,
+    ) -> Result<Parsed, CallFailed>
+    where
+        Params: ComponentNamedList + Lower,
+        (Answer,): ComponentNamedList + Lift,
+    {
+        let admission = self.plugin.admit();
+        if admission == Admission::Refuse {
+            self.last_call_ns = 0;
+            self.plugin.stats().count(self.cell, call, Outcome::Breaker, None);
+            return Err(CallFailed);
+        }
+        let start = Instant::now();
+        let result = self.attempt(call, function, params, parse);
+        self.last_call_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.conclude(call, admission, result)
+    }
+
+    fn attempt<Params, Answer, Parsed>(
+        &mut self,
+        call: Call,
+        function: impl FnOnce(&Functions) -> Option<Function<Params, Answer>>,
+        params: Params,
+        parse: impl FnOnce(Answer) -> Result<Parsed, Invalid>,
+    ) -> Result<Parsed, Failure>
+    where
+        Params: ComponentNamedList + Lower,
+        (Answer,): ComponentNamedList + Lift,
+    {
+        let deadline_ms = self.plugin.deadline_ms(call);
+        let live = self.live()?;
+        let function = function(&live.functions).ok_or_else(Failure::no_such_hook)?;
+        match run(&mut live.store, &function, params, deadline_ms) {
+            Ok((answer,)) => parse(answer).map_err(Failure::invalid),
+            Err(failure) => {
+                self.live = None;
+                self.plugin.stats().replace_instance();
+                Err(failure)
+            }
+        }
+    }
+
+    fn live(&mut self) -> Result<&mut Live, Failure> {
+        match &mut self.live {
+            Some(live) => Ok(live),
+            empty => {
+                let live = self.plugin.start(self.role, self.plugin.restart_deadline_ms(self.role));
+                Ok(empty.insert(live.map_err(Failure::unavailable)?))
+            }
+        }
+    }
+
+    fn conclude<T>(&self, call: Call, admission: Admission, result: Result<T, Failure>) -> Result<T, CallFailed> {
+        let stats = self.plugin.stats();
+        match result {
+            Ok(answer) => {
+                stats.count(self.cell, call, Outcome::Ok, Some(self.last_call_ns));
+                self.plugin.succeeded(admission);
+                Ok(answer)
+            }
+            Err(failure) => {
+                let ran = failure.outcome != Outcome::Unavailable;
+                stats.count(self.cell, call, failure.outcome, ran.then_some(self.last_call_ns));
+                self.plugin.failed(admission, call, failure.outcome, &failure.detail);
+                Err(CallFailed)
+            }
+        }
+    }
+}
+
+/// Why a call gave no answer.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) outcome: Outcome,
+    pub(crate) detail: String,
+}
+
+impl Failure {
+    fn invalid(invalid: Invalid) -> Self {
+        Self {
+            outcome: Outcome::Invalid,
+            detail: invalid.to_string(),
+        }
+    }
+
+    fn unavailable(error: StartError) -> Self {
+        Self {
+            outcome: Outcome::Unavailable,
+            detail: error.to_string(),
+        }
+    }
+
+    fn no_such_hook() -> Self {
+        Self {
+            outcome: Outcome::Unavailable,
+            detail: "this hook is not in use".to_owned(),
+        }
+    }
+
+    /// `refused_memory`: whether the guest was refused memory during the call.
+    fn of(error: &wasmtime::Error, refused_memory: bool) -> Self {
+        let outcome = match error.downcast_ref::<Trap>() {
+            Some(Trap::Interrupt) => Outcome::Timeout,
+            _ if refused_memory => Outcome::Memory,
+            Some(_) => Outcome::Trap,
+            None if error.is::<HostRefusal>() => Outcome::Trap,
+            // Neither the guest's code nor the host's functions: what it returned could not be read.
+            None => Outcome::Invalid,
+        };
+        Self {
+            outcome,
+            detail: describe(error),
+        }
+    }
+}
+
+/// Calls a guest function under a deadline. After an error the store is of no use any more.
+pub(crate) fn run<Params, Answer>(
+    store: &mut Store<Guest>,
+    function: &Function<Params, Answer>,
+    params: Params,
+    deadline_ms: u64,
+) -> Result<(Answer,), Failure>
+where
+    Params: ComponentNamedList + Lower,
+    (Answer,): ComponentNamedList + Lift,
+{
+    store.data_mut().memory.refused = false;
+    // One more: the current epoch is already partly over.
+    store.set_epoch_deadline(deadline_ms / crate::engine::EPOCH_MS + 1);
+    // A panic in one of our host functions must not take the shard along.
+    let ended = catch_unwind(AssertUnwindSafe(|| function.call(&mut *store, params)));
+    store.data_mut().flush_output();
+    match ended {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(Failure::of(&error, store.data().memory.refused)),
+        Err(_) => Err(Failure {
+            outcome: Outcome::Trap,
+            detail: "a host function panicked".to_owned(),
+        }),
+    }
+}
+
+/// The cause of an error and the functions it went through.
+fn describe(error: &wasmtime::Error) -> String {
+    const MAX_FRAMES: usize = 8;
+    let cause = error.root_cause().to_string();
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return cause;
+    };
+    let names = backtrace.frames().iter().filter_map(|frame| frame.func_name());
+    let path: Vec<String> = names.take(MAX_FRAMES).map(demangled).collect();
+    if path.is_empty() {
+        cause
+    } else {
+        format!("{cause}, in {}", path.join(" < "))
+    }
+}
+
+fn demangled(name: &str) -> String {
+    name.rsplit_once("::h").map_or(name, |(path, _)| path).to_owned()
+}
+
+/// The hook that a call belongs to.
+pub(crate) fn hook(call: Call) -> Hook {
+    match call {
+        Call::Authenticate => Hook::Authenticate,
+        Call::Rules | Call::Authorize => Hook::Authorize,
+        Call::Transform => Hook::Transform,
+    }
+}

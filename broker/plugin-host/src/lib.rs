@@ -1,0 +1,43 @@
+//! Runs plugins: sandboxed WebAssembly components that decide who gets in, who may do what, and what a message looks like.
+//!
+//! [`Host::load`] turns a component into a [`Plugin`]: compiled, its imports checked against its grants, its `init` tried.
+//! Each thread makes its own warm [`Instance`] of it and calls the hooks with the core's types. A call is bounded in time and
+//! memory, and its answer is parsed again; when it fails, the instance is replaced and a breaker counts. Nothing here waits, and
+//! nothing knows a runtime: calls are synchronous and work on any thread.
+
+mod answer;
+mod breaker;
+mod cache;
+mod clock;
+mod contract;
+mod engine;
+mod error;
+mod guest;
+mod host;
+mod host_functions;
+mod inert_wasi;
+mod instance;
+mod kv;
+mod log;
+mod plugin;
+mod question;
+mod spec;
+mod stats;
+mod wire;
+
+pub use answer::{
+    MAX_ATTRIBUTES, MAX_ATTRIBUTES_BYTES, MAX_BINARY_BYTES, MAX_RULES, MAX_TENANT_BYTES, MAX_USER_PROPERTIES,
+};
+pub use breaker::{Admission, Breaker, BreakerState, FAILURE_WINDOW_MS, FAILURES_TO_OPEN, FIRST_OPEN_MS, MAX_OPEN_MS};
+pub use cache::{CacheStats, MAX_CACHED_BYTES, MAX_CACHED_FILES};
+pub use clock::Clock;
+pub use contract::WIT_VERSION;
+pub use error::{HostError, LoadError, StartError};
+pub use guest::{MAX_HANDLES, MAX_OUTPUT_BYTES};
+pub use host::{Host, HostConfig, Inspection};
+pub use instance::Instance;
+pub use kv::{ENTRY_OVERHEAD_BYTES, KvError, KvStore, MAX_KEY_BYTES, MAX_KV_BYTES, MAX_KV_ENTRIES, MAX_VALUE_BYTES};
+pub use log::{MAX_LOG_LINE_BYTES, MAX_LOG_LINES_PER_S};
+pub use plugin::Plugin;
+pub use spec::{Grant, Hook, Limits, MAX_CALL_MS, MAX_MEMORY_MIB, PluginSpec, Role, SpecError};
+pub use stats::{Call, LATENCY_BUCKETS_NS, Latency, MAX_COUNTER_NAME_BYTES, MAX_COUNTER_NAMES, Outcome, PluginStats};

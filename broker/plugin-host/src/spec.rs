@@ -1,0 +1,278 @@
+//! What a configuration says about one plugin: names of hooks and grants, limits, and the whole as [`PluginSpec`].
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// One plugin as configured.
+#[derive(Clone, Debug)]
+pub struct PluginSpec {
+    /// Name in the configuration; key-value entries and statistics are kept under it when the component is swapped.
+    pub name: String,
+    /// The component's bytes.
+    pub component: Arc<[u8]>,
+    /// Hooks to use; `None`: all that the component exports.
+    pub hooks: Option<Vec<Hook>>,
+    /// What it may reach.
+    pub grants: Vec<Grant>,
+    /// Bounds of its calls.
+    pub limits: Limits,
+    /// Name and contents of its files, handed to `init`.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Its `config` table as JSON, handed to `init`.
+    pub config_json: String,
+}
+
+/// Bounds of a plugin's calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Deadline of `rules`, `authorize` and `transform`, in milliseconds.
+    pub call_ms: u32,
+    /// Linear memory of an instance on a shard, in MiB.
+    pub memory_mib: u32,
+    /// Deadline of `authenticate`, in milliseconds.
+    pub authenticate_call_ms: u32,
+    /// Linear memory of an instance that authenticates, in MiB.
+    pub authenticate_memory_mib: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            call_ms: 2,
+            memory_mib: 16,
+            authenticate_call_ms: 1000,
+            authenticate_memory_mib: 64,
+        }
+    }
+}
+
+impl Limits {
+    /// Names the first limit that is out of its range, and the range.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        check_range("call_ms", self.call_ms, MAX_CALL_MS)?;
+        check_range("memory_mib", self.memory_mib, MAX_MEMORY_MIB)?;
+        check_range("authenticate_call_ms", self.authenticate_call_ms, MAX_CALL_MS)?;
+        check_range("authenticate_memory_mib", self.authenticate_memory_mib, MAX_MEMORY_MIB)
+    }
+}
+
+/// Largest deadline of a call, in milliseconds.
+pub const MAX_CALL_MS: u32 = 60_000;
+/// Largest linear memory of an instance, in MiB: the size of a slot of the instance pool.
+pub const MAX_MEMORY_MIB: u32 = 1024;
+
+fn check_range(name: &str, value: u32, max: u32) -> Result<(), String> {
+    if (1..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(format!("limits.{name} = {value} is not between 1 and {max}"))
+}
+
+/// Something a plugin implements and the broker asks it for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hook {
+    /// Who is this?
+    Authenticate,
+    /// May this client do that? With `rules`.
+    Authorize,
+    /// What does this message look like when it is delivered?
+    Transform,
+    /// Is something odd going on? In the contract, not in this version.
+    Detect,
+}
+
+impl Hook {
+    /// Every hook, in the order in which they are listed.
+    pub const ALL: [Hook; 4] = [Hook::Authenticate, Hook::Authorize, Hook::Transform, Hook::Detect];
+
+    /// Its name in `hooks = [...]`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Hook::Authenticate => "authenticate",
+            Hook::Authorize => "authorize",
+            Hook::Transform => "transform",
+            Hook::Detect => "detect",
+        }
+    }
+
+    /// The WIT interface whose export implements it.
+    pub(crate) fn interface(self) -> &'static str {
+        match self {
+            Hook::Authenticate => "authentication",
+            Hook::Authorize => "authorization",
+            Hook::Transform => "transformation",
+            Hook::Detect => "detection",
+        }
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Hook {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        Hook::ALL
+            .into_iter()
+            .find(|hook| hook.name() == text)
+            .ok_or_else(|| SpecError::UnknownHook(text.to_owned()))
+    }
+}
+
+/// Something a plugin may reach.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Grant {
+    /// Shared state of its instances: `nervewire:plugin/kv`.
+    Kv,
+    /// Random numbers: `nervewire:plugin/random` and `wasi:random/random`.
+    Random,
+    /// Publishing to topics that this topic filter matches, without being authorized as the client.
+    Publish(String),
+    /// The broker's log. Always there; may be listed.
+    Log,
+    /// Its `config` table and files. Always there; may be listed.
+    Config,
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Grant::Kv => f.write_str("kv"),
+            Grant::Random => f.write_str("random"),
+            Grant::Publish(filter) => write!(f, "publish:{filter}"),
+            Grant::Log => f.write_str("log"),
+            Grant::Config => f.write_str("config"),
+        }
+    }
+}
+
+impl FromStr for Grant {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        match text {
+            "kv" => return Ok(Grant::Kv),
+            "random" => return Ok(Grant::Random),
+            "log" => return Ok(Grant::Log),
+            "config" => return Ok(Grant::Config),
+            _ => {}
+        }
+        if text.starts_with("http:") || text.starts_with("https:") {
+            return Err(SpecError::NotInThisVersion(text.to_owned()));
+        }
+        match text.strip_prefix("publish:") {
+            Some(filter) => publish_grant(filter),
+            None => Err(SpecError::UnknownGrant(text.to_owned())),
+        }
+    }
+}
+
+fn publish_grant(filter: &str) -> Result<Grant, SpecError> {
+    match nervewire_codec::topic::validate_topic_filter(filter) {
+        Ok(()) => Ok(Grant::Publish(filter.to_owned())),
+        Err(_) => Err(SpecError::BadPublishFilter(filter.to_owned())),
+    }
+}
+
+/// Where an instance runs, which decides its memory limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// On a shard: `rules`, `authorize` and `transform`.
+    Shard,
+    /// In the pool of workers that authenticate.
+    Authenticate,
+}
+
+/// A name in a configuration that means nothing here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// Not one of [`Hook::ALL`].
+    #[error("there is no hook `{0}`; hooks are authenticate, authorize, transform and detect")]
+    UnknownHook(String),
+    /// Not a [`Grant`].
+    #[error("there is no grant `{0}`; grants are kv, random, log, config and publish:TOPIC-FILTER")]
+    UnknownGrant(String),
+    /// A grant that a later version knows.
+    #[error("the grant `{0}` is not in this version: plugins cannot make HTTP requests yet")]
+    NotInThisVersion(String),
+    /// `publish:` followed by something that is no topic filter.
+    #[error("`publish:{0}` does not name a topic filter")]
+    BadPublishFilter(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_grant(text: &str, expected: Result<Grant, &str>) {
+        let got = text.parse::<Grant>();
+        match expected {
+            Ok(grant) => {
+                assert_eq!(got.as_ref(), Ok(&grant), "{text}");
+                assert_eq!(grant.to_string(), text);
+            }
+            Err(part) => assert!(got.unwrap_err().to_string().contains(part), "{text}"),
+        }
+    }
+
+    #[test]
+    fn grants_parse_and_print() {
+        check_grant("kv", Ok(Grant::Kv));
+        check_grant("random", Ok(Grant::Random));
+        check_grant("log", Ok(Grant::Log));
+        check_grant("config", Ok(Grant::Config));
+        check_grant("publish:alerts/#", Ok(Grant::Publish("alerts/#".into())));
+        check_grant("publish:", Err("does not name a topic filter"));
+        check_grant("publish:a/#/b", Err("does not name a topic filter"));
+        check_grant("http://auth.internal:8080", Err("not in this version"));
+        check_grant("https://auth.internal", Err("not in this version"));
+        check_grant("KV", Err("no grant `KV`"));
+        check_grant("", Err("no grant"));
+    }
+
+    #[test]
+    fn hooks_parse_and_print() {
+        for hook in Hook::ALL {
+            assert_eq!(hook.to_string().parse(), Ok(hook));
+        }
+        assert!("deliver".parse::<Hook>().is_err());
+    }
+
+    #[test]
+    fn limits_have_ranges() {
+        let check = |limits: Limits, expected: Option<&str>| match (limits.check(), expected) {
+            (Ok(()), None) => {}
+            (Err(text), Some(part)) => assert!(text.contains(part), "{text}"),
+            (got, _) => panic!("{limits:?}: {got:?}"),
+        };
+        let base = Limits::default();
+        check(base, None);
+        check(Limits { call_ms: 0, ..base }, Some("limits.call_ms = 0"));
+        check(
+            Limits {
+                memory_mib: 1025,
+                ..base
+            },
+            Some("between 1 and 1024"),
+        );
+        check(
+            Limits {
+                authenticate_call_ms: 60_001,
+                ..base
+            },
+            Some("authenticate_call_ms"),
+        );
+        check(
+            Limits {
+                authenticate_memory_mib: 0,
+                ..base
+            },
+            Some("authenticate_memory_mib"),
+        );
+    }
+}

@@ -1,0 +1,248 @@
+//! What the admin API asks of a running broker, and the data it answers with.
+//!
+//! The structs are the API's JSON: the server writes them and the command line reads them. A field's name carries its unit.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+
+use serde::{Deserialize, Serialize};
+
+use super::metrics::MetricsSnapshot;
+
+/// An answer that is on its way: boxed, so that [`Backend`] can be a trait object.
+pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A running broker, as the admin API sees it.
+///
+/// Questions may be dropped unanswered when they take too long. [`kick`](Backend::kick) and [`reload`](Backend::reload) are
+/// always driven to their end, also when whoever asked has gone.
+pub(crate) trait Backend: Send + Sync + 'static {
+    /// The broker at a glance.
+    fn status(&self) -> Answer<'_, Status>;
+
+    /// One page of the sessions, in an order that stays the same between pages as long as no session comes or goes.
+    fn clients(&self, page: PageRequest) -> Answer<'_, ClientPage>;
+
+    /// One session, connected or not; `None`: there is none.
+    fn client(&self, key: ClientKey) -> Answer<'_, Option<ClientInfo>>;
+
+    /// Disconnects a client with reason 0x98, administrative action. `false`: no such client is connected.
+    fn kick(&self, key: ClientKey) -> Answer<'_, bool>;
+
+    /// The plugins in the order of the chain.
+    fn plugins(&self) -> Answer<'_, Vec<PluginInfo>>;
+
+    /// Reads the configuration again and swaps it in whole; answers after every shard has the new generation. Never called
+    /// while an earlier call through the same server is unanswered.
+    fn reload(&self) -> Answer<'_, Result<ReloadReport, ReloadError>>;
+
+    /// Every counter and gauge, summed over the shards.
+    fn metrics(&self) -> Answer<'_, MetricsSnapshot>;
+
+    /// Whether the broker serves clients: all shards answer.
+    fn healthy(&self) -> Answer<'_, bool>;
+}
+
+/// What names a session: the same client identifier may exist once in each tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ClientKey {
+    /// Its tenant; `None`: it belongs to none.
+    pub tenant: Option<String>,
+    /// MQTT client identifier.
+    pub client_id: String,
+}
+
+/// Which part of a long list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PageRequest {
+    /// Counted from 1.
+    pub page: u64,
+    /// Entries per page, 1 to [`MAX_CLIENTS_PER_PAGE`](super::api::MAX_CLIENTS_PER_PAGE).
+    pub limit: u64,
+}
+
+impl PageRequest {
+    /// How many entries come before this page.
+    pub(crate) fn offset(self) -> u64 {
+        self.page.saturating_sub(1).saturating_mul(self.limit)
+    }
+}
+
+/// Answer of `GET /v1/status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// The broker's version.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// Number of shards.
+    pub shards: u64,
+    /// Generation of the configuration and plugins; grows by one with every reload that changed something.
+    pub generation: u64,
+    /// Open MQTT connections.
+    pub connections: u64,
+    /// The bound of `connections` in force, after it was fitted to the open-file limit.
+    pub max_connections: u64,
+    /// Sessions, connected or not.
+    pub sessions: u64,
+    /// Subscriptions of all sessions.
+    pub subscriptions: u64,
+    /// Retained messages.
+    pub retained_messages: u64,
+    /// Messages in the queues of all sessions.
+    pub queued_messages: u64,
+    /// Their size.
+    pub queued_bytes: u64,
+    /// What "acknowledged" means: `memory`, `os` or `fsync`.
+    pub durability: String,
+    /// The configuration file; `None`: the embedded defaults.
+    pub config_file: Option<String>,
+    /// The MQTT listeners.
+    pub listeners: Vec<ListenerStatus>,
+    /// The latest attempt to load a changed configuration; `None`: there was none since the start.
+    pub last_reload: Option<LastReload>,
+}
+
+/// One MQTT listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ListenerStatus {
+    /// The address it is bound to.
+    pub bind: String,
+    /// `tcp` or `ws`.
+    pub transport: String,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+/// How the latest reload went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastReload {
+    /// When, in seconds since 1970.
+    pub at_unix_s: u64,
+    /// Whether the new configuration was taken.
+    pub ok: bool,
+    /// Why it was not.
+    pub error: Option<String>,
+}
+
+/// Answer of `GET /v1/clients`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClientPage {
+    /// Sessions in all, on this page or not.
+    pub total: u64,
+    /// Which page this is, counted from 1.
+    pub page: u64,
+    /// Entries per page.
+    pub limit: u64,
+    /// The sessions of this page.
+    pub clients: Vec<ClientInfo>,
+}
+
+/// One session and, while it is connected, its connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClientInfo {
+    /// MQTT client identifier.
+    pub client_id: String,
+    /// Its tenant.
+    pub tenant: Option<String>,
+    /// User name of its identity.
+    pub username: Option<String>,
+    /// Whether a connection is open.
+    pub connected: bool,
+    /// Address and port of the peer of its latest connection.
+    pub address: Option<String>,
+    /// The listener that connection came in through.
+    pub listener: Option<String>,
+    /// `3.1`, `3.1.1` or `5.0`.
+    pub protocol: String,
+    /// Seconds the session outlives its connection; `None`: for ever.
+    pub session_expiry_s: Option<u64>,
+    /// Keep alive in force, in seconds; 0: none.
+    pub keep_alive_s: u64,
+    /// When its latest connection was accepted, in seconds since 1970.
+    pub connected_at_unix_s: Option<u64>,
+    /// Number of its subscriptions.
+    pub subscriptions: u64,
+    /// Messages waiting for it.
+    pub queued_messages: u64,
+    /// Their size.
+    pub queued_bytes: u64,
+    /// Messages sent to it and not yet acknowledged.
+    pub in_flight: u64,
+    /// Generation of the policy it was last judged by.
+    pub generation: u64,
+}
+
+/// Answer of `POST /v1/clients/ID/kick`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kicked {
+    /// Whose connection was closed.
+    pub client_id: String,
+    /// Its tenant.
+    pub tenant: Option<String>,
+}
+
+/// One plugin of the chain.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PluginInfo {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where its component comes from: `builtin:NAME` or a path.
+    pub component: String,
+    /// SHA-256 of the component, in hexadecimal.
+    pub digest: String,
+    /// Generation it was loaded with.
+    pub generation: u64,
+    /// The hooks it is called for.
+    pub hooks: Vec<String>,
+    /// `enforce` or `shadow`.
+    pub mode: String,
+    /// What a failed call means: `deny` or `skip`.
+    pub on_failure: String,
+    /// `closed`: it is called; `open`: it is not, after too many failures; `half-open`: a probe is out.
+    pub breaker: String,
+    /// How often each hook was called and how the calls ended: hook, outcome, number.
+    pub calls: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Calls that failed: trap, timeout, over a limit, or an answer that is none.
+    pub failures: u64,
+    /// Mean time of a call, in microseconds.
+    pub mean_us: Option<f64>,
+    /// Median time of a call, in microseconds.
+    pub p50_us: Option<f64>,
+    /// Time that 99 of 100 calls stay under, in microseconds.
+    pub p99_us: Option<f64>,
+    /// Entries in its `kv` store.
+    pub kv_entries: u64,
+    /// Their size.
+    pub kv_bytes: u64,
+}
+
+/// Answer of a `POST /v1/reload` that was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReloadReport {
+    /// The generation now in force.
+    pub generation: u64,
+    /// What changed, a sentence each; empty: nothing did.
+    pub changes: Vec<String>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// A reload that was refused; the running configuration is untouched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", messages.join("; "))]
+pub(crate) struct ReloadError {
+    /// What is wrong and what to write instead, one entry per finding.
+    pub messages: Vec<String>,
+}
+
+/// The JSON of every answer that is not a success.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ErrorBody {
+    /// What went wrong and what to do about it.
+    pub error: String,
+    /// The single findings, where there are several: a refused reload.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<String>,
+}

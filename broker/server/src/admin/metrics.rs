@@ -1,0 +1,365 @@
+//! `/metrics`: the broker's counters as OpenMetrics text.
+//!
+//! Shards keep plain integers; a scrape sums them into a [`MetricsSnapshot`], which is rendered here. Labels are bounded
+//! enumerations, never a client or a topic.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+/// `Content-Type` of [`render`]'s text.
+pub(crate) const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A counter per value of one label.
+pub(crate) type Labelled = Vec<(&'static str, u64)>;
+
+/// Every number `/metrics` shows, summed over the shards. Counters count from the start of the broker.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct MetricsSnapshot {
+    /// Open MQTT connections.
+    pub connections: u64,
+    /// Sessions, connected or not.
+    pub sessions: u64,
+    /// Subscriptions of all sessions.
+    pub subscriptions: u64,
+    /// Retained messages.
+    pub retained_messages: u64,
+    /// Their size.
+    pub retained_bytes: u64,
+    /// Messages waiting in the queues of all sessions.
+    pub queued_messages: u64,
+    /// Their size.
+    pub queued_bytes: u64,
+    /// PUBLISH packets received, by QoS.
+    pub messages_received: [u64; 3],
+    /// PUBLISH packets sent, by QoS.
+    pub messages_sent: [u64; 3],
+    /// Messages that did not reach a receiver they were meant for, by reason.
+    pub messages_dropped: Labelled,
+    /// Bytes read from MQTT connections, above TLS.
+    pub bytes_received: u64,
+    /// Bytes written to MQTT connections, above TLS.
+    pub bytes_sent: u64,
+    /// Answered CONNECT packets, by outcome.
+    pub connects: Labelled,
+    /// Ended connections, by reason.
+    pub disconnects: Labelled,
+    /// Requests an authorizer or the default denied, by action.
+    pub authorization_denied: Labelled,
+    /// The plugins in the order of the chain.
+    pub plugins: Vec<PluginMetrics>,
+    /// Attempts to load a changed configuration, by outcome.
+    pub reloads: Labelled,
+    /// Generation of the configuration and plugins.
+    pub config_generation: u64,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// How often each bound of the broker was hit.
+    pub bounds_hit: Labelled,
+}
+
+/// The numbers of one plugin.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct PluginMetrics {
+    /// Its name in the configuration.
+    pub plugin: String,
+    /// Calls by hook and outcome.
+    pub calls: Vec<PluginCalls>,
+    /// Time of its calls, by hook.
+    pub call_seconds: Vec<(&'static str, HistogramSnapshot)>,
+    /// Whether its breaker keeps calls away from it.
+    pub breaker_open: bool,
+    /// Counters the plugin keeps itself; the host bounds how many.
+    pub counters: Vec<(String, u64)>,
+    /// Entries in its `kv` store.
+    pub kv_entries: u64,
+}
+
+/// How often calls of one hook ended one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PluginCalls {
+    /// The hook.
+    pub hook: &'static str,
+    /// How the calls ended.
+    pub outcome: &'static str,
+    /// How many did.
+    pub count: u64,
+}
+
+/// A histogram of seconds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct HistogramSnapshot {
+    /// Sum of all observations, in seconds.
+    pub sum_s: f64,
+    /// Upper bound in seconds and the observations in this bucket alone, bounds ascending.
+    pub buckets: Vec<(f64, u64)>,
+    /// Observations over the last bound.
+    pub over: u64,
+}
+
+impl HistogramSnapshot {
+    fn count(&self) -> u64 {
+        self.buckets.iter().map(|(_, count)| count).sum::<u64>() + self.over
+    }
+
+    /// The buckets as the encoder wants them, which writes `f64::MAX` as `+Inf`.
+    fn all_buckets(&self) -> Vec<(f64, u64)> {
+        let last = (f64::MAX, self.over);
+        self.buckets.iter().copied().chain([last]).collect()
+    }
+}
+
+/// The OpenMetrics text of a snapshot, with its end marker.
+///
+/// # Errors
+/// Only what writing to a `String` can report.
+pub(crate) fn render(snapshot: MetricsSnapshot) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(SnapshotCollector(snapshot)));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[derive(Debug)]
+struct SnapshotCollector(MetricsSnapshot);
+
+impl Collector for SnapshotCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families(encoder);
+        encode_state(&mut families, &self.0)?;
+        encode_traffic(&mut families, &self.0)?;
+        encode_clients(&mut families, &self.0)?;
+        encode_plugins(&mut families, &self.0.plugins)?;
+        encode_operation(&mut families, &self.0)
+    }
+}
+
+fn encode_state(families: &mut Families<'_>, s: &MetricsSnapshot) -> fmt::Result {
+    families.gauge("nervewire_connections", "Open MQTT connections", s.connections)?;
+    families.gauge("nervewire_sessions", "Sessions, connected or not", s.sessions)?;
+    families.gauge(
+        "nervewire_subscriptions",
+        "Subscriptions of all sessions",
+        s.subscriptions,
+    )?;
+    families.gauge("nervewire_retained_messages", "Retained messages", s.retained_messages)?;
+    families.gauge(
+        "nervewire_retained_bytes",
+        "Size of the retained messages",
+        s.retained_bytes,
+    )?;
+    families.gauge(
+        "nervewire_queued_messages",
+        "Messages waiting in the queues of all sessions",
+        s.queued_messages,
+    )?;
+    families.gauge("nervewire_queued_bytes", "Size of the queued messages", s.queued_bytes)
+}
+
+fn encode_traffic(families: &mut Families<'_>, s: &MetricsSnapshot) -> fmt::Result {
+    families.by_qos(
+        "nervewire_messages_received",
+        "PUBLISH packets received",
+        s.messages_received,
+    )?;
+    families.by_qos("nervewire_messages_sent", "PUBLISH packets sent", s.messages_sent)?;
+    let dropped = "Messages that did not reach a receiver they were meant for";
+    families.by_label("nervewire_messages_dropped", dropped, "reason", &s.messages_dropped)?;
+    families.counter(
+        "nervewire_bytes_received",
+        "Bytes read from MQTT connections, above TLS",
+        s.bytes_received,
+    )?;
+    families.counter(
+        "nervewire_bytes_sent",
+        "Bytes written to MQTT connections, above TLS",
+        s.bytes_sent,
+    )
+}
+
+fn encode_clients(families: &mut Families<'_>, s: &MetricsSnapshot) -> fmt::Result {
+    families.by_label("nervewire_connects", "Answered CONNECT packets", "outcome", &s.connects)?;
+    families.by_label("nervewire_disconnects", "Ended connections", "reason", &s.disconnects)?;
+    let denied = "Requests that authorization denied";
+    families.by_label(
+        "nervewire_authorization_denied",
+        denied,
+        "action",
+        &s.authorization_denied,
+    )
+}
+
+fn encode_plugins(families: &mut Families<'_>, plugins: &[PluginMetrics]) -> fmt::Result {
+    let calls = plugins.iter().flat_map(|p| {
+        let labels = |c: &PluginCalls| {
+            [
+                label("plugin", &p.plugin),
+                ("hook", c.hook.into()),
+                ("outcome", c.outcome.into()),
+            ]
+        };
+        p.calls.iter().map(move |call| (labels(call), call.count))
+    });
+    families.counters("nervewire_plugin_calls", "Calls of a plugin's hooks", calls)?;
+    encode_plugin_call_seconds(families, plugins)?;
+    let open = plugins
+        .iter()
+        .map(|p| ([label("plugin", &p.plugin)], u64::from(p.breaker_open)));
+    families.gauges(
+        "nervewire_plugin_breaker_open",
+        "1 while a plugin is not called after failing too often",
+        open,
+    )?;
+    let counters = plugins.iter().flat_map(|p| {
+        let labels = |name: &'_ str| {
+            [
+                label("plugin", &p.plugin),
+                ("counter", Cow::Owned(escape_label(name).into_owned())),
+            ]
+        };
+        p.counters.iter().map(move |(name, value)| (labels(name), *value))
+    });
+    families.counters("nervewire_plugin_counter", "Counters a plugin keeps itself", counters)?;
+    let entries = plugins.iter().map(|p| ([label("plugin", &p.plugin)], p.kv_entries));
+    families.gauges(
+        "nervewire_plugin_kv_entries",
+        "Entries in a plugin's key-value store",
+        entries,
+    )
+}
+
+fn encode_plugin_call_seconds(families: &mut Families<'_>, plugins: &[PluginMetrics]) -> fmt::Result {
+    let rows = plugins.iter().flat_map(|p| {
+        p.call_seconds
+            .iter()
+            .map(move |(hook, times)| ([label("plugin", &p.plugin), label("hook", hook)], times))
+    });
+    families.histograms(
+        "nervewire_plugin_call",
+        "Time of a call of a plugin's hook",
+        &Unit::Seconds,
+        rows,
+    )
+}
+
+fn encode_operation(families: &mut Families<'_>, s: &MetricsSnapshot) -> fmt::Result {
+    families.by_label(
+        "nervewire_reloads",
+        "Attempts to load a changed configuration",
+        "outcome",
+        &s.reloads,
+    )?;
+    let generation = "Generation of the configuration and plugins in force";
+    families.gauge("nervewire_config_generation", generation, s.config_generation)?;
+    families.gauge(
+        "nervewire_uptime_seconds",
+        "Seconds since the broker started",
+        s.uptime_s,
+    )?;
+    families.by_label(
+        "nervewire_bounds_hit",
+        "How often a bound of the broker was hit",
+        "bound",
+        &s.bounds_hit,
+    )
+}
+
+/// Writes metric families. Counters are named without `_total`, which the encoder appends.
+struct Families<'a>(DescriptorEncoder<'a>);
+
+impl Families<'_> {
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(gauge_value(value)).encode(encoder)
+    }
+
+    fn gauges<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl Iterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in rows {
+            ConstGauge::new(gauge_value(value)).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(encoder)
+    }
+
+    fn counters<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl Iterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in rows {
+            ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn by_qos(&mut self, name: &str, help: &str, counts: [u64; 3]) -> fmt::Result {
+        let rows = ["0", "1", "2"].into_iter().zip(counts);
+        self.counters(name, help, rows.map(|(qos, count)| ([("qos", qos)], count)))
+    }
+
+    fn by_label(&mut self, name: &str, help: &str, key: &'static str, counts: &Labelled) -> fmt::Result {
+        self.counters(
+            name,
+            help,
+            counts.iter().map(|(value, count)| ([(key, *value)], *count)),
+        )
+    }
+
+    fn histograms<'s, L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: &Unit,
+        rows: impl Iterator<Item = (L, &'s HistogramSnapshot)>,
+    ) -> fmt::Result {
+        let mut family = self
+            .0
+            .encode_descriptor(name, help, Some(unit), MetricType::Histogram)?;
+        for (labels, times) in rows {
+            let mut metric = family.encode_family(&labels)?;
+            metric.encode_histogram::<NoLabelSet>(times.sum_s, times.count(), &times.all_buckets(), None)?;
+        }
+        Ok(())
+    }
+}
+
+/// The encoder fails a whole scrape on a gauge it cannot hold in an `i64`.
+fn gauge_value(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn label<'a>(key: &'static str, value: &'a str) -> (&'static str, Cow<'a, str>) {
+    (key, escape_label(value))
+}
+
+/// The encoder writes label values as they are, and a plugin chooses the names of its counters: without this one of them could
+/// forge any sample.
+fn escape_label(value: &str) -> Cow<'_, str> {
+    if !value.contains(['\\', '"', '\n']) {
+        return value.into();
+    }
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+        .into()
+}

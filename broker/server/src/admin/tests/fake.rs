@@ -1,0 +1,147 @@
+//! A broker made of answers, for the tests of the API and of the commands.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+
+use super::super::backend::*;
+use super::super::metrics::MetricsSnapshot;
+
+/// Two sessions, one plugin; what was asked for is recorded.
+#[derive(Default)]
+pub(super) struct FakeBackend {
+    pub(super) kicked: Mutex<Vec<ClientKey>>,
+    pub(super) pages: Mutex<Vec<PageRequest>>,
+    pub(super) unhealthy: AtomicBool,
+    /// What a reload finds wrong; nothing: it is taken.
+    pub(super) findings: Mutex<Vec<String>>,
+    /// While set, a reload announces itself at `reload_began` and waits for `let_reload_end`.
+    pub(super) reload_waits: AtomicBool,
+    pub(super) reload_began: Notify,
+    pub(super) let_reload_end: Notify,
+    pub(super) reload_ended: Notify,
+}
+
+fn ready<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
+    Box::pin(std::future::ready(value))
+}
+
+/// One outside all tenants, connected, with a name that needs encoding; one of a tenant, offline.
+pub(super) fn sessions() -> Vec<ClientInfo> {
+    let connected = ClientInfo {
+        client_id: "room/1 ü%2F".into(),
+        username: Some("ann".into()),
+        connected: true,
+        address: Some("127.0.0.1:50123".into()),
+        listener: Some("127.0.0.1:1883".into()),
+        protocol: "5.0".into(),
+        session_expiry_s: Some(0),
+        keep_alive_s: 60,
+        connected_at_unix_s: Some(1_700_000_000),
+        subscriptions: 3,
+        ..ClientInfo::default()
+    };
+    let offline = ClientInfo {
+        client_id: "meter".into(),
+        tenant: Some("acme".into()),
+        protocol: "3.1.1".into(),
+        queued_messages: 7,
+        queued_bytes: 2048,
+        ..ClientInfo::default()
+    };
+    vec![connected, offline]
+}
+
+fn find(key: &ClientKey) -> Option<ClientInfo> {
+    sessions()
+        .into_iter()
+        .find(|c| c.client_id == key.client_id && c.tenant == key.tenant)
+}
+
+pub(super) fn plugin() -> PluginInfo {
+    let outcomes = BTreeMap::from([("allow".to_owned(), 41), ("trap".to_owned(), 1)]);
+    PluginInfo {
+        name: "acl".into(),
+        component: "builtin:acl".into(),
+        digest: "0123456789abcdef".into(),
+        hooks: vec!["authorize".into()],
+        mode: "enforce".into(),
+        on_failure: "deny".into(),
+        breaker: "closed".into(),
+        calls: BTreeMap::from([("authorize".to_owned(), outcomes)]),
+        failures: 1,
+        p99_us: Some(12.5),
+        ..PluginInfo::default()
+    }
+}
+
+impl Backend for FakeBackend {
+    fn status(&self) -> Answer<'_, Status> {
+        ready(Status {
+            version: "0.1.0".into(),
+            shards: 2,
+            durability: "memory".into(),
+            ..Status::default()
+        })
+    }
+
+    fn clients(&self, page: PageRequest) -> Answer<'_, ClientPage> {
+        self.pages.lock().unwrap().push(page);
+        let (from, limit) = (page.offset() as usize, page.limit as usize);
+        let clients = sessions().into_iter().skip(from).take(limit).collect();
+        ready(ClientPage {
+            total: 2,
+            page: page.page,
+            limit: page.limit,
+            clients,
+        })
+    }
+
+    fn client(&self, key: ClientKey) -> Answer<'_, Option<ClientInfo>> {
+        ready(find(&key))
+    }
+
+    fn kick(&self, key: ClientKey) -> Answer<'_, bool> {
+        let connected = find(&key).is_some_and(|client| client.connected);
+        self.kicked.lock().unwrap().push(key);
+        ready(connected)
+    }
+
+    fn plugins(&self) -> Answer<'_, Vec<PluginInfo>> {
+        ready(vec![plugin()])
+    }
+
+    fn reload(&self) -> Answer<'_, Result<ReloadReport, ReloadError>> {
+        Box::pin(async {
+            if self.reload_waits.load(Ordering::SeqCst) {
+                self.reload_began.notify_one();
+                self.let_reload_end.notified().await;
+            }
+            self.reload_ended.notify_one();
+            let messages = self.findings.lock().unwrap().clone();
+            if messages.is_empty() {
+                Ok(ReloadReport {
+                    generation: 2,
+                    changes: vec!["plugin acl: new rules".into()],
+                    took_ms: 5,
+                })
+            } else {
+                Err(ReloadError { messages })
+            }
+        })
+    }
+
+    fn metrics(&self) -> Answer<'_, MetricsSnapshot> {
+        ready(MetricsSnapshot {
+            connections: 1,
+            bounds_hit: vec![("queue_messages", 4)],
+            ..MetricsSnapshot::default()
+        })
+    }
+
+    fn healthy(&self) -> Answer<'_, bool> {
+        ready(!self.unhealthy.load(Ordering::SeqCst))
+    }
+}

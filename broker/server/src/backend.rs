@@ -1,0 +1,301 @@
+//! The running broker as the admin API sees it.
+
+use crate::admin::api::AdminCounters;
+use crate::admin::backend::{
+    Answer, Backend, ClientInfo, ClientKey, ClientPage, ListenerStatus, PageRequest, PluginInfo, ReloadError,
+    ReloadReport, Status,
+};
+use crate::admin::metrics::{HistogramSnapshot, MetricsSnapshot, PluginCalls, PluginMetrics};
+use crate::config::Component;
+use crate::driver::{ShardReport, Shared, Worker, ask_all};
+use crate::generation::LoadedPlugin;
+use crate::metrics;
+use crate::supervisor::Supervisor;
+use nervewire_codec::Version;
+use nervewire_core::hook::OnFailure;
+use nervewire_core::shard::{SessionInfo, home_shard};
+use nervewire_plugin_host::{BreakerState, Call, LATENCY_BUCKETS_NS, Latency, Outcome, PluginStats};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+/// Answers with what the shards and the supervisor say. Holds the supervisor weakly: the broker owns the API, not the reverse.
+pub(crate) struct Running {
+    supervisor: Weak<Supervisor>,
+    counters: Arc<AdminCounters>,
+}
+
+impl Running {
+    pub(crate) fn new(supervisor: &Arc<Supervisor>) -> Self {
+        Self { supervisor: Arc::downgrade(supervisor), counters: Arc::default() }
+    }
+
+    /// The admin server's own counters, kept for the life of the process.
+    pub(crate) fn admin_counters(&self) -> Arc<AdminCounters> {
+        self.counters.clone()
+    }
+
+    /// Runs a question that may wait for the shards off the runtime's threads. A broker that is ending gives the default.
+    fn ask<T: Default + Send + 'static>(
+        &self,
+        question: impl FnOnce(&Supervisor) -> T + Send + 'static,
+    ) -> Answer<'_, T> {
+        let supervisor = self.supervisor.upgrade();
+        Box::pin(async move {
+            let Some(supervisor) = supervisor else { return T::default() };
+            tokio::task::spawn_blocking(move || question(&supervisor)).await.unwrap_or_default()
+        })
+    }
+}
+
+impl Backend for Running {
+    fn status(&self) -> Answer<'_, Status> {
+        self.ask(status)
+    }
+
+    fn clients(&self, page: PageRequest) -> Answer<'_, ClientPage> {
+        self.ask(move |supervisor| clients(supervisor.shared(), page))
+    }
+
+    fn client(&self, key: ClientKey) -> Answer<'_, Option<ClientInfo>> {
+        self.ask(move |supervisor| {
+            at_home(supervisor.shared(), key, |worker, key| worker.session(key.tenant.as_deref(), &key.client_id))
+                .flatten()
+                .map(|info| client_info(&info))
+        })
+    }
+
+    fn kick(&self, key: ClientKey) -> Answer<'_, bool> {
+        self.ask(move |supervisor| {
+            at_home(supervisor.shared(), key, |worker, key| worker.kick(key.tenant.as_deref(), &key.client_id))
+                .unwrap_or(false)
+        })
+    }
+
+    fn plugins(&self) -> Answer<'_, Vec<PluginInfo>> {
+        self.ask(|supervisor| supervisor.current().generation.plugins.iter().map(plugin_info).collect())
+    }
+
+    fn reload(&self) -> Answer<'_, Result<ReloadReport, ReloadError>> {
+        let supervisor = self.supervisor.upgrade();
+        Box::pin(async move {
+            let ending = || ReloadError { messages: vec!["the broker is stopping".to_owned()] };
+            let Some(supervisor) = supervisor else { return Err(ending()) };
+            tokio::task::spawn_blocking(move || supervisor.reload()).await.unwrap_or_else(|_| Err(ending()))
+        })
+    }
+
+    fn metrics(&self) -> Answer<'_, MetricsSnapshot> {
+        self.ask(snapshot)
+    }
+
+    fn healthy(&self) -> Answer<'_, bool> {
+        self.ask(|supervisor| {
+            let shared = supervisor.shared();
+            ask_all(shared, |_| ()).len() == usize::from(shared.mesh.shards())
+        })
+    }
+}
+
+fn reports(supervisor: &Supervisor) -> Vec<ShardReport> {
+    ask_all(supervisor.shared(), |worker| worker.report())
+}
+
+fn status(supervisor: &Supervisor) -> Status {
+    let reports = reports(supervisor);
+    let sum = |pick: fn(&ShardReport) -> u64| reports.iter().map(pick).sum();
+    let shared = supervisor.shared();
+    let current = supervisor.current();
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_s: uptime_s(shared),
+        shards: u64::from(shared.mesh.shards()),
+        generation: current.generation.policy.generation,
+        connections: sum(|r| r.counters.connections),
+        max_connections: shared.max_connections.load(Ordering::Relaxed) as u64,
+        sessions: sum(|r| r.counters.sessions),
+        subscriptions: sum(|r| r.counters.subscriptions),
+        retained_messages: sum(|r| r.totals.retained_messages as u64),
+        queued_messages: sum(|r| r.counters.queued_messages),
+        queued_bytes: sum(|r| r.counters.queued_bytes),
+        durability: "memory".to_owned(),
+        config_file: current.config.file.as_ref().map(|file| file.display().to_string()),
+        listeners: current
+            .listeners
+            .iter()
+            .map(|listener| ListenerStatus {
+                bind: listener.name.to_string(),
+                transport: "tcp".to_owned(),
+                tls: listener.tls.is_some(),
+            })
+            .collect(),
+        last_reload: current.last_reload.clone(),
+    }
+}
+
+fn uptime_s(shared: &Shared) -> u64 {
+    shared.clock.now().saturating_sub(shared.clock.started_at_ms()) / 1_000
+}
+
+/// One page over the sessions of all shards: shard by shard, so that a page needs no more than what lies before its end.
+fn clients(shared: &Shared, page: PageRequest) -> ClientPage {
+    let offset = page.offset() as usize;
+    let end = offset.saturating_add(page.limit as usize);
+    let mut shards =
+        ask_all(shared, move |worker| (worker.number(), worker.report().counters.sessions, worker.sessions(end)));
+    shards.sort_by_key(|(number, ..)| *number);
+    let total = shards.iter().map(|(_, sessions, _)| sessions).sum();
+    let all = shards.iter().flat_map(|(_, _, sessions)| sessions);
+    let clients = all.skip(offset).take(page.limit as usize).map(client_info).collect();
+    ClientPage { total, page: page.page, limit: page.limit, clients }
+}
+
+/// Asks the shard that owns a session.
+fn at_home<T: Send + 'static>(
+    shared: &Shared,
+    key: ClientKey,
+    question: impl Fn(&mut Worker, &ClientKey) -> T + Send + Sync + 'static,
+) -> Option<T> {
+    let home = home_shard(key.tenant.as_deref(), &key.client_id, shared.mesh.shards());
+    let answers = ask_all(shared, move |worker| (worker.number() == home).then(|| question(worker, &key)));
+    answers.into_iter().flatten().next()
+}
+
+fn client_info(info: &SessionInfo) -> ClientInfo {
+    let client = &info.client;
+    ClientInfo {
+        client_id: client.client_id.to_string(),
+        tenant: client.tenant.as_deref().map(str::to_owned),
+        username: client.username.as_deref().map(str::to_owned),
+        connected: info.connected,
+        address: Some(std::net::SocketAddr::new(client.address, client.port).to_string()),
+        listener: Some(client.listener.to_string()),
+        protocol: match client.protocol {
+            Version::V31 => "3.1",
+            Version::V311 => "3.1.1",
+            Version::V5 => "5.0",
+        }
+        .to_owned(),
+        session_expiry_s: (info.session_expiry_s != u32::MAX).then_some(u64::from(info.session_expiry_s)),
+        keep_alive_s: info.keep_alive_s,
+        connected_at_unix_s: info.connected_at.map(|at| at / 1_000),
+        subscriptions: info.subscriptions as u64,
+        queued_messages: info.queued_messages as u64,
+        queued_bytes: info.queued_bytes,
+        in_flight: info.in_flight_messages as u64,
+        generation: info.generation,
+    }
+}
+
+fn plugin_info(loaded: &LoadedPlugin) -> PluginInfo {
+    let stats = loaded.plugin.stats();
+    let latency = Call::ALL.iter().map(|call| stats.latency(*call)).fold(Latency::default(), merge);
+    PluginInfo {
+        name: loaded.settings.name.to_string(),
+        component: match &loaded.settings.component {
+            Component::Builtin(name) => format!("builtin:{name}"),
+            Component::File(path) => path.display().to_string(),
+        },
+        digest: loaded.plugin.digest().to_owned(),
+        generation: loaded.since,
+        hooks: loaded.plugin.hooks().iter().map(|hook| hook.name().to_owned()).collect(),
+        mode: "enforce".to_owned(),
+        on_failure: match loaded.settings.on_failure {
+            OnFailure::Deny => "deny",
+            OnFailure::Skip => "skip",
+        }
+        .to_owned(),
+        breaker: match loaded.plugin.breaker_state() {
+            BreakerState::Closed => "closed",
+            BreakerState::Open => "open",
+            BreakerState::HalfOpen => "half-open",
+        }
+        .to_owned(),
+        calls: calls_by_hook(stats),
+        failures: failures(stats),
+        mean_us: mean_us(&latency),
+        p50_us: percentile_us(&latency, 50),
+        p99_us: percentile_us(&latency, 99),
+        kv_entries: stats.kv_entries() as u64,
+        kv_bytes: stats.kv_bytes() as u64,
+    }
+}
+
+fn calls_by_hook(stats: &PluginStats) -> BTreeMap<String, BTreeMap<String, u64>> {
+    let mut hooks: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    for row in call_rows(stats) {
+        hooks.entry(row.hook.to_owned()).or_default().insert(row.outcome.to_owned(), row.count);
+    }
+    hooks
+}
+
+/// Every combination that has happened.
+fn call_rows(stats: &PluginStats) -> Vec<PluginCalls> {
+    let pairs = Call::ALL.iter().flat_map(|call| Outcome::ALL.iter().map(move |outcome| (*call, *outcome)));
+    let row = |(call, outcome): (Call, Outcome)| PluginCalls {
+        hook: call.label(),
+        outcome: outcome.label(),
+        count: stats.calls(call, outcome),
+    };
+    pairs.map(row).filter(|row| row.count > 0).collect()
+}
+
+fn failures(stats: &PluginStats) -> u64 {
+    call_rows(stats).iter().filter(|row| row.outcome != Outcome::Ok.label()).map(|row| row.count).sum()
+}
+
+fn merge(mut sum: Latency, other: Latency) -> Latency {
+    sum.buckets.iter_mut().zip(other.buckets).for_each(|(a, b)| *a += b);
+    sum.sum_ns += other.sum_ns;
+    sum
+}
+
+fn mean_us(latency: &Latency) -> Option<f64> {
+    let calls: u64 = latency.buckets.iter().sum();
+    (calls > 0).then(|| latency.sum_ns as f64 / calls as f64 / 1_000.0)
+}
+
+/// The upper bound of the bucket in which the percentile lies; the slowest bucket has none and gives its lower one.
+fn percentile_us(latency: &Latency, percent: u64) -> Option<f64> {
+    let calls: u64 = latency.buckets.iter().sum();
+    let rank = (calls * percent).div_ceil(100);
+    let mut seen = 0;
+    let position = latency.buckets.iter().position(|count| {
+        seen += count;
+        seen >= rank
+    });
+    let bound = LATENCY_BUCKETS_NS.get(position?).or(LATENCY_BUCKETS_NS.last())?;
+    (calls > 0).then(|| *bound as f64 / 1_000.0)
+}
+
+fn snapshot(supervisor: &Supervisor) -> MetricsSnapshot {
+    let reports = reports(supervisor);
+    let current = supervisor.current();
+    let plugins = current.generation.plugins.iter().map(plugin_metrics).collect();
+    let mut snapshot = metrics::snapshot(&reports, supervisor.shared(), &current);
+    snapshot.plugins = plugins;
+    snapshot.uptime_s = uptime_s(supervisor.shared());
+    snapshot
+}
+
+fn plugin_metrics(loaded: &LoadedPlugin) -> PluginMetrics {
+    let stats = loaded.plugin.stats();
+    let called = |call: &&Call| Outcome::ALL.iter().any(|outcome| stats.calls(**call, *outcome) > 0);
+    PluginMetrics {
+        plugin: loaded.settings.name.to_string(),
+        calls: call_rows(stats),
+        call_seconds: Call::ALL.iter().filter(called).map(|call| (call.label(), histogram(stats.latency(*call)))).collect(),
+        breaker_open: loaded.plugin.breaker_state() != BreakerState::Closed,
+        counters: stats.counters(),
+        kv_entries: stats.kv_entries() as u64,
+    }
+}
+
+fn histogram(latency: Latency) -> HistogramSnapshot {
+    let bounds = LATENCY_BUCKETS_NS.iter().map(|ns| *ns as f64 / 1e9);
+    HistogramSnapshot {
+        sum_s: latency.sum_ns as f64 / 1e9,
+        buckets: bounds.zip(latency.buckets).collect(),
+        over: latency.buckets.last().copied().unwrap_or(0),
+    }
+}

@@ -1,0 +1,227 @@
+//! Hand-written encoders for the few packets the load generator sends.
+//!
+//! They share nothing with the broker's codec on purpose: a mistake in that codec would otherwise cancel itself out
+//! between the two ends.
+
+use super::Version;
+
+pub(super) const CONNECT: u8 = 0x10;
+pub(super) const CONNACK: u8 = 0x20;
+pub(super) const PUBLISH: u8 = 0x30;
+pub(super) const PUBACK: u8 = 0x40;
+pub(super) const PUBREC: u8 = 0x50;
+/// PUBREL and SUBSCRIBE carry the reserved flags 0010 [MQTT-3.6.1-1], [MQTT-3.8.1-1].
+pub(super) const PUBREL: u8 = 0x62;
+/// PUBREL without its flags.
+pub(super) const PUBREL_KIND: u8 = 0x60;
+pub(super) const PUBCOMP: u8 = 0x70;
+pub(super) const SUBSCRIBE: u8 = 0x82;
+/// SUBSCRIBE without its flags.
+pub(super) const SUBSCRIBE_KIND: u8 = 0x80;
+pub(super) const SUBACK: u8 = 0x90;
+pub(super) const PINGREQ: u8 = 0xC0;
+pub(super) const PINGRESP: u8 = 0xD0;
+pub(super) const DISCONNECT: u8 = 0xE0;
+
+/// Who connects, and with what.
+#[derive(Debug, Clone)]
+pub(super) struct Credentials {
+    pub(super) username: Option<String>,
+    pub(super) password: Option<String>,
+}
+
+/// CONNECT with a clean session and no keep alive: a loaded generator must not be taken for a dead client.
+pub(super) fn connect(version: Version, client_id: &str, credentials: &Credentials) -> Vec<u8> {
+    let mut body = Vec::new();
+    string(&mut body, b"MQTT");
+    body.extend_from_slice(&[version.level(), connect_flags(credentials), 0, 0]);
+    no_properties(&mut body, version);
+    string(&mut body, client_id.as_bytes());
+    for field in [&credentials.username, &credentials.password].into_iter().flatten() {
+        string(&mut body, field.as_bytes());
+    }
+    packet(CONNECT, &body)
+}
+
+fn connect_flags(credentials: &Credentials) -> u8 {
+    const CLEAN: u8 = 0x02;
+    let username = if credentials.username.is_some() { 0x80 } else { 0 };
+    let password = if credentials.password.is_some() { 0x40 } else { 0 };
+    CLEAN | username | password
+}
+
+/// SUBSCRIBE to all `filters` at `qos`, with packet identifier 1.
+pub(super) fn subscribe(version: Version, filters: &[String], qos: u8) -> Vec<u8> {
+    let mut body = vec![0, 1];
+    no_properties(&mut body, version);
+    for filter in filters {
+        string(&mut body, filter.as_bytes());
+        body.push(qos);
+    }
+    packet(SUBSCRIBE, &body)
+}
+
+/// A PUBLISH encoded once, whose packet identifier and first payload bytes are patched for every message.
+#[derive(Debug)]
+pub(super) struct PublishTemplate {
+    bytes: Vec<u8>,
+    packet_id_at: Option<usize>,
+    payload_at: usize,
+}
+
+impl PublishTemplate {
+    /// A template for messages of `payload_bytes` on `topic`.
+    pub(super) fn new(version: Version, topic: &str, qos: u8, payload_bytes: usize) -> Self {
+        let mut body = Vec::new();
+        string(&mut body, topic.as_bytes());
+        let packet_id_in_body = (qos > 0).then_some(body.len());
+        if qos > 0 {
+            body.extend_from_slice(&[0, 0]);
+        }
+        no_properties(&mut body, version);
+        let payload_in_body = body.len();
+        body.resize(payload_in_body + payload_bytes, b'x');
+        let bytes = packet(PUBLISH | (qos << 1), &body);
+        let header = bytes.len() - body.len();
+        Self {
+            bytes,
+            packet_id_at: packet_id_in_body.map(|at| at + header),
+            payload_at: payload_in_body + header,
+        }
+    }
+
+    /// Size of the encoded packet.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Appends one message to `out`; `stamp` replaces the beginning of the payload.
+    pub(super) fn append(&self, out: &mut Vec<u8>, packet_id: u16, stamp: &[u8]) {
+        let start = out.len();
+        out.extend_from_slice(&self.bytes);
+        let message = &mut out[start..];
+        if let Some(at) = self.packet_id_at {
+            message[at..at + 2].copy_from_slice(&packet_id.to_be_bytes());
+        }
+        message[self.payload_at..self.payload_at + stamp.len()].copy_from_slice(stamp);
+    }
+}
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP in its short form, which both versions read as success [MQTT5 3.4.2.1].
+pub(super) fn acknowledge(out: &mut Vec<u8>, kind: u8, packet_id: u16) {
+    let [high, low] = packet_id.to_be_bytes();
+    out.extend_from_slice(&[kind, 2, high, low]);
+}
+
+/// PINGREQ.
+pub(super) fn pingreq() -> [u8; 2] {
+    [PINGREQ, 0]
+}
+
+/// A normal DISCONNECT.
+pub(super) fn disconnect() -> [u8; 2] {
+    [DISCONNECT, 0]
+}
+
+/// CONNACK of the relay: accepted, no session.
+pub(super) fn connack(version: Version) -> Vec<u8> {
+    let mut body = vec![0, 0];
+    no_properties(&mut body, version);
+    packet(CONNACK, &body)
+}
+
+/// SUBACK of the relay, with one of `codes` for each filter.
+pub(super) fn suback(version: Version, packet_id: u16, codes: &[u8]) -> Vec<u8> {
+    let mut body = packet_id.to_be_bytes().to_vec();
+    no_properties(&mut body, version);
+    body.extend_from_slice(codes);
+    packet(SUBACK, &body)
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = vec![first];
+    let mut rest = body.len();
+    loop {
+        let digit = (rest & 0x7F) as u8;
+        rest >>= 7;
+        out.push(if rest > 0 { digit | 0x80 } else { digit });
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(body);
+    out
+}
+
+/// The argument check has held topics and names to what the 16 bits of the length can express.
+fn string(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend_from_slice(&(text.len() as u16).to_be_bytes());
+    out.extend_from_slice(text);
+}
+
+fn no_properties(out: &mut Vec<u8>, version: Version) {
+    if version == Version::V5 {
+        out.push(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(username: Option<&str>, password: Option<&str>) -> Credentials {
+        Credentials {
+            username: username.map(str::to_owned),
+            password: password.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn connect_is_laid_out_as_the_specification_says() {
+        let v4 = connect(Version::V4, "ab", &credentials(None, None));
+        assert_eq!(v4, b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x00\x00\x02ab");
+        let v5 = connect(Version::V5, "a", &credentials(Some("u"), Some("p")));
+        assert_eq!(
+            v5,
+            b"\x10\x14\x00\x04MQTT\x05\xc2\x00\x00\x00\x00\x01a\x00\x01u\x00\x01p"
+        );
+    }
+
+    #[test]
+    fn subscribe_lists_every_filter_with_its_qos() {
+        let filters = ["a/+".to_owned(), "b".to_owned()];
+        assert_eq!(
+            subscribe(Version::V4, &filters, 1),
+            b"\x82\x0c\x00\x01\x00\x03a/+\x01\x00\x01b\x01"
+        );
+        assert_eq!(
+            subscribe(Version::V5, &filters[1..], 2),
+            b"\x82\x07\x00\x01\x00\x00\x01b\x02"
+        );
+    }
+
+    fn check_publish(version: Version, qos: u8, expected: &[u8]) {
+        let template = PublishTemplate::new(version, "t", qos, 4);
+        let mut out = Vec::new();
+        template.append(&mut out, 0x0102, b"AB");
+        assert_eq!(out, expected, "version {version:?} QoS {qos}");
+        assert_eq!(template.len(), expected.len());
+    }
+
+    #[test]
+    fn publish_template_patches_identifier_and_stamp() {
+        check_publish(Version::V4, 0, b"\x30\x07\x00\x01tABxx");
+        check_publish(Version::V4, 1, b"\x32\x09\x00\x01t\x01\x02ABxx");
+        check_publish(Version::V5, 0, b"\x30\x08\x00\x01t\x00ABxx");
+        check_publish(Version::V5, 2, b"\x34\x0a\x00\x01t\x01\x02\x00ABxx");
+    }
+
+    #[test]
+    fn long_packets_have_a_long_remaining_length() {
+        let template = PublishTemplate::new(Version::V4, "t", 0, 16_384);
+        let mut out = Vec::new();
+        template.append(&mut out, 0, b"");
+        assert_eq!(&out[..4], &[0x30, 0x83, 0x80, 0x01]);
+        assert_eq!(out.len(), 4 + 3 + 16_384);
+    }
+}

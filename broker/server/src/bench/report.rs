@@ -1,0 +1,122 @@
+//! Reports in both forms: a table to read, and JSON.
+
+use std::process::ExitCode;
+
+use super::histogram::Histogram;
+
+/// Rows of label and value.
+#[derive(Debug, Default)]
+pub(super) struct Table(Vec<(&'static str, String)>);
+
+impl Table {
+    /// Appends a row.
+    pub(super) fn row(&mut self, label: &'static str, value: impl Into<String>) {
+        self.0.push((label, value.into()));
+    }
+
+    /// Appends a row if there is something to say.
+    pub(super) fn optional(&mut self, label: &'static str, value: Option<String>) {
+        self.0.extend(value.map(|value| (label, value)));
+    }
+}
+
+/// A result that can be shown.
+pub(super) trait Report: serde::Serialize {
+    fn table(&self) -> Table;
+    /// False when the run has to end with exit code 1.
+    fn passed(&self) -> bool;
+}
+
+/// Prints the report and tells the exit code.
+pub(super) fn show(report: &impl Report, json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(report)?);
+    } else {
+        print_table(&report.table());
+    }
+    Ok(if report.passed() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn print_table(Table(rows): &Table) {
+    let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    for (label, value) in rows {
+        println!("{label:width$}  {value}");
+    }
+}
+
+/// Of a histogram of nanoseconds, in microseconds.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct Percentiles {
+    p50: f64,
+    p99: f64,
+    p999: f64,
+    max: f64,
+}
+
+impl Percentiles {
+    pub(super) fn of(histogram: &Histogram) -> Self {
+        let us = |ns: u64| ns as f64 / 1_000.0;
+        let at = |percent| us(histogram.percentile(percent));
+        Self {
+            p50: at(50.0),
+            p99: at(99.0),
+            p999: at(99.9),
+            max: us(histogram.max()),
+        }
+    }
+
+    /// All four in one line.
+    pub(super) fn line(&self) -> String {
+        format!(
+            "{:.0} / {:.0} / {:.0} / {:.0} us",
+            self.p50, self.p99, self.p999, self.max
+        )
+    }
+}
+
+/// `12345678` as `12,345,678`.
+pub(super) fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Bytes in MiB with one decimal.
+pub(super) fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
+}
+
+/// `total / count`, and 0 when there is nothing to divide by.
+pub(super) fn ratio(total: f64, count: u64) -> f64 {
+    if count == 0 { 0.0 } else { total / count as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_grouped() {
+        let check = |value, expected| assert_eq!(grouped(value), expected);
+        check(0, "0");
+        check(999, "999");
+        check(1_000, "1,000");
+        check(12_345_678, "12,345,678");
+    }
+
+    #[test]
+    fn nothing_divided_by_nothing_is_nothing() {
+        assert_eq!(ratio(0.0, 0), 0.0);
+        assert_eq!(ratio(10.0, 4), 2.5);
+    }
+}

@@ -1,0 +1,346 @@
+//! The command line: what can be typed, and its help. What the commands do is elsewhere.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::admin::api::MAX_CLIENTS_PER_PAGE;
+
+/// An MQTT broker (3.1, 3.1.1, 5.0) whose decisions are made by sandboxed, hot-loaded WebAssembly components.
+///
+/// Without a command it runs a broker on embedded defaults: MQTT on 127.0.0.1:1883, for clients on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "nervewire", version, args_conflicts_with_subcommands = true)]
+#[command(after_help = "Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+impl Cli {
+    /// The command to carry out: `run` if none was named.
+    pub(crate) fn into_command(self) -> Command {
+        self.command.unwrap_or(Command::Run(self.run))
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the broker until it gets SIGTERM or Ctrl-C
+    Run(RunArgs),
+    /// Check a configuration: exit 0, or 2 with file, line, column and what to write instead
+    Check(CheckArgs),
+    /// Add or change a user in a password file; the password comes from the terminal or from standard input
+    Passwd(PasswdArgs),
+    /// Write a plugin or look into one
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Commands that ask or change a running broker.
+    #[command(flatten)]
+    Admin(AdminCommand),
+    /// Put load on a broker and measure it
+    #[command(subcommand)]
+    Bench(crate::bench::BenchCommand),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct RunArgs {
+    /// Configuration file (TOML); without it the embedded defaults apply
+    #[arg(long, value_name = "FILE", conflicts_with = "print_config")]
+    pub config: Option<PathBuf>,
+    /// Print the embedded defaults and exit: a configuration to start from
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Arguments of `passwd`.
+#[derive(Debug, Args)]
+pub(crate) struct PasswdArgs {
+    /// Password file of the plugin builtin:password; made if it does not exist
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// User name
+    #[arg(value_name = "USER")]
+    pub user: String,
+    /// Remove the user instead
+    #[arg(long)]
+    pub delete: bool,
+}
+
+/// Commands for plugin authors.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Write a new plugin: a Rust crate that builds and passes its own tests at once
+    New(PluginNewArgs),
+    /// Show what a component is: hooks, contract version, grants it asks for, size, digest
+    Inspect(PluginInspectArgs),
+}
+
+/// Arguments of `plugin new`.
+#[derive(Debug, Args)]
+pub(crate) struct PluginNewArgs {
+    /// Name of the plugin and of the directory to make
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// A hook to implement; may be repeated
+    #[arg(long = "hook", value_name = "HOOK", value_enum, default_value = "authenticate")]
+    pub hooks: Vec<Hook>,
+}
+
+/// Arguments of `plugin inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct PluginInspectArgs {
+    /// The component (.wasm)
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A point at which the broker asks plugins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
+pub(crate) enum Hook {
+    /// Who is connecting?
+    Authenticate,
+    /// May this client publish or subscribe to this topic?
+    Authorize,
+    /// What does this message look like when it is delivered?
+    Transform,
+}
+
+/// Commands that ask or change a running broker through its admin API.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Show a running broker at a glance
+    Status(ListArgs),
+    /// List the clients of a running broker, or show one
+    Clients(ClientsArgs),
+    /// Disconnect a client
+    Kick(KickArgs),
+    /// List the plugins of a running broker with their calls, failures and times
+    Plugins(ListArgs),
+    /// Load the changed configuration now; if it is refused, say why and exit 1
+    Reload(ListArgs),
+}
+
+impl AdminCommand {
+    /// Where the broker is.
+    pub(crate) fn admin(&self) -> &AdminArgs {
+        match self {
+            Self::Status(args) | Self::Plugins(args) | Self::Reload(args) => &args.admin,
+            Self::Clients(args) => &args.list.admin,
+            Self::Kick(args) => &args.admin,
+        }
+    }
+}
+
+/// Where a running broker is.
+#[derive(Debug, Default, Args)]
+pub(crate) struct AdminArgs {
+    /// Admin API of the broker [default: [admin] of --config, else http://127.0.0.1:8080]
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+    /// File that holds the token of the admin API
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The broker's configuration: address and token are taken from its [admin]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["admin", "token_file"])]
+    pub config: Option<PathBuf>,
+}
+
+/// Arguments of the commands that print an answer.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Print the API's JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `clients`.
+#[derive(Debug, Args)]
+pub(crate) struct ClientsArgs {
+    /// Client identifier: show this one only
+    #[arg(value_name = "ID", conflicts_with_all = ["page", "limit"])]
+    pub id: Option<String>,
+    /// Tenant the client belongs to
+    #[arg(long, requires = "id")]
+    pub tenant: Option<String>,
+    /// Which page of the list [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub page: Option<u64>,
+    /// Clients per page, at most 1000 [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_CLIENTS_PER_PAGE))]
+    pub limit: Option<u64>,
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+/// Arguments of `kick`.
+#[derive(Debug, Args)]
+pub(crate) struct KickArgs {
+    /// Client identifier
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Tenant the client belongs to
+    #[arg(long)]
+    pub tenant: Option<String>,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(std::iter::once("nervewire").chain(line.split_whitespace())).map(Cli::into_command)
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_understood() {
+        let check = |line: &str, expected: fn(&Command) -> bool| {
+            let command = parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert!(expected(&command), "{line}: {command:?}");
+        };
+        check("", |c| {
+            matches!(
+                c,
+                Command::Run(RunArgs {
+                    config: None,
+                    print_config: false
+                })
+            )
+        });
+        check("run", |c| {
+            matches!(
+                c,
+                Command::Run(RunArgs {
+                    config: None,
+                    print_config: false
+                })
+            )
+        });
+        check(
+            "--config a",
+            |c| matches!(c, Command::Run(RunArgs { config: Some(f), .. }) if f.as_os_str() == "a"),
+        );
+        check(
+            "run --config a",
+            |c| matches!(c, Command::Run(RunArgs { config: Some(f), .. }) if f.as_os_str() == "a"),
+        );
+        check("--print-config", |c| {
+            matches!(c, Command::Run(RunArgs { print_config: true, .. }))
+        });
+        check(
+            "check --config a",
+            |c| matches!(c, Command::Check(args) if args.config.as_os_str() == "a"),
+        );
+        check(
+            "passwd f u",
+            |c| matches!(c, Command::Passwd(args) if args.user == "u" && !args.delete),
+        );
+        check(
+            "passwd f u --delete",
+            |c| matches!(c, Command::Passwd(args) if args.delete),
+        );
+        check("plugin new p", |c| hooks(c) == [Hook::Authenticate]);
+        check("plugin new p --hook authorize --hook transform", |c| {
+            hooks(c) == [Hook::Authorize, Hook::Transform]
+        });
+        check(
+            "plugin inspect f --json",
+            |c| matches!(c, Command::Plugin(PluginCommand::Inspect(args)) if args.json),
+        );
+        check(
+            "status --json",
+            |c| matches!(c, Command::Admin(AdminCommand::Status(args)) if args.json),
+        );
+        check(
+            "clients",
+            |c| matches!(c, Command::Admin(AdminCommand::Clients(args)) if args.id.is_none()),
+        );
+        check(
+            "clients x --tenant t",
+            |c| matches!(c, Command::Admin(AdminCommand::Clients(args)) if args.tenant.is_some()),
+        );
+        check(
+            "kick x --admin u",
+            |c| matches!(c, Command::Admin(AdminCommand::Kick(args)) if args.admin.admin.is_some()),
+        );
+        check(
+            "kick -- -x",
+            |c| matches!(c, Command::Admin(AdminCommand::Kick(args)) if args.id == "-x"),
+        );
+        check(
+            "plugins --config f",
+            |c| matches!(c, Command::Admin(a @ AdminCommand::Plugins(_)) if a.admin().config.is_some()),
+        );
+        check(
+            "reload --token-file f",
+            |c| matches!(c, Command::Admin(a) if a.admin().token_file.is_some()),
+        );
+        check("bench pubsub", |c| matches!(c, Command::Bench(_)));
+    }
+
+    fn hooks(command: &Command) -> &[Hook] {
+        match command {
+            Command::Plugin(PluginCommand::New(args)) => &args.hooks,
+            _ => &[],
+        }
+    }
+
+    #[test]
+    fn wrong_usage_exits_with_2() {
+        let check = |line: &str| assert_eq!(parse(line).map_err(|error| error.exit_code()).err(), Some(2), "{line}");
+        check("run --config a --print-config");
+        check("--config a status");
+        check("check");
+        check("passwd f");
+        check("plugin");
+        check("plugin new");
+        check("plugin new p --hook detect");
+        check("plugin test f c");
+        check("bans");
+        check("kick");
+        check("clients --limit 0");
+        check("clients --limit 1001");
+        check("clients x --page 2");
+        check("clients --tenant t");
+        check("status --config f --admin u");
+        check("status --config f --token-file t");
+        check("run --shards 2");
+    }
+
+    #[test]
+    fn help_and_version_are_no_errors() {
+        for line in [
+            "--help",
+            "--version",
+            "run --help",
+            "plugin new --help",
+            "clients --help",
+        ] {
+            assert_eq!(parse(line).map_err(|error| error.exit_code()).err(), Some(0), "{line}");
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Reads the sections of a configuration, top down, into the types of `schema`. The keys, their ranges and their words are here
+//! and nowhere else.
+
+use super::error::{ConfigErrors, Source};
+use super::schema::{
+    Admin, Auth, Bind, Broker, CertificateIdentity, ClientCertificates, Config, Durability, Limits, Listener, Plugin,
+    TlsSettings,
+};
+use super::section::{Section, Words};
+use super::validate::{self, Surroundings};
+use crate::tls;
+use nervewire_core::fold::{AnonymousPolicy, DefaultDecision};
+use nervewire_core::hook::OnFailure;
+use nervewire_core::limits::QueuePolicy;
+use nervewire_plugin_host::{Hook, Limits as PluginLimits, MAX_CALL_MS, MAX_MEMORY_MIB};
+use std::ops::Range;
+use std::path::PathBuf;
+use toml::Spanned;
+use toml::de::DeTable;
+
+const DURABILITIES: Words<Durability> = Words {
+    known: &[("memory", Durability::Memory)],
+    later: &["fsync", "os"],
+};
+const TRANSPORTS: Words<()> = Words {
+    known: &[("tcp", ())],
+    later: &["ws"],
+};
+const MODES: Words<()> = Words {
+    known: &[("enforce", ())],
+    later: &["shadow"],
+};
+const ANONYMOUS: Words<AnonymousPolicy> = Words {
+    known: &[
+        ("deny", AnonymousPolicy::Deny),
+        ("loopback", AnonymousPolicy::Loopback),
+        ("allow", AnonymousPolicy::Allow),
+    ],
+    later: &[],
+};
+const DECISIONS: Words<DefaultDecision> = Words {
+    known: &[("deny", DefaultDecision::Deny), ("allow", DefaultDecision::Allow)],
+    later: &[],
+};
+const QUEUE_POLICIES: Words<QueuePolicy> = Words {
+    known: &[
+        ("drop-oldest", QueuePolicy::DropOldest),
+        ("refuse-new", QueuePolicy::RefuseNew),
+    ],
+    later: &[],
+};
+const HOOKS: Words<Hook> = Words {
+    known: &[
+        ("authenticate", Hook::Authenticate),
+        ("authorize", Hook::Authorize),
+        ("transform", Hook::Transform),
+    ],
+    later: &["detect"],
+};
+const ON_FAILURE: Words<OnFailure> = Words {
+    known: &[("deny", OnFailure::Deny), ("skip", OnFailure::Skip)],
+    later: &[],
+};
+const IDENTITIES: Words<CertificateIdentity> = Words {
+    known: &[
+        ("cn", CertificateIdentity::CommonName),
+        ("san", CertificateIdentity::AlternativeName),
+        ("fingerprint", CertificateIdentity::Fingerprint),
+    ],
+    later: &[],
+};
+/// `client_cert`: not asked for, or asked for and whether it is required.
+const CLIENT_CERTS: Words<Option<bool>> = Words {
+    known: &[("none", None), ("optional", Some(false)), ("required", Some(true))],
+    later: &[],
+};
+
+/// Reads a whole file's text.
+pub(super) fn parse(text: &str, file_name: &str, surroundings: &Surroundings<'_>) -> Result<Config, ConfigErrors> {
+    let source = Source::new(file_name, text);
+    let (document, syntax_errors) = DeTable::parse_recoverable(text);
+    for error in &syntax_errors {
+        source.problem(&error.span().unwrap_or_default(), syntax_message(error.message()));
+    }
+    let config = match syntax_errors.is_empty() {
+        true => Section::read_document(&source, &document, |root| {
+            Reader {
+                source: &source,
+                surroundings,
+            }
+            .config(root)
+        }),
+        // What was recovered from broken text would only be complained about for the same reason once more.
+        false => None,
+    };
+    match config {
+        Some(config) if source.is_clean() => Ok(config),
+        _ => Err(source.into_errors()),
+    }
+}
+
+/// The parser says `what, expected this`; ours say `what; write this`.
+fn syntax_message(message: &str) -> String {
+    match message.split_once(", expected ") {
+        Some((what, expected)) => format!("not TOML: {what}; write {expected}"),
+        None => format!("not TOML: {message}"),
+    }
+}
+
+struct Reader<'a> {
+    source: &'a Source<'a>,
+    surroundings: &'a Surroundings<'a>,
+}
+
+impl Reader<'_> {
+    fn config(&self, root: &mut Section<'_>) -> Option<Config> {
+        let broker = root.table_or_empty("broker", |section| self.broker(section));
+        let listeners = root.tables("listener", |section| self.listener(section));
+        let auth = root.table_or_empty("auth", auth);
+        let limits = root.table_or_empty("limits", limits);
+        let plugins = root.tables("plugin", |section| self.plugin(section));
+        let admin = root.table_or_empty("admin", admin);
+        if listeners.as_ref().is_some_and(Vec::is_empty) {
+            self.source.problem(
+                &(0..0),
+                "no client could connect; write [[listener]] with bind = \"127.0.0.1:1883\"",
+            );
+        }
+        // What could not be read is missing in these lists, and was noted.
+        let listeners: Vec<_> = listeners.into_iter().flatten().flatten().collect();
+        let plugins: Vec<_> = plugins.into_iter().flatten().flatten().collect();
+        let binds = listeners
+            .iter()
+            .map(|listener| (listener.span(), &listener.get_ref().bind));
+        self.refuse_colliding_binds(binds.chain(admin.iter().map(|admin| (admin.span(), &admin.get_ref().bind))));
+        self.refuse_equal_names(&plugins);
+        Some(Config {
+            file: None,
+            broker,
+            listeners: listeners.into_iter().map(Spanned::into_inner).collect(),
+            auth,
+            limits,
+            plugins: plugins.into_iter().map(Spanned::into_inner).collect(),
+            admin: admin?.into_inner(),
+        })
+    }
+
+    fn refuse_colliding_binds<'b>(&self, binds: impl Iterator<Item = (Range<usize>, &'b Bind)>) {
+        let mut earlier: Vec<&Bind> = Vec::new();
+        for (span, bind) in binds {
+            if let Some(other) = earlier
+                .iter()
+                .find(|other| validate::collide(other.address, bind.address))
+            {
+                let message = format!(
+                    "bind {:?} is taken by {:?} of this file; write another port",
+                    bind.text, other.text
+                );
+                self.source.problem(&span, message);
+            }
+            earlier.push(bind);
+        }
+    }
+
+    fn refuse_equal_names(&self, plugins: &[Spanned<Plugin>]) {
+        for (index, plugin) in plugins.iter().enumerate() {
+            let name = &plugin.get_ref().name;
+            if plugins[..index].iter().any(|other| other.get_ref().name == *name) {
+                self.source.problem(
+                    &plugin.span(),
+                    format!("name {name:?} is taken; write a name no other [[plugin]] has"),
+                );
+            }
+        }
+    }
+
+    fn broker(&self, section: &mut Section<'_>) -> Broker {
+        let data_dir = section.parsed("data_dir", Broker::DEFAULT_DATA_DIR, |text| {
+            self.surroundings.directory(text)
+        });
+        Broker {
+            data_dir: match data_dir {
+                Some(data_dir) => data_dir.into_inner(),
+                None => Some(self.surroundings.base_dir.join(Broker::DEFAULT_DATA_DIR)),
+            },
+            shards: section.count_or_zero("shards", 1..=1024),
+            durability: section.word_or("durability", &DURABILITIES, Durability::Memory),
+        }
+    }
+
+    fn listener(&self, section: &mut Section<'_>) -> Option<Spanned<Listener>> {
+        let bind = section.required("bind", "127.0.0.1:1883", validate::bind);
+        section.word("transport", &TRANSPORTS);
+        let tls = section.table("tls", |tls| self.tls(tls)).flatten();
+        let bind = bind?;
+        Some(Spanned::new(
+            bind.span(),
+            Listener {
+                bind: bind.into_inner(),
+                tls,
+            },
+        ))
+    }
+
+    /// Also loads the files, because a listener that could not be bound must be refused with the configuration.
+    fn tls(&self, section: &mut Section<'_>) -> Option<TlsSettings> {
+        let cert = section.required("cert", "server.pem", |text| self.surroundings.readable_file(text));
+        let key = section.required("key", "server.key", |text| self.surroundings.readable_file(text));
+        let client_ca = section.parsed("client_ca", "ca.pem", |text| self.surroundings.readable_file(text));
+        let client = client_certificates(section, client_ca.as_ref());
+        let (cert, key) = (cert?, key?);
+        let settings = TlsSettings {
+            cert: cert.get_ref().clone(),
+            key: key.get_ref().clone(),
+            client,
+        };
+        if let Err(error) = tls::server_config(&settings) {
+            let mut named = [Some(&cert), Some(&key), client_ca.as_ref()].into_iter().flatten();
+            let at = named
+                .find(|path| path.get_ref() == error.file())
+                .map_or(section.span(), Spanned::span);
+            section.problem(&at, error.to_string());
+        }
+        Some(settings)
+    }
+
+    fn plugin(&self, section: &mut Section<'_>) -> Option<Spanned<Plugin>> {
+        let name = section.required("name", "acl", validate::plugin_name);
+        let component = section.required("component", "builtin:acl", |text| self.surroundings.component(text));
+        let hooks = section.some_of("hooks", "authorize", |text| HOOKS.find(text));
+        let topics = section.some_of("topics", "#", validate::topic_filter);
+        section.word("mode", &MODES);
+        let on_failure = section.word_or("on_failure", &ON_FAILURE, OnFailure::Deny);
+        let grants = section.parsed_list("grants", "kv", validate::grant);
+        let limits = section.table_or_empty("limits", plugin_limits);
+        let files = section.parsed_map("files", "users = \"passwd\"", |text| {
+            self.surroundings.readable_file(text)
+        });
+        let config = section.json("config");
+        let (name, component) = (name?, component?);
+        let plugin = Plugin {
+            name: name.get_ref().as_str().into(),
+            component: component.into_inner(),
+            hooks,
+            topics: topics.unwrap_or_default(),
+            on_failure,
+            grants: grants.unwrap_or_default(),
+            limits,
+            files: files.unwrap_or_default(),
+            config,
+        };
+        Some(Spanned::new(name.span(), plugin))
+    }
+}
+
+fn client_certificates(section: &mut Section<'_>, client_ca: Option<&Spanned<PathBuf>>) -> Option<ClientCertificates> {
+    let client_cert = section.word("client_cert", &CLIENT_CERTS).map(Spanned::into_inner);
+    let identity = section.word("identity", &IDENTITIES);
+    let required = match client_cert {
+        Some(Some(required)) => required,
+        // A wrong word, which was noted: what was meant is unknown.
+        None if section.has("client_cert") => return None,
+        _ => {
+            refuse_without_client_cert(section, client_ca.map(Spanned::span), "client_ca");
+            refuse_without_client_cert(section, identity.map(|identity| identity.span()), "identity");
+            return None;
+        }
+    };
+    if !section.has("client_ca") {
+        section.problem(
+            &section.span(),
+            "client_cert needs authorities; write client_ca = \"ca.pem\"",
+        );
+    }
+    let client_ca = client_ca?.get_ref().clone();
+    Some(ClientCertificates {
+        client_ca,
+        required,
+        identity: identity.map(Spanned::into_inner),
+    })
+}
+
+fn refuse_without_client_cert(section: &Section<'_>, span: Option<Range<usize>>, key: &str) {
+    const WRONG: &str = "does nothing where clients are not asked for a certificate";
+    if let Some(span) = span {
+        let advice = "write client_cert = \"optional\" or \"required\"";
+        section.problem(&span, format!("{key} {WRONG}; {advice}"));
+    }
+}
+
+fn auth(section: &mut Section<'_>) -> Auth {
+    Auth {
+        anonymous: section.word_or("anonymous", &ANONYMOUS, Auth::DEFAULT.anonymous),
+        default: section.word_or("default", &DECISIONS, Auth::DEFAULT.default),
+    }
+}
+
+fn limits(section: &mut Section<'_>) -> Limits {
+    /// The largest Remaining Length (MQTT 5.0 section 1.5.5).
+    const MAX_PACKET_BYTES: u64 = 268_435_455;
+    let default = Limits::DEFAULT;
+    Limits {
+        max_packet_bytes: section.count("max_packet_bytes", 1_024..=MAX_PACKET_BYTES, default.max_packet_bytes),
+        max_connections: section.count("max_connections", 1..=10_000_000, default.max_connections),
+        connect_timeout_ms: section.count("connect_timeout_ms", 100..=600_000, default.connect_timeout_ms),
+        queue_messages: section.count("queue_messages", 1..=100_000_000, default.queue_messages),
+        queue_bytes: section.count("queue_bytes", 1_024..=1 << 40, default.queue_bytes),
+        queue_policy: section.word_or("queue_policy", &QUEUE_POLICIES, default.queue_policy),
+        memory_bytes: section.count_or_zero("memory_bytes", 1 << 20..=1 << 50),
+        publish_rate_per_s: section.count_or_zero("publish_rate_per_s", 1..=10_000_000),
+    }
+}
+
+fn plugin_limits(section: &mut Section<'_>) -> PluginLimits {
+    let default = PluginLimits::default();
+    let (call_ms, memory_mib) = (1..=u64::from(MAX_CALL_MS), 1..=u64::from(MAX_MEMORY_MIB));
+    PluginLimits {
+        call_ms: section.bounded("call_ms", call_ms.clone(), default.call_ms),
+        memory_mib: section.bounded("memory_mib", memory_mib.clone(), default.memory_mib),
+        authenticate_call_ms: section.bounded("authenticate_call_ms", call_ms, default.authenticate_call_ms),
+        authenticate_memory_mib: section.bounded(
+            "authenticate_memory_mib",
+            memory_mib,
+            default.authenticate_memory_mib,
+        ),
+    }
+}
+
+fn admin(section: &mut Section<'_>) -> Option<Spanned<Admin>> {
+    const DEFAULT_BIND: &str = "127.0.0.1:8080";
+    let bind = section.parsed("bind", DEFAULT_BIND, validate::bind);
+    let default = validate::bind(DEFAULT_BIND).map(|bind| Spanned::new(section.span(), bind));
+    let bind = bind.or(default.ok())?;
+    let token = section.text("token", "a long random word");
+    match &token {
+        // The message must not show the token.
+        Some(token) if !validate::is_token(token.get_ref()) => {
+            section.problem(
+                &token.span(),
+                "token must be visible ASCII characters; write for example the output of `openssl rand -hex 32`",
+            );
+        }
+        None if !bind.get_ref().address.ip().is_loopback() => {
+            section.problem(
+                &bind.span(),
+                "an admin listener off loopback needs a token; write token = \"...\" below, or bind 127.0.0.1",
+            );
+        }
+        _ => {}
+    }
+    let token = token.map(|token| token.into_inner().to_owned());
+    Some(Spanned::new(
+        bind.span(),
+        Admin {
+            bind: bind.into_inner(),
+            token,
+        },
+    ))
+}

@@ -1,0 +1,216 @@
+//! The configuration as the broker uses it: plain values, everything already checked. The keys and their meaning are those of
+//! `defaults.toml` and of the README's table.
+
+use nervewire_core::fold::{AnonymousPolicy, DefaultDecision};
+use nervewire_core::hook::OnFailure;
+use nervewire_core::limits::QueuePolicy;
+use nervewire_plugin_host::{Grant, Hook, Limits as PluginLimits};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// One configuration file, read and checked as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Config {
+    /// Where it was read from; `None`: the embedded defaults.
+    pub file: Option<PathBuf>,
+    /// `[broker]`.
+    pub broker: Broker,
+    /// `[[listener]]`, at least one.
+    pub listeners: Vec<Listener>,
+    /// `[auth]`.
+    pub auth: Auth,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[[plugin]]`, in the order of the chain.
+    pub plugins: Vec<Plugin>,
+    /// `[admin]`.
+    pub admin: Admin,
+}
+
+/// `[broker]`: changing any of it needs a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Broker {
+    /// Where the broker keeps files; `None` (`""` in the file): nowhere.
+    pub data_dir: Option<PathBuf>,
+    /// Threads that serve clients; `None` (0 in the file): one per core.
+    pub shards: Option<NonZeroU16>,
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+}
+
+/// `broker.durability`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// Sessions, queues and retained messages end with the process.
+    Memory,
+}
+
+/// `[[listener]]`: one TCP address that clients connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listener {
+    /// The address.
+    pub bind: Bind,
+    /// `None`: plain TCP.
+    pub tls: Option<TlsSettings>,
+}
+
+/// A local address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Bind {
+    /// As written in the file: the listener's name in logs, metrics and towards plugins.
+    pub text: Arc<str>,
+    /// What to bind.
+    pub address: SocketAddr,
+}
+
+/// `tls = { ... }` of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TlsSettings {
+    /// PEM file with the server's certificate, its chain after it.
+    pub cert: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+    /// `None` (`client_cert = "none"`): clients are not asked for a certificate.
+    pub client: Option<ClientCertificates>,
+}
+
+/// How certificates of clients are judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientCertificates {
+    /// PEM file with the authorities that sign them.
+    pub client_ca: PathBuf,
+    /// A client without certificate is refused.
+    pub required: bool,
+    /// The part of the certificate that authenticates the client and becomes its user name; `None`: the certificate is only
+    /// shown to plugins.
+    pub identity: Option<CertificateIdentity>,
+}
+
+/// `identity` of a TLS listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CertificateIdentity {
+    /// The subject's common name.
+    CommonName,
+    /// The first subject alternative name.
+    AlternativeName,
+    /// SHA-256 of the certificate, lower-case hexadecimal.
+    Fingerprint,
+}
+
+/// `[auth]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Auth {
+    /// Who may connect without user name, password, method and certificate.
+    pub anonymous: AnonymousPolicy,
+    /// The decision where every authorizer abstains.
+    pub default: DefaultDecision,
+}
+
+/// `[limits]`: every bound the broker has that is not a plugin's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Largest packet accepted, fixed header included.
+    pub max_packet_bytes: NonZeroU32,
+    /// Connections at a time, over all listeners.
+    pub max_connections: NonZeroU32,
+    /// Time from the TCP connection to a complete CONNECT packet.
+    pub connect_timeout_ms: NonZeroU32,
+    /// Messages in the queue of one offline or slow session.
+    pub queue_messages: NonZeroU32,
+    /// Bytes in the queue of one offline or slow session.
+    pub queue_bytes: NonZeroU64,
+    /// What happens to a message that does not fit.
+    pub queue_policy: QueuePolicy,
+    /// Bytes in all queues together; `None` (0 in the file): half of the machine's memory.
+    pub memory_bytes: Option<NonZeroU64>,
+    /// PUBLISH packets per second and client, with one second's worth as burst; `None` (0 in the file): unlimited.
+    pub publish_rate_per_s: Option<NonZeroU32>,
+}
+
+/// `[[plugin]]`: one component in the chain.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Plugin {
+    /// Unique; lower-case letters, digits, `-` and `_`.
+    pub name: Arc<str>,
+    /// The code.
+    pub component: Component,
+    /// Hooks it is called for; `None`: all it exports.
+    pub hooks: Option<Vec<Hook>>,
+    /// authorize and transform run only where one of these topic filters matches or overlaps.
+    pub topics: Vec<String>,
+    /// How a call without an answer is judged.
+    pub on_failure: OnFailure,
+    /// What it may reach.
+    pub grants: Vec<Grant>,
+    /// Bounds of its calls.
+    pub limits: PluginLimits,
+    /// Files handed to `init`, by name.
+    pub files: BTreeMap<String, PathBuf>,
+    /// The `config` table, handed to `init` as JSON.
+    pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+/// `plugin.component`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Component {
+    /// `builtin:NAME`: embedded in the binary.
+    Builtin(String),
+    /// A component in a file.
+    File(PathBuf),
+}
+
+/// `[admin]`: REST, `/healthz` and `/metrics`.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Admin {
+    /// Its address.
+    pub bind: Bind,
+    /// Required in `Authorization: Bearer`; never `None` off loopback.
+    pub token: Option<String>,
+}
+
+/// Keeps the token out of logs.
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin")
+            .field("bind", &self.bind)
+            .field("token", &self.token.as_ref().map(|_| "..."))
+            .finish()
+    }
+}
+
+impl Broker {
+    pub(super) const DEFAULT_DATA_DIR: &str = "nervewire-data";
+}
+
+impl Auth {
+    pub(super) const DEFAULT: Self = Self {
+        anonymous: AnonymousPolicy::Loopback,
+        default: DefaultDecision::Deny,
+    };
+}
+
+impl Limits {
+    pub(super) const DEFAULT: Self = Self {
+        max_packet_bytes: non_zero_u32(1_048_576),
+        max_connections: non_zero_u32(1_000_000),
+        connect_timeout_ms: non_zero_u32(10_000),
+        queue_messages: non_zero_u32(1_000),
+        queue_bytes: non_zero_u64(16_777_216),
+        queue_policy: QueuePolicy::DropOldest,
+        memory_bytes: None,
+        publish_rate_per_s: None,
+    };
+}
+
+/// For constants only: a zero does not compile.
+const fn non_zero_u32(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).expect("a default of a NonZero value is not 0")
+}
+
+/// For constants only: a zero does not compile.
+const fn non_zero_u64(n: u64) -> NonZeroU64 {
+    NonZeroU64::new(n).expect("a default of a NonZero value is not 0")
+}

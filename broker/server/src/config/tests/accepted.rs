@@ -1,0 +1,164 @@
+use super::*;
+use nervewire_core::fold::{AnonymousPolicy, DefaultDecision};
+use nervewire_core::hook::OnFailure;
+use nervewire_core::limits::QueuePolicy;
+use nervewire_plugin_host::{Grant, Hook, Limits as PluginLimits};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
+
+#[test]
+fn the_embedded_defaults_are_what_is_left_out() {
+    let defaults = Config::defaults(&BUILTINS).unwrap();
+    let least = accepted(LISTENER);
+    assert_eq!(defaults.broker, least.broker);
+    assert_eq!(defaults.listeners, least.listeners);
+    assert_eq!(defaults.auth, least.auth);
+    assert_eq!(defaults.limits, least.limits);
+    assert_eq!(defaults.admin, least.admin);
+    assert_eq!(defaults.broker.data_dir.as_deref(), Some(Path::new("nervewire-data")));
+    assert_eq!(defaults.plugins.len(), 1);
+    assert_eq!(
+        serde_json::Value::Object(defaults.plugins[0].config.clone()),
+        serde_json::json!({ "rules": [{ "allow": "both", "topics": ["#"] }] })
+    );
+}
+
+#[test]
+fn a_copy_of_the_defaults_is_a_configuration_with_paths_from_its_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("nervewire.toml");
+    fs::write(&file, DEFAULTS_TOML).unwrap();
+    let config = Config::load(&file, &BUILTINS).unwrap();
+    assert_eq!(config.broker.data_dir, Some(directory.path().join("nervewire-data")));
+    assert_eq!(config.watched_files(), [file]);
+    assert_eq!(
+        config.summary(),
+        "listeners: 127.0.0.1:1883; plugins: acl; admin: 127.0.0.1:8080"
+    );
+}
+
+#[test]
+fn every_value_of_the_example_arrives() {
+    let directory = example_directory();
+    let at = |name: &str| directory.path().join(name);
+    let config = Config::load(&at("nervewire.toml"), &BUILTINS).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(
+        config.broker,
+        Broker {
+            data_dir: None,
+            shards: NonZeroU16::new(2),
+            durability: Durability::Memory
+        }
+    );
+    assert_eq!(config.listeners[0].tls, None);
+    assert_eq!(config.listeners[1].bind.address, "0.0.0.0:8883".parse().unwrap());
+    let client = ClientCertificates {
+        client_ca: at("ca.pem"),
+        required: true,
+        identity: Some(CertificateIdentity::CommonName),
+    };
+    let tls = TlsSettings {
+        cert: at("server.pem"),
+        key: at("server.key"),
+        client: Some(client),
+    };
+    assert_eq!(config.listeners[1].tls, Some(tls));
+    assert_eq!(
+        config.auth,
+        Auth {
+            anonymous: AnonymousPolicy::Deny,
+            default: DefaultDecision::Allow
+        }
+    );
+    assert_eq!(
+        config.limits,
+        Limits {
+            max_packet_bytes: NonZeroU32::new(2_097_152).unwrap(),
+            max_connections: NonZeroU32::new(10).unwrap(),
+            connect_timeout_ms: NonZeroU32::new(5_000).unwrap(),
+            queue_messages: NonZeroU32::new(7).unwrap(),
+            queue_bytes: NonZeroU64::new(4_096).unwrap(),
+            queue_policy: QueuePolicy::RefuseNew,
+            memory_bytes: NonZeroU64::new(1_048_576),
+            publish_rate_per_s: NonZeroU32::new(100),
+        }
+    );
+    assert_eq!(config.admin.token.as_deref(), Some("0123456789abcdef"));
+    assert_eq!(
+        config.watched_files(),
+        [
+            "ca.pem",
+            "nervewire.toml",
+            "passwd",
+            "policy.wasm",
+            "server.key",
+            "server.pem"
+        ]
+        .map(at)
+    );
+}
+
+#[test]
+fn every_value_of_a_plugin_arrives() {
+    let directory = example_directory();
+    let config = parse(EXAMPLE, directory.path()).unwrap_or_else(|errors| panic!("{errors}"));
+    let [password, acl] = &config.plugins[..] else {
+        panic!("two plugins")
+    };
+    assert_eq!(&*password.name, "password");
+    assert_eq!(
+        password.component,
+        Component::File(directory.path().join("policy.wasm"))
+    );
+    assert_eq!(password.hooks, Some(vec![Hook::Authenticate]));
+    assert_eq!(password.topics, ["dev/#", "+/status"]);
+    assert_eq!(password.on_failure, OnFailure::Skip);
+    assert_eq!(password.grants, [Grant::Kv, Grant::Publish("alerts/#".to_owned())]);
+    let limits = PluginLimits {
+        call_ms: 3,
+        memory_mib: 17,
+        authenticate_call_ms: 1001,
+        authenticate_memory_mib: 65,
+    };
+    assert_eq!(password.limits, limits);
+    assert_eq!(
+        password.files,
+        [("users".to_owned(), directory.path().join("passwd"))].into()
+    );
+    assert_eq!(
+        serde_json::Value::Object(password.config.clone()),
+        serde_json::json!({ "min_length": 8, "ratio": 0.5, "since": "2026-01-02", "on": true })
+    );
+    assert_eq!(acl.component, Component::Builtin("acl".to_owned()));
+    assert_eq!(
+        (&acl.hooks, &acl.topics[..], acl.on_failure),
+        (&None, &["#".to_owned()][..], OnFailure::Deny)
+    );
+    assert_eq!(
+        acl.config["rules"][1],
+        serde_json::json!({ "deny": "publish", "topics": ["cmd/#"] })
+    );
+}
+
+#[test]
+fn changes_that_need_a_restart_are_named() {
+    let old = accepted(LISTENER);
+    let changed = |text: &str| restart_only_changes(&old, &accepted(&format!("{text}{LISTENER}")));
+    assert_eq!(changed("[limits]\nqueue_messages = 1"), [] as [&str; 0]);
+    assert_eq!(changed("[broker]\nshards = 0"), [] as [&str; 0]);
+    assert_eq!(changed("[broker]\nshards = 2"), ["broker.shards"]);
+    assert_eq!(
+        changed("[broker]\nshards = 2\ndata_dir = \"\""),
+        ["broker.shards", "broker.data_dir"]
+    );
+}
+
+#[test]
+fn free_ports_and_different_families_do_not_collide() {
+    let listener = |bind: &str| format!("[[listener]]\nbind = \"{bind}\"\n");
+    let config = accepted(&(listener("127.0.0.1:0") + &listener("127.0.0.1:0") + &listener("[::1]:8080")));
+    assert_eq!(config.listeners.len(), 3);
+    assert_eq!(
+        accepted(&listener("localhost:7")).listeners[0].bind.address,
+        "127.0.0.1:7".parse().unwrap()
+    );
+}

@@ -1,0 +1,86 @@
+//! What both halves of the tests start from.
+
+use super::*;
+use std::fs;
+
+mod accepted;
+mod refused;
+
+const BUILTINS: [&str; 3] = ["password", "acl", "rewrite"];
+
+/// Rows are about other things: this makes them complete.
+const LISTENER: &str = "\n[[listener]]\nbind = \"127.0.0.1:1883\"\n";
+
+fn parse(text: &str, base_dir: &Path) -> Result<Config, ConfigErrors> {
+    Config::parse(text, "f.toml", base_dir, &BUILTINS)
+}
+
+fn accepted(text: &str) -> Config {
+    parse(text, Path::new("")).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+/// The example of the design, with the values of later versions replaced.
+const EXAMPLE: &str = r##"
+[broker]
+data_dir = ""
+shards = 2
+durability = "memory"
+
+[[listener]]
+bind = "0.0.0.0:1883"
+transport = "tcp"
+[[listener]]
+bind = "0.0.0.0:8883"
+tls = { cert = "server.pem", key = "server.key", client_ca = "ca.pem", client_cert = "required", identity = "cn" }
+
+[auth]
+anonymous = "deny"
+default = "allow"
+
+[limits]
+max_packet_bytes = 2_097_152
+max_connections = 10
+connect_timeout_ms = 5_000
+queue_messages = 7
+queue_bytes = 4_096
+queue_policy = "refuse-new"
+memory_bytes = 1_048_576
+publish_rate_per_s = 100
+
+[[plugin]]
+name = "password"
+component = "policy.wasm"
+hooks = ["authenticate"]
+topics = ["dev/#", "+/status"]
+mode = "enforce"
+on_failure = "skip"
+grants = ["kv", "publish:alerts/#"]
+limits = { call_ms = 3, memory_mib = 17, authenticate_call_ms = 1001, authenticate_memory_mib = 65 }
+files = { users = "passwd" }
+config = { min_length = 8, ratio = 0.5, since = 2026-01-02, on = true }
+[[plugin]]
+name = "acl"
+component = "builtin:acl"
+config.rules = [
+  { allow = "both", topics = ["dev/${client_id}/#"] },
+  { deny = "publish", topics = ["cmd/#"] },
+]
+
+[admin]
+bind = "0.0.0.0:8080"
+token = "0123456789abcdef"
+"##;
+
+/// A directory with every file that the example names.
+fn example_directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = rcgen::generate_simple_self_signed(["broker.example".to_owned()]).unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+    write("server.pem", &pair.cert.pem());
+    write("server.key", &pair.signing_key.serialize_pem());
+    write("ca.pem", &pair.cert.pem());
+    write("policy.wasm", "");
+    write("passwd", "");
+    write("nervewire.toml", EXAMPLE);
+    directory
+}

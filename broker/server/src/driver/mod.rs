@@ -1,0 +1,45 @@
+//! The driver of the shards: threads, sockets and clocks around the state machine in `core`.
+//!
+//! Each shard is one thread with a readiness loop of its own. A pass reads and feeds everything that is ready, then carries out
+//! plugin calls, hands batches to other shards, and writes each touched connection once.
+
+mod accept;
+mod handshake;
+mod inbox;
+mod io;
+mod plugins;
+mod requests;
+mod socket;
+mod worker;
+
+pub(crate) use accept::ListenerSettings;
+pub(crate) use handshake::busy;
+pub(crate) use inbox::{ShardEvent, Swap, bounds};
+pub(crate) use plugins::ShardPlugins;
+pub(crate) use requests::{ShardReport, ask_all};
+pub(crate) use worker::{ShardSetup, Shared, Worker, anonymous_code, inboxes, spawn};
+
+use nervewire_core::time::Millis;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// The broker's clock: Unix time at start plus a monotonic clock, so that it never goes back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    started: Instant,
+    started_at_ms: Millis,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { started: Instant::now(), started_at_ms: since_epoch.as_millis() as Millis }
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        self.started_at_ms + self.started.elapsed().as_millis() as Millis
+    }
+
+    pub(crate) fn started_at_ms(&self) -> Millis {
+        self.started_at_ms
+    }
+}

@@ -1,0 +1,94 @@
+//! Questions to the shards from the administration.
+
+use super::worker::{Shared, Worker};
+use super::ShardEvent;
+use nervewire_codec::ReasonCode;
+use nervewire_core::counters::Counters;
+use nervewire_core::shard::{SessionInfo, ShardInfo};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+/// What the driver of one shard counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DriverCounters {
+    pub(crate) bytes_received: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) accept_errors: u64,
+    pub(crate) connections_over_bound: u64,
+    pub(crate) connect_timeouts: u64,
+    pub(crate) mesh_over_bound: u64,
+    pub(crate) refused_credentials: u64,
+    pub(crate) refused_not_authorized: u64,
+    pub(crate) refused_protocol: u64,
+    pub(crate) refused_busy: u64,
+    pub(crate) refused_other: u64,
+}
+
+impl DriverCounters {
+    pub(super) fn refused(&mut self, reason: ReasonCode) {
+        let counter = match reason {
+            ReasonCode::BadUserNameOrPassword => &mut self.refused_credentials,
+            ReasonCode::NotAuthorized | ReasonCode::Banned => &mut self.refused_not_authorized,
+            ReasonCode::ServerBusy | ReasonCode::ServerUnavailable => &mut self.refused_busy,
+            ReasonCode::ProtocolError | ReasonCode::MalformedPacket | ReasonCode::UnsupportedProtocolVersion => {
+                &mut self.refused_protocol
+            }
+            _ => &mut self.refused_other,
+        };
+        *counter += 1;
+    }
+}
+
+/// The state of one shard.
+#[derive(Clone, Debug)]
+pub(crate) struct ShardReport {
+    pub(crate) counters: Counters,
+    pub(crate) totals: ShardInfo,
+    pub(crate) driver: DriverCounters,
+}
+
+impl Worker {
+    pub(crate) fn report(&self) -> ShardReport {
+        ShardReport {
+            counters: self.shard.counters(),
+            totals: self.shard.info_totals(),
+            driver: self.driver.clone(),
+        }
+    }
+
+    pub(crate) fn sessions(&self, limit: usize) -> Vec<SessionInfo> {
+        self.shard.sessions(0, limit)
+    }
+
+    pub(crate) fn session(&self, tenant: Option<&str>, client_id: &str) -> Option<SessionInfo> {
+        self.shard.session(tenant, client_id)
+    }
+
+    pub(crate) fn kick(&mut self, tenant: Option<&str>, client_id: &str) -> bool {
+        self.shard.kick(self.now, tenant, client_id)
+    }
+
+    pub(crate) fn number(&self) -> u16 {
+        self.number
+    }
+}
+
+/// Asks every shard and waits for the answers; a shard that does not answer in time is left out.
+pub(crate) fn ask_all<T: Send + 'static>(
+    shared: &Shared,
+    question: impl Fn(&mut Worker) -> T + Send + Sync + 'static,
+) -> Vec<T> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let question = Arc::new(question);
+    let (sender, answers) = channel();
+    for shard in 0..shared.mesh.shards() {
+        let (sender, question) = (sender.clone(), question.clone());
+        let ask = Box::new(move |worker: &mut Worker| {
+            let _ = sender.send(question(worker)); // Nobody waits any more.
+        });
+        shared.mesh.send(shard, ShardEvent::Ask(ask));
+    }
+    drop(sender);
+    (0..shared.mesh.shards()).map_while(|_| answers.recv_timeout(PATIENCE).ok()).collect()
+}

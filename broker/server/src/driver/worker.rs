@@ -1,0 +1,372 @@
+//! One shard's thread.
+
+use super::accept::{Listener, ListenerSettings};
+use super::handshake::Pending;
+use super::inbox::{Inbox, Mesh, ShardEvent, Swap};
+use super::io::Client;
+use super::plugins::ShardPlugins;
+use super::requests::DriverCounters;
+use super::Clock;
+use crate::auth_pool::{AuthPool, Job, ReplyTo};
+use mio::{Events, Poll, Token};
+use nervewire_core::fold::AnonymousPolicy;
+use nervewire_core::handshake::ChainOutcome;
+use nervewire_core::limits::ShardConfig;
+use nervewire_core::policy::Policy;
+use nervewire_core::shard::{Answer, Call, CallId, ConnId, Notice, Shard};
+use nervewire_core::time::Millis;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU8, AtomicUsize};
+use std::sync::mpsc::Sender;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What all shards share: nothing on the path of a message but the inboxes.
+pub(crate) struct Shared {
+    pub(crate) mesh: Mesh,
+    pub(crate) authenticators: AuthPool,
+    /// Connections of all shards, let in or not.
+    pub(crate) connections: AtomicUsize,
+    pub(crate) max_connections: AtomicUsize,
+    /// `[auth] anonymous`, see [`anonymous_from`].
+    pub(crate) anonymous: AtomicU8,
+    pub(crate) clock: Clock,
+}
+
+/// What one shard starts with.
+pub(crate) struct ShardSetup {
+    pub(crate) poll: Poll,
+    pub(crate) config: ShardConfig,
+    pub(crate) connect_timeout_ms: u64,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) plugins: ShardPlugins,
+    pub(crate) listeners: Vec<(Arc<ListenerSettings>, TcpListener)>,
+}
+
+/// A shard and everything its thread owns.
+pub(crate) struct Worker {
+    pub(super) number: u16,
+    pub(super) shared: Arc<Shared>,
+    pub(super) poll: Poll,
+    pub(super) shard: Shard,
+    pub(super) plugins: ShardPlugins,
+    pub(super) listeners: Vec<Option<Listener>>,
+    pub(super) pending: Slab<Pending>,
+    /// Connect timeouts in the order they come up.
+    pub(super) deadlines: VecDeque<(Millis, usize, u64)>,
+    /// By [`ConnId`].
+    pub(super) clients: Vec<Option<Client>>,
+    /// To be served in this pass.
+    pub(super) ready: VecDeque<ConnId>,
+    pub(super) lingering: VecDeque<(Millis, ConnId)>,
+    pub(super) touched: Vec<ConnId>,
+    pub(super) scratch: Box<[u8]>,
+    pub(super) now: Millis,
+    pub(super) serial: u64,
+    pub(super) max_packet_bytes: u32,
+    pub(super) connect_timeout_ms: u64,
+    pub(super) accept_again_at: Option<Millis>,
+    pub(super) driver: DriverCounters,
+    accepting: Vec<usize>,
+    state: State,
+}
+
+enum State {
+    Running,
+    /// Ends when everything is written, or at this moment.
+    Ending(Millis),
+    Ended,
+}
+
+/// The kinds of readiness sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Waker = 0,
+    Listener = 1,
+    Pending = 2,
+    Client = 3,
+}
+
+/// The token of a shard's waker.
+pub(crate) const WAKER: Token = Token(Kind::Waker as usize);
+
+/// Starts a shard's thread.
+pub(crate) fn spawn(number: u16, shared: Arc<Shared>, setup: ShardSetup) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || Worker::new(number, shared, setup).run())
+}
+
+impl Worker {
+    fn new(number: u16, shared: Arc<Shared>, setup: ShardSetup) -> Self {
+        const SCRATCH_BYTES: usize = 64 * 1024;
+        let now = shared.clock.now();
+        let max_packet_bytes = setup.config.max_packet_bytes;
+        let mut worker = Self {
+            number,
+            poll: setup.poll,
+            shard: Shard::new(setup.config, setup.policy, now),
+            plugins: setup.plugins,
+            listeners: Vec::new(),
+            pending: Slab::new(),
+            deadlines: VecDeque::new(),
+            clients: Vec::new(),
+            ready: VecDeque::new(),
+            lingering: VecDeque::new(),
+            touched: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            now,
+            serial: 0,
+            max_packet_bytes,
+            connect_timeout_ms: setup.connect_timeout_ms,
+            accept_again_at: None,
+            driver: DriverCounters::default(),
+            accepting: Vec::new(),
+            state: State::Running,
+            shared,
+        };
+        let listeners = setup.listeners.into_iter().map(|(settings, socket)| (settings, Some(socket))).collect();
+        worker.set_listeners(listeners);
+        worker
+    }
+
+    fn run(mut self) {
+        const EVENTS: usize = 1_024;
+        let mut events = Events::with_capacity(EVENTS);
+        while !matches!(self.state, State::Ended) {
+            let timeout = self.timeout();
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != std::io::ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "the readiness loop failed");
+                return;
+            }
+            self.now = self.shared.clock.now();
+            for event in &events {
+                self.note(event.token(), event.is_readable(), event.is_writable());
+            }
+            self.pass();
+        }
+    }
+
+    fn note(&mut self, token: Token, readable: bool, writable: bool) {
+        match Kind::of(token) {
+            (Kind::Waker, _) => {}
+            (Kind::Listener, number) => self.accepting.push(number),
+            (Kind::Pending, slot) => self.pending_ready(slot),
+            (Kind::Client, slot) => self.client_event(ConnId(slot as u32), readable, writable),
+        }
+    }
+
+    /// One pass: what came from other threads and what is due, then what is ready, then everything that must leave.
+    fn pass(&mut self) {
+        for event in self.shared.mesh.inboxes[usize::from(self.number)].take() {
+            self.event(event);
+        }
+        self.shared.mesh.caught_up(self.number);
+        self.shard.tick(self.now);
+        self.run_calls();
+        self.drop_overdue();
+        self.end_lingering();
+        self.accept_all();
+        self.serve_ready();
+        self.leave();
+        self.end_if_done();
+    }
+
+    fn accept_all(&mut self) {
+        if self.accept_again_at.is_some_and(|at| at <= self.now) {
+            self.accept_again_at = None;
+            self.accepting = (0..self.listeners.len()).collect();
+        }
+        for number in std::mem::take(&mut self.accepting) {
+            if self.accept(number) {
+                self.accepting.push(number);
+            }
+        }
+    }
+
+    /// Serves each ready client once; those with more to read are served again in the next pass.
+    fn serve_ready(&mut self) {
+        if self.shared.mesh.is_congested(self.number) {
+            self.driver.mesh_over_bound += 1;
+            return;
+        }
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else { break };
+            self.serve(id);
+        }
+    }
+
+    /// Everything that must leave: batches before sockets, so that what is acknowledged is visible everywhere.
+    fn leave(&mut self) {
+        const ROUNDS: usize = 8;
+        for _ in 0..ROUNDS {
+            self.run_calls();
+            self.carry_out_notices();
+            self.send_batches();
+            self.shard.take_touched(&mut self.touched);
+            if self.touched.is_empty() {
+                return;
+            }
+            let mut touched = std::mem::take(&mut self.touched);
+            for id in touched.drain(..) {
+                self.flush(id);
+            }
+            if self.touched.is_empty() {
+                self.touched = touched; // Keeps its memory.
+            }
+        }
+    }
+
+    fn carry_out_notices(&mut self) {
+        while let Some(notice) = self.shard.next_notice() {
+            match notice {
+                Notice::Close(id) => self.close(id),
+                Notice::Resume(id) => self.list(id),
+                Notice::RulesRefused { authorizer, client_id, error } => {
+                    tracing::warn!(authorizer, client_id = &*client_id, error, "a plugin's rules were refused");
+                }
+            }
+        }
+    }
+
+    fn send_batches(&mut self) {
+        for shard in 0..self.shared.mesh.shards() {
+            if shard != self.number {
+                let batch = self.shard.take_mesh(shard);
+                if !batch.is_empty() {
+                    self.shared.mesh.send(shard, ShardEvent::Mesh(batch));
+                }
+            }
+        }
+    }
+
+    /// Carries out plugin calls until none is left.
+    pub(super) fn run_calls(&mut self) {
+        while let Some((id, call)) = self.shard.next_call() {
+            match self.plugins.run(&call) {
+                Some((answer, spent_ns)) => self.shard.answer(self.now, id, answer, spent_ns),
+                None => self.ask_authenticators(id, call),
+            }
+        }
+    }
+
+    fn ask_authenticators(&mut self, id: CallId, call: Call) {
+        let Call::Authenticate { client, credentials, only } = call else { return };
+        let job = Job { client, credentials, only, reply_to: ReplyTo::Call { shard: self.number, call: id } };
+        if let Err(outcome) = self.shared.authenticators.submit(job) {
+            self.reauthenticated(id, outcome);
+        }
+    }
+
+    fn reauthenticated(&mut self, id: CallId, outcome: ChainOutcome) {
+        self.shard.answer(self.now, id, Answer::Authenticate(outcome), 0);
+    }
+
+    fn event(&mut self, event: ShardEvent) {
+        match event {
+            ShardEvent::Mesh(batch) => {
+                for message in batch {
+                    self.shard.mesh(self.now, message);
+                    self.run_calls();
+                }
+            }
+            ShardEvent::Adopt(adopted) => self.adopt(adopted),
+            ShardEvent::Authenticated(slot, serial, outcome) => self.authenticated(slot, serial, outcome),
+            ShardEvent::Reauthenticated(call, outcome) => self.reauthenticated(call, outcome),
+            ShardEvent::Swap(swap) => self.swap(*swap),
+            ShardEvent::Ask(question) => question(self),
+            ShardEvent::SettleWills(done) => self.settle_wills(&done),
+            ShardEvent::ShutDown => self.shut_down(),
+        }
+    }
+
+    /// A new generation: nothing fed after this is judged by the old one.
+    fn swap(&mut self, swap: Swap) {
+        self.max_packet_bytes = swap.config.max_packet_bytes;
+        self.connect_timeout_ms = swap.connect_timeout_ms;
+        self.shard.set_config(swap.config);
+        self.shard.set_policy(swap.policy);
+        self.plugins = swap.plugins;
+        self.set_listeners(swap.listeners);
+        let _ = swap.done.send(()); // Nobody waits any more: the swap holds all the same.
+    }
+
+    fn settle_wills(&mut self, done: &Sender<()>) {
+        self.stop_accepting();
+        self.shard.settle_wills(self.now);
+        self.run_calls();
+        self.leave();
+        let _ = done.send(()); // The one who asked may have given up waiting.
+    }
+
+    fn shut_down(&mut self) {
+        const GRACE_MS: u64 = 5_000;
+        self.shard.shut_down(self.now);
+        self.run_calls();
+        let waiting: Vec<usize> = self.pending.iter().map(|(slot, _)| slot).collect();
+        for slot in waiting {
+            self.drop_pending(slot);
+        }
+        self.state = State::Ending(self.now + GRACE_MS);
+    }
+
+    fn end_if_done(&mut self) {
+        if let State::Ending(until) = self.state
+            && (until <= self.now || self.open_clients().next().is_none())
+        {
+            self.state = State::Ended;
+        }
+    }
+
+    /// How long nothing will be due.
+    fn timeout(&self) -> Option<Duration> {
+        if !self.accepting.is_empty() || !self.touched.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        if !self.ready.is_empty() && !self.shared.mesh.is_congested(self.number) {
+            return Some(Duration::ZERO);
+        }
+        let ending = match self.state {
+            State::Ending(until) => Some(until),
+            State::Running | State::Ended => None,
+        };
+        let deadline = self.deadlines.front().map(|(at, ..)| *at);
+        let lingering = self.lingering.front().map(|(at, _)| *at);
+        let due = [self.shard.next_deadline(), deadline, lingering, self.accept_again_at, ending];
+        let next = due.into_iter().flatten().min()?;
+        Some(Duration::from_millis(next.saturating_sub(self.shared.clock.now())))
+    }
+}
+
+/// `[auth] anonymous` as a number, so that every shard reads it without a lock.
+pub(crate) fn anonymous_code(policy: AnonymousPolicy) -> u8 {
+    match policy {
+        AnonymousPolicy::Deny => 0,
+        AnonymousPolicy::Loopback => 1,
+        AnonymousPolicy::Allow => 2,
+    }
+}
+
+/// The way back; an unknown number lets nobody in.
+pub(super) fn anonymous_from(code: u8) -> AnonymousPolicy {
+    match code {
+        1 => AnonymousPolicy::Loopback,
+        2 => AnonymousPolicy::Allow,
+        _ => AnonymousPolicy::Deny,
+    }
+}
+
+/// The inboxes of so many shards, with the polls that they wake.
+pub(crate) fn inboxes(shards: u16) -> std::io::Result<(Mesh, Vec<Poll>)> {
+    let mut inboxes = Vec::new();
+    let mut polls = Vec::new();
+    for _ in 0..shards {
+        let poll = Poll::new()?;
+        inboxes.push(Inbox::new(mio::Waker::new(poll.registry(), WAKER)?));
+        polls.push(poll);
+    }
+    Ok((Mesh { inboxes }, polls))
+}

@@ -1,0 +1,153 @@
+//! From a configuration to a generation: plugins compiled, checked, initialized, and warm for every shard, before any of them
+//! counts.
+
+use crate::auth_pool::AuthChain;
+use crate::builtin;
+use crate::config::{self, Component, Config};
+use crate::driver::ShardPlugins;
+use anyhow::{Context, Result, anyhow};
+use nervewire_codec::Utf8String;
+use nervewire_core::policy::{Authorizer, Policy, Transform};
+use nervewire_plugin_host::{Hook, Host, Plugin, PluginSpec, Role};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The plugins of one configuration, ready to be swapped in.
+pub(crate) struct Generation {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) plugins: Vec<LoadedPlugin>,
+}
+
+/// One plugin with the part of its configuration that the broker itself acts on.
+#[derive(Clone)]
+pub(crate) struct LoadedPlugin {
+    pub(crate) plugin: Arc<Plugin>,
+    pub(crate) settings: config::Plugin,
+    /// The generation that loaded it.
+    pub(crate) since: u64,
+    fingerprint: Fingerprint,
+}
+
+/// What a plugin was made of: where nothing of it changed, the loaded plugin is used again.
+#[derive(Clone, PartialEq)]
+struct Fingerprint {
+    component: Arc<[u8]>,
+    files: Vec<(String, Vec<u8>)>,
+    settings: config::Plugin,
+}
+
+/// Loads every plugin of a configuration.
+///
+/// # Errors
+/// The first plugin that cannot be loaded, with its name and what to do.
+pub(crate) fn load(host: &Host, config: &Config, number: u64, previous: &[LoadedPlugin]) -> Result<Generation> {
+    let plugins = config
+        .plugins
+        .iter()
+        .map(|settings| load_plugin(host, settings, number, previous))
+        .collect::<Result<Vec<_>>>()?;
+    let policy = Arc::new(policy(&plugins, config, number)?);
+    Ok(Generation { policy, plugins })
+}
+
+fn load_plugin(host: &Host, settings: &config::Plugin, number: u64, previous: &[LoadedPlugin]) -> Result<LoadedPlugin> {
+    let name = &settings.name;
+    let fingerprint = Fingerprint {
+        component: component_bytes(&settings.component).with_context(|| format!("plugin \"{name}\""))?,
+        files: read_files(settings).with_context(|| format!("plugin \"{name}\""))?,
+        settings: settings.clone(),
+    };
+    if let Some(same) = previous.iter().find(|loaded| loaded.fingerprint == fingerprint) {
+        return Ok(same.clone());
+    }
+    let spec = PluginSpec {
+        name: name.to_string(),
+        component: fingerprint.component.clone(),
+        hooks: settings.hooks.clone(),
+        grants: settings.grants.clone(),
+        limits: settings.limits,
+        files: fingerprint.files.clone(),
+        config_json: serde_json::Value::Object(settings.config.clone()).to_string(),
+    };
+    let plugin = host.load(spec).map_err(|error| anyhow!("plugin \"{name}\": {error}"))?;
+    Ok(LoadedPlugin { plugin, settings: settings.clone(), since: number, fingerprint })
+}
+
+fn component_bytes(component: &Component) -> Result<Arc<[u8]>> {
+    match component {
+        Component::Builtin(name) => builtin::component(name)
+            .map(Arc::from)
+            .ok_or_else(|| anyhow!("there is no builtin:{name}; there are {}", builtin::names().join(", "))),
+        Component::File(path) => read(path).map(Arc::from),
+    }
+}
+
+fn read_files(settings: &config::Plugin) -> Result<Vec<(String, Vec<u8>)>> {
+    settings.files.iter().map(|(name, path)| Ok((name.clone(), read(path)?))).collect()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+fn policy(plugins: &[LoadedPlugin], config: &Config, generation: u64) -> Result<Policy> {
+    let mut policy = Policy { generation, default: config.auth.default, ..Policy::default() };
+    for loaded in plugins {
+        let topics = filters(&loaded.settings.topics)?;
+        let on_failure = loaded.settings.on_failure;
+        if loaded.plugin.has_hook(Hook::Authorize) {
+            policy.authorizers.push(Authorizer { topics: topics.clone(), on_failure });
+        }
+        if loaded.plugin.has_hook(Hook::Transform) {
+            let grants: Vec<String> = loaded.plugin.publish_grants().map(str::to_owned).collect();
+            let publish_grants = filters(&grants)?.unwrap_or_default();
+            policy.transforms.push(Transform { topics, on_failure, publish_grants });
+        }
+    }
+    Ok(policy)
+}
+
+/// Topic filters as the core wants them; none: everywhere.
+fn filters(texts: &[String]) -> Result<Option<Vec<Utf8String>>> {
+    if texts.is_empty() {
+        return Ok(None);
+    }
+    let filters = texts.iter().map(|text| {
+        Utf8String::try_from(text.as_str()).map_err(|error| anyhow!("topic filter \"{text}\": {error}"))
+    });
+    filters.collect::<Result<Vec<_>>>().map(Some)
+}
+
+impl Generation {
+    /// Warm instances for one shard: one of each plugin that is called there.
+    ///
+    /// # Errors
+    /// A plugin of which no instance can be made.
+    pub(crate) fn shard_plugins(&self) -> Result<ShardPlugins> {
+        let (mut instances, mut authorizers, mut transforms) = (Vec::new(), Vec::new(), Vec::new());
+        for LoadedPlugin { plugin, .. } in &self.plugins {
+            let (authorizes, transforms_too) = (plugin.has_hook(Hook::Authorize), plugin.has_hook(Hook::Transform));
+            if !authorizes && !transforms_too {
+                continue;
+            }
+            let instance = plugin.instance(Role::Shard);
+            let instance = instance.map_err(|error| anyhow!("plugin \"{}\": {error}", plugin.name()))?;
+            if authorizes {
+                authorizers.push(instances.len());
+            }
+            if transforms_too {
+                transforms.push(instances.len());
+            }
+            instances.push(instance);
+        }
+        Ok(ShardPlugins::new(instances, authorizers, transforms))
+    }
+
+    /// The chain of authenticators.
+    pub(crate) fn auth_chain(&self) -> AuthChain {
+        let authenticates = |loaded: &&LoadedPlugin| loaded.plugin.has_hook(Hook::Authenticate);
+        let link = |loaded: &LoadedPlugin| (loaded.plugin.clone(), loaded.settings.on_failure);
+        let links = self.plugins.iter().filter(authenticates).map(link).collect();
+        AuthChain { generation: self.policy.generation, links }
+    }
+}

@@ -1,0 +1,94 @@
+//! `nervewire`: an MQTT broker whose authentication, authorization and message transformation are sandboxed WebAssembly
+//! components. See ARCHITECTURE.md for the map.
+
+mod admin;
+mod auth_pool;
+mod backend;
+mod bench;
+mod builtin;
+mod cli;
+mod config;
+mod driver;
+mod generation;
+mod metrics;
+mod passwd;
+mod plugin_inspect;
+mod plugin_new;
+mod run;
+mod supervisor;
+mod tls;
+mod watch;
+
+use admin::client::AdminEndpoint;
+use admin::guard::Token;
+use anyhow::Result;
+use clap::Parser;
+use cli::{Cli, Command, PluginCommand};
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().into_command()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("nervewire: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Run(args) if args.print_config => print(config::DEFAULTS_TOML),
+        Command::Run(args) => {
+            start_logging();
+            run::run(args.config)
+        }
+        Command::Check(args) => Ok(run::check(&args.config)),
+        Command::Passwd(args) => {
+            let done = match args.delete {
+                true => passwd::remove_user(&args.file, &args.user),
+                false => passwd::set_password(&args.file, &args.user),
+            };
+            print(&format!("{}\n", done?))
+        }
+        Command::Plugin(PluginCommand::New(args)) => plugin_new::run(&args),
+        Command::Plugin(PluginCommand::Inspect(args)) => plugin_inspect::run(&args),
+        Command::Admin(command) => {
+            let done = admin::client::run(&command, admin_endpoint, &mut std::io::stdout());
+            Ok(done.map_or_else(
+                |error| {
+                    eprintln!("nervewire: {error}");
+                    ExitCode::from(error.exit_code())
+                },
+                |()| ExitCode::SUCCESS,
+            ))
+        }
+        Command::Bench(command) => bench::run(command),
+    }
+}
+
+/// Where the `[admin]` of a configuration file says the API is.
+fn admin_endpoint(file: &Path) -> Result<AdminEndpoint> {
+    let config = supervisor::read_config(Some(file)).map_err(|messages| anyhow::anyhow!(messages.join("\n")))?;
+    let token = config.admin.token.and_then(Token::new);
+    Ok(AdminEndpoint { bind: config.admin.bind.address, token })
+}
+
+fn print(text: &str) -> Result<ExitCode> {
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Logs to standard error: readable on a terminal, one JSON object per line elsewhere with `NERVEWIRE_LOG_FORMAT=json`.
+/// `NERVEWIRE_LOG` takes a level or a filter, as `info,plugin=debug`.
+fn start_logging() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("NERVEWIRE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match std::env::var("NERVEWIRE_LOG_FORMAT").as_deref() {
+        Ok("json") => builder.json().init(),
+        _ => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+    }
+}

@@ -1,0 +1,110 @@
+//! What the shards counted, summed and labelled for `/metrics`.
+
+use crate::admin::metrics::{Labelled, MetricsSnapshot};
+use crate::driver::{ShardReport, Shared};
+use crate::supervisor::Current;
+use nervewire_core::counters::Counters;
+
+/// Everything but the plugins' own numbers.
+pub(crate) fn snapshot(
+    reports: &[ShardReport],
+    shared: &Shared,
+    current: &Current,
+) -> MetricsSnapshot {
+    let core = |pick: fn(&Counters) -> u64| reports.iter().map(|r| pick(&r.counters)).sum::<u64>();
+    let of = |pick: fn(&ShardReport) -> u64| reports.iter().map(pick).sum::<u64>();
+    let by_qos = |pick: fn(&Counters) -> &[u64; 3]| {
+        [0, 1, 2].map(|qos| reports.iter().map(|r| pick(&r.counters)[qos]).sum::<u64>())
+    };
+    MetricsSnapshot {
+        connections: core(|c| c.connections),
+        sessions: core(|c| c.sessions),
+        subscriptions: core(|c| c.subscriptions),
+        retained_messages: of(|r| r.totals.retained_messages as u64),
+        retained_bytes: of(|r| r.totals.retained_bytes as u64),
+        queued_messages: core(|c| c.queued_messages),
+        queued_bytes: core(|c| c.queued_bytes),
+        messages_received: by_qos(|c| &c.received_messages),
+        messages_sent: by_qos(|c| &c.sent_messages),
+        messages_dropped: dropped(core),
+        bytes_received: of(|r| r.driver.bytes_received),
+        bytes_sent: of(|r| r.driver.bytes_sent),
+        connects: connects(core, of),
+        disconnects: disconnects(core),
+        authorization_denied: vec![
+            ("publish", core(|c| c.denied_publish)),
+            ("subscribe", core(|c| c.denied_subscribe)),
+            ("deliver", core(|c| c.denied_deliver)),
+        ],
+        reloads: vec![("ok", current.reloads_ok), ("refused", current.reloads_failed)],
+        config_generation: current.generation.policy.generation,
+        bounds_hit: bounds_hit(core, of, shared),
+        ..MetricsSnapshot::default()
+    }
+}
+
+fn dropped(core: impl Fn(fn(&Counters) -> u64) -> u64) -> Labelled {
+    vec![
+        ("queue_messages", core(|c| c.dropped.queue_messages)),
+        ("queue_bytes", core(|c| c.dropped.queue_bytes)),
+        ("memory_bytes", core(|c| c.dropped.memory_bytes)),
+        ("expired", core(|c| c.dropped.expired)),
+        ("too_large", core(|c| c.dropped.too_large)),
+        ("offline_qos0", core(|c| c.dropped.offline_qos0)),
+        ("denied", core(|c| c.dropped.denied)),
+        ("session_ended", core(|c| c.dropped.session_ended)),
+        ("no_shared_member", core(|c| c.dropped.no_shared_member)),
+        ("transform", core(|c| c.transform_dropped)),
+        ("rejected", core(|c| c.transform_rejected)),
+    ]
+}
+
+fn connects(
+    core: impl Fn(fn(&Counters) -> u64) -> u64,
+    of: impl Fn(fn(&ShardReport) -> u64) -> u64,
+) -> Labelled {
+    vec![
+        ("accepted", core(|c| c.connects_accepted)),
+        ("bad_credentials", of(|r| r.driver.refused_credentials)),
+        ("not_authorized", core(|c| c.connects_refused) + of(|r| r.driver.refused_not_authorized)),
+        ("protocol", of(|r| r.driver.refused_protocol)),
+        ("busy", of(|r| r.driver.refused_busy)),
+        ("other", of(|r| r.driver.refused_other)),
+    ]
+}
+
+fn disconnects(core: impl Fn(fn(&Counters) -> u64) -> u64) -> Labelled {
+    vec![
+        ("client", core(|c| c.disconnects_clean)),
+        ("lost", core(|c| c.disconnects_lost)),
+        ("server", core(|c| c.disconnects_server)),
+        ("taken_over", core(|c| c.disconnects_taken_over)),
+        ("keep_alive", core(|c| c.disconnects_keep_alive)),
+        ("protocol_error", core(|c| c.disconnects_protocol_error)),
+    ]
+}
+
+fn bounds_hit(
+    core: impl Fn(fn(&Counters) -> u64) -> u64,
+    of: impl Fn(fn(&ShardReport) -> u64) -> u64,
+    shared: &Shared,
+) -> Labelled {
+    vec![
+        ("queue_messages", core(|c| c.dropped.queue_messages)),
+        ("queue_bytes", core(|c| c.dropped.queue_bytes)),
+        ("memory_bytes", core(|c| c.dropped.memory_bytes)),
+        ("publish_rate_per_s", core(|c| c.paused_publish_rate)),
+        ("plugin_time_ns", core(|c| c.paused_plugin_time)),
+        ("receive_maximum", core(|c| c.receive_maximum_exceeded)),
+        ("subscriptions", core(|c| c.subscriptions_refused)),
+        ("retained", core(|c| c.retained_refused)),
+        ("cached_verdicts", core(|c| c.verdict_cache_cleared)),
+        ("messages_per_publish", core(|c| c.emitted_over_bound)),
+        ("gather_topics", core(|c| c.gather_topics_over_bound)),
+        ("max_connections", of(|r| r.driver.connections_over_bound)),
+        ("connect_timeout_ms", of(|r| r.driver.connect_timeouts)),
+        ("accept_errors", of(|r| r.driver.accept_errors)),
+        ("mesh_messages", of(|r| r.driver.mesh_over_bound)),
+        ("authentication_queue", shared.authenticators.over_bound()),
+    ]
+}

@@ -1,0 +1,88 @@
+//! Write plugins for the Nervewire MQTT broker: one trait implementation per hook and one macro line.
+//!
+//! ```
+//! use nervewire_plugin_sdk::{export, prelude::*};
+//!
+//! #[derive(Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct Config {
+//!     greeting: String,
+//! }
+//!
+//! struct Doorman {
+//!     greeting: String,
+//! }
+//!
+//! impl Plugin for Doorman {
+//!     type Config = Config;
+//!
+//!     fn init(config: Config, _files: Files) -> Result<Self, String> {
+//!         Ok(Self { greeting: config.greeting })
+//!     }
+//! }
+//!
+//! impl Authenticate for Doorman {
+//!     fn authenticate(&mut self, client: &Client, credentials: &Credentials) -> Authentication {
+//!         match &credentials.username {
+//!             None => Authentication::Abstain,
+//!             Some(name) if name == "mallory" => Authentication::Deny(Refusal::Banned),
+//!             Some(name) => {
+//!                 log::info!("{}, {name} from {}", self.greeting, client.address);
+//!                 Authentication::allow()
+//!             }
+//!         }
+//!     }
+//! }
+//!
+//! export!(Doorman: authenticate);
+//! # fn main() {}
+//! ```
+//!
+//! The crate depends on this one and on `serde`, and is a `["cdylib", "rlib"]`:
+//! `cargo build --release --target wasm32-wasip2` makes the component, and plain `cargo test` tests it natively, with
+//! [`testing`].
+//!
+//! A plugin has no file system, environment or network. What the broker offers it is in [`log`], [`clock`] and
+//! [`counters`], and by grant in [`kv`] and [`random`]; a component imports only what its code calls.
+
+mod authentication;
+mod authorization;
+#[cfg(target_arch = "wasm32")]
+mod bindings;
+mod config;
+mod export;
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod guest;
+mod host;
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
+mod plugin;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+pub mod topic;
+mod transformation;
+mod types;
+
+pub use authentication::{Authenticate, Authentication, Credentials, Identity, Quotas, Refusal};
+pub use authorization::{
+    Action, Actions, Authorize, Decision, Dependencies, Effect, Request, Rule, RuleBuilder, Verdict,
+};
+pub use host::{clock, counters, kv, log, random};
+pub use plugin::Plugin;
+pub use transformation::{Rejection, Transform, Transformation};
+pub use types::{Certificate, Client, Files, Message, Property, Protocol, Qos};
+
+#[doc(no_inline)]
+pub use serde;
+
+/// What a plugin needs: `use nervewire_plugin_sdk::prelude::*;`.
+pub mod prelude {
+    pub use crate::{
+        Action, Actions, Authenticate, Authentication, Authorize, Client, Credentials, Files, Identity, Message,
+        Plugin, Qos, Refusal, Rejection, Request, Rule, Transform, Transformation, Verdict, clock, counters, kv, log,
+        random, topic,
+    };
+    #[doc(no_inline)]
+    pub use serde::Deserialize;
+}

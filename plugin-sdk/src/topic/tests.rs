@@ -1,0 +1,123 @@
+use super::*;
+use crate::testing;
+
+fn check_matches(filter: &str, topic: &str, expected: bool) {
+    assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
+}
+
+#[test]
+fn filters_match_as_the_specification_says() {
+    check_matches("a/b", "a/b", true);
+    check_matches("a/b", "a/b/c", false);
+    check_matches("a/b/c", "a/b", false);
+    check_matches("a/+/c", "a/b/c", true);
+    check_matches("a/+/c", "a//c", true);
+    check_matches("a/+", "a", false);
+    check_matches("+", "/a", false);
+    check_matches("+/+", "/a", true);
+    check_matches("a/#", "a", true);
+    check_matches("a/#", "a/b/c", true);
+    check_matches("a/#", "ab", false);
+    check_matches("#", "/", true);
+    check_matches("#", "$SYS/a", false);
+    check_matches("+/a", "$SYS/a", false);
+    check_matches("$SYS/#", "$SYS/a", true);
+    check_matches("a/+", "a/$b", true);
+}
+
+fn check_covers(wide: &str, narrow: &str, expected: bool) {
+    assert_eq!(covers(wide, narrow), expected, "{wide} {narrow}");
+}
+
+#[test]
+fn a_filter_covers_another_when_it_matches_all_the_other_matches() {
+    check_covers("a/#", "a", true);
+    check_covers("a/#", "a/#", true);
+    check_covers("a/#", "a/+/c", true);
+    check_covers("a/+", "a/b", true);
+    check_covers("a/+", "a/+", true);
+    check_covers("a/+", "a/#", false);
+    check_covers("a/+/#", "a/#", false);
+    check_covers("a/b", "a/+", false);
+    check_covers("#", "+/a", true);
+    check_covers("+/#", "#", true);
+    check_covers("#", "$SYS/#", false);
+    check_covers("+/a", "$SYS/a", false);
+    check_covers("$SYS/#", "$SYS/a", true);
+    check_covers("a", "a/#", false);
+}
+
+fn captured<'a>(filter: &str, topic: &'a str) -> Option<Vec<Capture<'a>>> {
+    let mut all = Vec::new();
+    captures(filter, topic, |capture| all.push(capture)).then_some(all)
+}
+
+#[test]
+fn wildcards_capture_what_they_stand_for() {
+    use Capture::{Level, Rest};
+    assert_eq!(
+        captured("a/+/b/#", "a/1/b/2/3"),
+        Some(vec![Level("1"), Rest(Some("2/3"))])
+    );
+    assert_eq!(captured("a/#", "a"), Some(vec![Rest(None)]));
+    assert_eq!(captured("a/#", "a/"), Some(vec![Rest(Some(""))]));
+    assert_eq!(captured("+/+", "/x"), Some(vec![Level(""), Level("x")]));
+    assert_eq!(captured("a/+", "b/1"), None);
+}
+
+#[test]
+fn names_and_filters_are_told_from_garbage() {
+    for filter in ["#", "+", "a/#", "+/a/+", "/", "a//b", "$SYS/#"] {
+        assert!(is_valid_filter(filter), "{filter}");
+    }
+    for filter in ["", "a#", "#/a", "a+/b", "a/+b", "a\0", "a/#/b"] {
+        assert!(!is_valid_filter(filter), "{filter}");
+    }
+    assert!(is_valid_name("a/b") && !is_valid_name("a/+") && !is_valid_name(""));
+    assert!(!is_valid_name(&"a".repeat(65_536)));
+}
+
+#[test]
+fn names_that_would_widen_a_filter_are_not_substitutable() {
+    for value in [
+        "", "+", "#", "a/b", "/", "a+", "#a", "a\nb", "\u{0}", "\u{7f}", "\u{85}",
+    ] {
+        assert!(!substitutable(value), "{value:?}");
+    }
+    for value in ["a", "sensor-7", "ä", "a b", "$a", "${client_id}"] {
+        assert!(substitutable(value), "{value:?}");
+    }
+}
+
+fn check_template(template: &str, client_id: &str, expected: Option<&str>) {
+    let client = testing::client(client_id)
+        .with_attribute("site", "north")
+        .with_attribute("path", "a/b");
+    let rendered = Template::parse(template).unwrap().for_client(&client);
+    assert_eq!(rendered.as_deref(), expected, "{template} {client_id}");
+}
+
+#[test]
+fn templates_render_safely_or_not_at_all() {
+    check_template("dev/${client_id}/#", "7", Some("dev/7/#"));
+    check_template("dev-${client_id}/#", "7", Some("dev-7/#"));
+    check_template("${attr.site}/${client_id}${client_id}", "7", Some("north/77"));
+    check_template("dev/${client_id}/#", "7/#", None);
+    check_template("dev-${client_id}/#", "#", None);
+    check_template("${client_id}/#", "$SYS", None);
+    check_template("dev/${client_id}", "$SYS", Some("dev/$SYS"));
+    check_template("$lab/${client_id}", "7", Some("$lab/7"));
+    check_template("${username}/#", "7", None);
+    check_template("${attr.none}/#", "7", None);
+    check_template("${attr.path}/#", "7", None);
+    check_template("${client_id}", "${username}", None);
+    check_template("a/${client_id}", &"x".repeat(65_534), None);
+}
+
+#[test]
+fn templates_with_half_a_variable_are_refused() {
+    for text in ["a/${client_id", "${}", "a/${}/b"] {
+        assert!(Template::parse(text).is_err(), "{text}");
+    }
+    assert_eq!(Template::parse("a/$/b").unwrap().variables().count(), 0);
+}

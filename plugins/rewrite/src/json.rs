@@ -1,0 +1,183 @@
+//! JSON that is opened only where it is changed: everything else stays as it was written, byte for byte.
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::fmt;
+
+/// A JSON value, opened down to where it was changed.
+#[derive(Debug)]
+pub(crate) enum Document<'a> {
+    /// As it was written.
+    Raw(&'a RawValue),
+    /// A number that was computed.
+    Number(serde_json::Number),
+    Array(Vec<Document<'a>>),
+    Object(Object<'a>),
+}
+
+/// A value in an object.
+pub(crate) type Field<'a> = Document<'a>;
+
+/// Names and values, in order; a name may occur more than once.
+#[derive(Debug)]
+pub(crate) struct Object<'a>(Vec<(String, Document<'a>)>);
+
+impl<'a> Document<'a> {
+    /// `None`: not JSON.
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
+        serde_json::from_str(text).ok().map(Self::Raw)
+    }
+
+    /// Calls `change` with each object that may have the field at the end of `path`, and that field's name. An array on
+    /// the way stands for each of its elements. Ends early, with `None`, when `change` does.
+    pub(crate) fn each(
+        &mut self,
+        path: &[String],
+        change: &mut impl FnMut(&mut Object<'a>, &str) -> Option<()>,
+    ) -> Option<()> {
+        self.open();
+        match self {
+            // One level of arrays per name: how deep this goes is up to the path, not to who wrote the payload.
+            Self::Array(elements) => elements.iter_mut().try_for_each(|element| {
+                element.open();
+                element.follow(path, change)
+            }),
+            _ => self.follow(path, change),
+        }
+    }
+
+    fn follow(&mut self, path: &[String], change: &mut impl FnMut(&mut Object<'a>, &str) -> Option<()>) -> Option<()> {
+        match (self, path) {
+            (Self::Object(object), [name]) => change(object, name),
+            (Self::Object(object), [name, rest @ ..]) => {
+                object.fields(name).try_for_each(|field| field.each(rest, change))
+            }
+            _ => Some(()),
+        }
+    }
+
+    /// Arrays and objects are split into what they hold, everything else stays as it is.
+    fn open(&mut self) {
+        let Self::Raw(raw) = self else { return };
+        let text = raw.get();
+        let opened = match text.as_bytes().first() {
+            Some(b'[') => serde_json::from_str(text)
+                .map(|all: Vec<&RawValue>| Self::Array(all.into_iter().map(Self::Raw).collect())),
+            Some(b'{') => serde_json::from_str(text).map(Self::Object),
+            _ => return,
+        };
+        if let Ok(opened) = opened {
+            *self = opened;
+        }
+    }
+
+    /// The number this is; `None`: it is something else.
+    pub(crate) fn number(&self) -> Option<f64> {
+        match self {
+            Self::Raw(raw) => serde_json::from_str(raw.get()).ok(),
+            Self::Number(number) => number.as_f64(),
+            Self::Array(_) | Self::Object(_) => None,
+        }
+    }
+
+    /// `None`: JSON has no such number, it is too large. Whole numbers are written without a point.
+    pub(crate) fn set_number(&mut self, number: f64) -> Option<()> {
+        /// Up to here every whole number is exact.
+        const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+        let number = if number.fract() == 0.0 && number.abs() <= MAX_EXACT {
+            #[allow(clippy::cast_possible_truncation)] // It was just found to fit.
+            let whole = number as i64;
+            serde_json::Number::from(whole)
+        } else {
+            serde_json::Number::from_f64(number)?
+        };
+        *self = Self::Number(number);
+        Some(())
+    }
+}
+
+impl<'a> Object<'a> {
+    /// The values of this name.
+    pub(crate) fn fields(&mut self, name: &str) -> impl Iterator<Item = &mut Field<'a>> {
+        self.0
+            .iter_mut()
+            .filter(move |(known, _)| known == name)
+            .map(|(_, value)| value)
+    }
+
+    /// Whether there was one.
+    pub(crate) fn remove(&mut self, name: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(known, _)| known != name);
+        self.0.len() < before
+    }
+
+    /// Whether there was one. Another field that already has the new name goes.
+    pub(crate) fn rename(&mut self, name: &str, to: &str) -> bool {
+        if name == to || self.fields(name).next().is_none() {
+            return false;
+        }
+        self.remove(to);
+        self.0
+            .iter_mut()
+            .filter(|(known, _)| known == name)
+            .for_each(|(known, _)| to.clone_into(known));
+        true
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Vec<(String, Document<'de>)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    fields.push((name, Document::Raw(value)));
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(Fields).map(Self)
+    }
+}
+
+impl fmt::Display for Document<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Raw(raw) => f.write_str(raw.get()),
+            Self::Number(number) => number.fmt(f),
+            Self::Array(elements) => {
+                f.write_str("[")?;
+                separated(f, elements, |f, element| element.fmt(f))?;
+                f.write_str("]")
+            }
+            Self::Object(Object(fields)) => {
+                f.write_str("{")?;
+                separated(f, fields, |f, (name, value)| {
+                    write!(f, "{}:{value}", serde_json::to_string(name).map_err(|_| fmt::Error)?)
+                })?;
+                f.write_str("}")
+            }
+        }
+    }
+}
+
+fn separated<T>(
+    f: &mut fmt::Formatter<'_>,
+    items: &[T],
+    write: impl Fn(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
+) -> fmt::Result {
+    items.iter().enumerate().try_for_each(|(index, item)| {
+        if index > 0 {
+            f.write_str(",")?;
+        }
+        write(f, item)
+    })
+}

@@ -1,0 +1,7 @@
+#!/bin/sh
+# Installs the MQTT clients that the feature `real-clients` tests against, pinned, into this directory.
+set -eu
+cd "$(dirname "$0")"
+[ -x venv/bin/python ] || python3 -m venv venv
+venv/bin/python -m pip install --quiet --requirement requirements.txt
+npm ci --silent

@@ -1,0 +1,361 @@
+//! Starts the real binary on free ports in a directory of its own, and stops it.
+
+use super::{DEADLINE, wait_for};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// Another process may take a port between our choosing it and the broker's binding it.
+const START_ATTEMPTS: usize = 5;
+/// The configuration file, beside which all others lie.
+pub(crate) const CONFIGURATION: &str = "nervewire.toml";
+
+/// The configuration of a broker to be.
+pub(crate) struct Setup {
+    dir: tempfile::TempDir,
+    shards: u16,
+    auth: String,
+    listener: String,
+    admin: String,
+    rest: String,
+}
+
+impl Setup {
+    /// One shard, memory only, everybody may do everything.
+    pub(crate) fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().expect("temporary directory"),
+            shards: 1,
+            auth: "anonymous = \"loopback\"\ndefault = \"allow\"".into(),
+            listener: String::new(),
+            admin: String::new(),
+            rest: String::new(),
+        }
+    }
+
+    pub(crate) fn shards(self, shards: u16) -> Self {
+        Self { shards, ..self }
+    }
+
+    /// The keys of `[auth]`.
+    pub(crate) fn auth(self, keys: &str) -> Self {
+        Self {
+            auth: keys.into(),
+            ..self
+        }
+    }
+
+    /// More keys of the listener.
+    pub(crate) fn listener(self, keys: &str) -> Self {
+        Self {
+            listener: keys.into(),
+            ..self
+        }
+    }
+
+    /// More keys of `[admin]`.
+    pub(crate) fn admin(self, keys: &str) -> Self {
+        Self {
+            admin: keys.into(),
+            ..self
+        }
+    }
+
+    /// More tables.
+    pub(crate) fn toml(mut self, tables: &str) -> Self {
+        self.rest.push_str(tables);
+        self.rest.push('\n');
+        self
+    }
+
+    /// A file beside the configuration.
+    pub(crate) fn file(self, name: &str, contents: impl AsRef<[u8]>) -> Self {
+        std::fs::write(self.dir.path().join(name), contents).expect("write a file");
+        self
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn start(self) -> Broker {
+        for _ in 0..START_ATTEMPTS {
+            if let Some((process, port, admin_port)) = self.attempt() {
+                return Broker {
+                    setup: self,
+                    process: Mutex::new(process),
+                    port,
+                    admin_port,
+                };
+            }
+        }
+        panic!("no free port in {START_ATTEMPTS} attempts");
+    }
+
+    /// `None` where a port was taken by somebody else meanwhile.
+    fn attempt(&self) -> Option<(Process, u16, u16)> {
+        let (port, admin_port) = free_ports();
+        std::fs::write(self.path(CONFIGURATION), self.render(port, admin_port)).expect("write configuration");
+        let mut command = nervewire();
+        command.arg("run").arg("--config").arg(self.path(CONFIGURATION));
+        let mut process = Process::spawn(command);
+        let end = Instant::now() + DEADLINE;
+        while !(accepts(port) && accepts(admin_port)) {
+            if let Some(status) = process.exited() {
+                let log = process.log();
+                assert!(log.contains("in use"), "the broker ended at once ({status}):\n{log}");
+                return None;
+            }
+            assert!(Instant::now() < end, "the broker does not listen:\n{}", process.log());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        Some((process, port, admin_port))
+    }
+
+    fn render(&self, port: u16, admin_port: u16) -> String {
+        let Self {
+            shards,
+            auth,
+            listener,
+            admin,
+            rest,
+            ..
+        } = self;
+        format!(
+            "[broker]\ndata_dir = \"\"\nshards = {shards}\ndurability = \"memory\"\n\
+             [[listener]]\nbind = \"127.0.0.1:{port}\"\n{listener}\n\
+             [auth]\n{auth}\n[admin]\nbind = \"127.0.0.1:{admin_port}\"\n{admin}\n{rest}"
+        )
+    }
+}
+
+/// A running broker; dropping it kills the process.
+pub(crate) struct Broker {
+    setup: Setup,
+    process: Mutex<Process>,
+    pub(crate) port: u16,
+    admin_port: u16,
+}
+
+impl Broker {
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.admin_port))
+    }
+
+    pub(crate) fn admin_url(&self) -> String {
+        format!("http://{}", self.admin_address())
+    }
+
+    /// A file beside the configuration.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.setup.path(name)
+    }
+
+    /// Replaces a file beside the configuration by rename, as editors do.
+    pub(crate) fn replace_file(&self, name: &str, contents: impl AsRef<[u8]>) {
+        replace(&self.path(name), contents.as_ref());
+    }
+
+    /// Replaces the tables given to [`Setup::toml`]; the broker is not told.
+    pub(crate) fn replace_toml(&self, tables: &str) {
+        let text = Setup {
+            rest: tables.into(),
+            ..self.setup.same()
+        }
+        .render(self.port, self.admin_port);
+        self.replace_file(CONFIGURATION, text);
+    }
+
+    /// `nervewire ARGS --admin URL`.
+    pub(crate) fn cli(&self, args: &[&str]) -> Output {
+        nervewire()
+            .args(args)
+            .args(["--admin", &self.admin_url()])
+            .output()
+            .expect("run nervewire")
+    }
+
+    /// `nervewire reload`, which answers when every shard has the new generation.
+    pub(crate) fn reload(&self) -> Output {
+        self.cli(&["reload"])
+    }
+
+    /// Reloads and expects that to be accepted.
+    #[track_caller]
+    pub(crate) fn reloaded(&self) {
+        let output = self.reload();
+        assert!(output.status.success(), "reload failed: {output:?}\n{}", self.log());
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.lock().child.id()
+    }
+
+    /// Sends a signal by name, for example `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.pid().to_string())
+            .status();
+        assert!(status.expect("run kill").success());
+    }
+
+    /// Waits for the process to end.
+    pub(crate) fn ended(&self) -> ExitStatus {
+        wait_for("the broker to end", || self.lock().exited())
+    }
+
+    /// All it printed so far.
+    pub(crate) fn log(&self) -> String {
+        self.lock().log()
+    }
+
+    /// Waits until the log holds `text`.
+    pub(crate) fn logs(&self, text: &str) {
+        wait_for(&format!("{text:?} in the log"), || {
+            self.log().contains(text).then_some(())
+        });
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("read /proc");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|kib| kib.parse().ok())
+            .expect("a number")
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Drop for Broker {
+    /// A failing test shows what the broker said.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("---- the broker's log\n{}----", self.log());
+        }
+    }
+}
+
+impl Setup {
+    /// The same settings without the directory, to render them again.
+    fn same(&self) -> Self {
+        Self {
+            shards: self.shards,
+            auth: self.auth.clone(),
+            listener: self.listener.clone(),
+            admin: self.admin.clone(),
+            ..Self::new()
+        }
+    }
+}
+
+struct Process {
+    child: Child,
+    log: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Process {
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start the broker");
+        let log = Arc::new(Mutex::new(String::new()));
+        let readers = vec![
+            gather(child.stdout.take().expect("piped"), &log),
+            gather(child.stderr.take().expect("piped"), &log),
+        ];
+        Self { child, log, readers }
+    }
+
+    /// How it ended, if it did; the log is complete then.
+    fn exited(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().expect("wait for the broker")?;
+        for reader in self.readers.drain(..) {
+            reader.join().expect("a reader of the log");
+        }
+        Some(status)
+    }
+
+    fn log(&self) -> String {
+        self.log
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // It may have ended by itself.
+        let _ = self.child.wait();
+    }
+}
+
+fn gather(from: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> JoinHandle<()> {
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            let mut log = log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            log.push_str(&line);
+            log.push('\n');
+        }
+    })
+}
+
+/// The binary under test, with the log it writes by default.
+pub(crate) fn nervewire() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nervewire"));
+    command.env_remove("NERVEWIRE_LOG").env_remove("NERVEWIRE_LOG_FORMAT");
+    command
+}
+
+/// Runs the binary with something on its standard input.
+pub(crate) fn nervewire_with_input(args: &[&str], input: &str) -> Output {
+    let mut command = nervewire();
+    command
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("run nervewire");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(input.as_bytes())
+        .expect("write to nervewire");
+    child.wait_with_output().expect("wait for nervewire")
+}
+
+fn free_ports() -> (u16, u16) {
+    let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();
+    let (one, other) = (bind(), bind());
+    (port(&one), port(&other))
+}
+
+fn accepts(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
+
+fn replace(path: &Path, contents: &[u8]) {
+    let aside = path.with_extension("new");
+    std::fs::write(&aside, contents).expect("write a file");
+    std::fs::rename(aside, path).expect("rename a file");
+}

@@ -1,0 +1,62 @@
+//! What the black-box tests share: the broker under test, a raw MQTT client, and the programs that others wrote.
+#![allow(dead_code, unused_imports)] // Each test target uses its own part of this module.
+
+mod broker;
+mod certificates;
+mod client;
+mod guests;
+mod http;
+mod tools;
+
+pub(crate) use broker::{Broker, CONFIGURATION, Setup, nervewire, nervewire_with_input};
+pub(crate) use certificates::{Certificates, Identity};
+pub(crate) use client::*;
+pub(crate) use guests::*;
+pub(crate) use http::*;
+pub(crate) use tools::*;
+
+use std::time::{Duration, Instant};
+
+/// How long any single expectation may take. Generous: it only ends tests that have failed already.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Waits until `done` answers something, and fails with `what` when it does not in time.
+pub(crate) fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(answer) = done() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "waited {DEADLINE:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The shard counts every protocol behaviour is shown with.
+pub(crate) const SHARD_COUNTS: [u16; 2] = [1, 2];
+
+/// Runs a test against a fresh broker per shard count.
+pub(crate) fn each_broker(test: impl Fn(&Broker)) {
+    each_setup("", test);
+}
+
+/// As [`each_broker`], with more configuration.
+pub(crate) fn each_setup(toml: &str, test: impl Fn(&Broker)) {
+    for shards in SHARD_COUNTS {
+        eprintln!("-- with shards = {shards}");
+        test(&Setup::new().shards(shards).toml(toml).start());
+    }
+}
+
+/// Runs a test per shard count and for MQTT 3.1.1 and 5.0.
+pub(crate) fn each_version(test: impl Fn(&Broker, Version)) {
+    each_version_setup("", test);
+}
+
+/// As [`each_version`], with more configuration.
+pub(crate) fn each_version_setup(toml: &str, test: impl Fn(&Broker, Version)) {
+    for version in [Version::V311, Version::V5] {
+        eprintln!("-- with {version:?}");
+        each_setup(toml, |broker| test(broker, version));
+    }
+}

@@ -7,7 +7,7 @@ use support::*;
 
 /// A broker with the guest `plain` for these hooks; what it abstains from is allowed.
 fn broker(shards: u16, hooks: &str) -> Broker {
-    let toml = format!("[[plugin]]\nname = \"plain\"\ncomponent = \"plain.wasm\"\nhooks = {hooks}\n");
+    let toml = format!("[[plugin]]\nname = \"plain\"\ncomponent = \"plain.wasm\"\nhooks = {hooks}\n{PATIENT}");
     Setup::new()
         .shards(shards)
         .file("plain.wasm", guest("plain"))

@@ -9,9 +9,11 @@ const PLUGINS: &str = r##"
 name = "password"
 component = "builtin:password"
 files = { users = "passwd" }
+limits = { authenticate_call_ms = 10_000 }
 [[plugin]]
 name = "acl"
 component = "builtin:acl"
+limits = { call_ms = 1000 }
 config.rules = [
   { allow = "both", user = "observer", topics = ["#"] },
   { deny = "publish", topics = ["dev/+/locked/#"] },
@@ -23,6 +25,7 @@ config.rules = [
 name = "rewrite"
 component = "builtin:rewrite"
 grants = ["publish:site/#"]
+limits = { call_ms = 1000 }
 config.rules = [
   { match = "legacy/+/sensors/#", topic = "site/${1}/${#}" },
   { match = "json/#", json = [{ rename = "tmp", to = "celsius" }, { drop = "debug" }, { scale = "f", factor = 2.0 }] },
@@ -234,11 +237,11 @@ fn a_rewritten_message_arrives_rewritten() {
             assert_eq!((&*seen.topic, seen.qos), ("site/north/a/b", qos));
             sender.publish(
                 "json/x",
-                r#"{"tmp": 20.5, "debug": [1], "f": 1.5, "kept": "as is"}"#,
+                r#"{"tmp": 20.5, "debug": [1], "f": 1.25, "kept": "as is"}"#,
                 qos,
             );
             let seen: serde_json::Value = serde_json::from_slice(&observer.receive().payload).expect("JSON");
-            assert_eq!(seen, serde_json::json!({"celsius": 20.5, "f": 3.0, "kept": "as is"}));
+            assert_eq!(seen, serde_json::json!({"celsius": 20.5, "f": 2.5, "kept": "as is"}));
             sender.publish("tagged", "x", qos);
             let seen = observer.expect_payload("x");
             assert_eq!(

@@ -151,7 +151,6 @@ const UNDER_5_0: &[Row] = &[
         MALFORMED,
     ),
     ("DISCONNECT with flags [MQTT-3.14.1-1]", &[0xE1, 0], MALFORMED),
-    ("DISCONNECT with a server's reason", &[0xE0, 2, 0x8B, 0], EITHER),
     ("AUTH without a method", &[0xF0, 2, 0x18, 0], EITHER),
     ("CONNACK from a client", &[0x20, 3, 0, 0, 0], PROTOCOL_ERROR),
     ("SUBACK from a client", &[0x90, 4, 0, 1, 0, 0], PROTOCOL_ERROR),

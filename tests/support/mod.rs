@@ -8,7 +8,7 @@ mod guests;
 mod http;
 mod tools;
 
-pub(crate) use broker::{Broker, CONFIGURATION, Setup, nervewire, nervewire_with_input};
+pub(crate) use broker::{Broker, CONFIGURATION, PATIENT, Setup, nervewire, nervewire_with_input};
 pub(crate) use certificates::{Certificates, Identity};
 pub(crate) use client::*;
 pub(crate) use guests::*;

@@ -127,11 +127,16 @@ impl Handshake {
 
     /// Bytes that are no packet. Before a CONNECT was understood nothing is owed but the closing, except where a 5.0 or 3.x
     /// client can be told why.
-    pub fn malformed(&mut self, error: &DecodeError) -> Step {
-        let version = self.version();
+    /// `sent` is the version that the bytes name, where they are a CONNECT.
+    pub fn malformed(&mut self, error: &DecodeError, sent: Option<Version>) -> Step {
+        let version = self.version().or(sent);
         self.state = State::Done;
         let reason = error.reason();
         match (version, reason) {
+            // 3.x has no return code for a malformed packet: it is closed [MQTT-3.1.4-1 of 3.1.1].
+            (Some(Version::V31 | Version::V311), ReasonCode::MalformedPacket | ReasonCode::ProtocolError) => {
+                Step::Refuse(None, reason)
+            }
             (Some(version), _) => refuse(version, reason),
             // [MQTT-3.1.2-2]: an unknown version may be told in the form of 3.1.1, which every client can read.
             (None, ReasonCode::UnsupportedProtocolVersion) => refuse(Version::V311, reason),

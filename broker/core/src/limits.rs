@@ -70,6 +70,8 @@ pub const MAX_OUTBOUND_TOPIC_ALIASES: u16 = 64;
 pub const OUTPUT_HIGH_WATER_BYTES: usize = 256 * 1024;
 /// Payloads of at least so many bytes are shared instead of copied into output buffers.
 pub const SHARED_PAYLOAD_BYTES: usize = 1_024;
+/// Subscriptions of one session, unless its identity's quota says otherwise.
+pub const MAX_SUBSCRIPTIONS: u32 = 10_000;
 /// Authorization verdicts cached for one session.
 pub const MAX_CACHED_VERDICTS: usize = 64;
 /// Messages that one PUBLISH may become through all transforms.

@@ -96,6 +96,8 @@ pub(crate) struct InFlight {
     pub(crate) resent: usize,
     /// Identifiers handed out so far; the next is this number modulo 65,535.
     handed_out: u64,
+    /// Of the messages that are still ours.
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -115,9 +117,34 @@ pub(crate) enum Stage {
     Released,
 }
 
+impl Queued {
+    /// What it counts in a bound of bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.message.queue_bytes() as u64
+    }
+}
+
+impl Stage {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::AtLeastOnce(queued) | Self::ExactlyOnce(queued) => queued.bytes(),
+            Self::Released => 0,
+        }
+    }
+}
+
 impl InFlight {
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes of the messages held for sending them again.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(crate) fn get(&self, position: usize) -> Option<&Sent> {
@@ -127,6 +154,7 @@ impl InFlight {
     /// Takes a message in flight under a fresh identifier. It counts as sent on this connection.
     pub(crate) fn push(&mut self, queued: Queued) -> PacketId {
         let (packet_id, number) = self.next_id();
+        self.bytes += queued.bytes();
         let stage = match queued.qos {
             QoS::ExactlyOnce => Stage::ExactlyOnce(queued),
             _ => Stage::AtLeastOnce(queued),
@@ -160,18 +188,21 @@ impl InFlight {
         if position < self.resent {
             self.resent -= 1;
         }
+        self.bytes -= removed.stage.bytes();
         Some(removed)
     }
 
     /// PUBREC came: the identifier stays, the message goes.
     pub(crate) fn release(&mut self, position: usize) {
         if let Some(sent) = self.entries.get_mut(position) {
+            self.bytes -= sent.stage.bytes();
             sent.stage = Stage::Released;
         }
     }
 
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Sent> {
         self.resent = 0;
+        self.bytes = 0;
         std::mem::take(&mut self.entries).into_iter()
     }
 }

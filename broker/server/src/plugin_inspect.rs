@@ -1,10 +1,13 @@
 //! `nervewire plugin inspect`: what a component is, without running it.
 
+use crate::builtin;
 use crate::cli::PluginInspectArgs;
 use anyhow::{Context, Result, anyhow};
 use nervewire_plugin_host::{Host, HostConfig, Inspection};
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Prints it; exit code 1 for a component that no configuration can load.
@@ -12,13 +15,22 @@ use std::process::ExitCode;
 /// # Errors
 /// A file that cannot be read, or is no component.
 pub(crate) fn run(args: &PluginInspectArgs) -> Result<ExitCode> {
-    let component = std::fs::read(&args.file).with_context(|| format!("{} cannot be read", args.file.display()))?;
+    let component = component(&args.file)?;
     let host = Host::new(HostConfig { max_instances: 8, ..HostConfig::default() })
         .map_err(|error| anyhow!("the plugin host cannot be started: {error}"))?;
     let inspection = host.inspect(&component).map_err(|error| anyhow!("{}: {error}", args.file.display()))?;
     let text = if args.json { json(&inspection)? } else { words(&inspection) };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(if inspection.refusals.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A file, or a bundled plugin by its name in a configuration.
+fn component(file: &Path) -> Result<Cow<'static, [u8]>> {
+    let builtin = file.to_str().and_then(|name| builtin::component(name.strip_prefix("builtin:")?));
+    match builtin {
+        Some(component) => Ok(Cow::Borrowed(component)),
+        None => std::fs::read(file).map(Cow::Owned).with_context(|| format!("{} cannot be read", file.display())),
+    }
 }
 
 fn json(inspection: &Inspection) -> Result<String> {

@@ -6,7 +6,7 @@ use crate::auth_pool::AuthPool;
 use crate::backend::Running;
 use crate::config::Config;
 use crate::driver::{self, Clock, ShardEvent, ShardSetup, Shared, anonymous_code};
-use crate::generation;
+use crate::generation::{self, Generation};
 use crate::supervisor::{AdminListener, Current, Supervisor, bind, bind_admin, listener_settings, read_config};
 use crate::watch;
 use anyhow::{Context, Result, anyhow};
@@ -38,13 +38,21 @@ pub(crate) fn run(file: Option<PathBuf>) -> Result<ExitCode> {
         }
     };
     raise_file_limit(&config);
+    let host = host(&config)?;
+    let generation = match generation::load(&host, &config, 1, &[]) {
+        Ok(generation) => generation,
+        Err(error) => {
+            eprintln!("nervewire: {error:#}");
+            return Ok(ExitCode::from(2));
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("admin")
         .enable_all()
         .build()
         .context("the admin runtime cannot be started")?;
-    let broker = Broker::start(config, file, runtime.handle())?;
+    let broker = Broker::start(config, file, host, generation, runtime.handle())?;
     runtime.block_on(until_stopped(&broker.supervisor))?;
     broker.stop();
     Ok(ExitCode::SUCCESS)
@@ -57,9 +65,13 @@ struct Broker {
 }
 
 impl Broker {
-    fn start(config: Config, file: Option<PathBuf>, runtime: &tokio::runtime::Handle) -> Result<Self> {
-        let host = host(&config)?;
-        let generation = generation::load(&host, &config, 1, &[])?;
+    fn start(
+        config: Config,
+        file: Option<PathBuf>,
+        host: Host,
+        generation: Generation,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Self> {
         let listeners = listener_settings(&config)?;
         let sockets = listeners.iter().map(|settings| bind(settings)).collect::<Result<Vec<_>>>()?;
         let admin_socket = bind_admin(&config)?;

@@ -185,15 +185,15 @@ fn the_first_packet_is_connect() {
 #[test]
 fn bytes_that_are_no_packet_are_told_where_the_version_is_known() {
     let too_large = DecodeError::PacketTooLarge { bytes: 9, limit_bytes: 8 };
-    assert_eq!(refusal(handshake().malformed(&too_large)), (ReasonCode::PacketTooLarge, false));
+    assert_eq!(refusal(handshake().malformed(&too_large, None)), (ReasonCode::PacketTooLarge, false));
     let mut challenged = handshake();
     feed(&mut challenged, with_method("m"));
     challenged.outcome(challenge());
     assert_eq!(challenged.version(), Some(Version::V5));
-    assert_eq!(refusal(challenged.malformed(&too_large)), (ReasonCode::PacketTooLarge, true));
+    assert_eq!(refusal(challenged.malformed(&too_large, None)), (ReasonCode::PacketTooLarge, true));
     let source = Bytes::from_static(&[0x10, 12, 0, 4, b'M', b'Q', b'T', b'T', 9, 2, 0, 0, 0, 0]);
     let unknown = nervewire_codec::decode(&source, 0, None, 100).unwrap_err();
-    assert_eq!(refusal(handshake().malformed(&unknown)), (ReasonCode::UnsupportedProtocolVersion, true));
+    assert_eq!(refusal(handshake().malformed(&unknown, None)), (ReasonCode::UnsupportedProtocolVersion, true));
 }
 
 #[test]

@@ -195,7 +195,7 @@ impl Shard {
         s.will_at = None;
         s.rules = rules;
         s.verdicts.clear();
-        
+        s.in_flight.resent = 0;
         // A will that waits for its delay is cancelled by the new connection [MQTT-3.1.3-9].
         s.will = connect.will.as_deref().map(will_of);
         s.expiry_interval_s = match connect.version {

@@ -48,7 +48,7 @@ impl Shard {
             self.counters.dropped.expired += 1;
             return;
         }
-        if self.goes_straight(session, target.qos) {
+        if self.goes_straight(session, target.qos, message) {
             let shared = None;
             return self.send_now(now, session, message, target.qos, target.retain, &target.identifiers, shared);
         }
@@ -72,13 +72,13 @@ impl Shard {
         }
     }
 
-    /// Whether a message of this QoS may overtake nothing and wait for nothing.
-    fn goes_straight(&self, session: u32, qos: QoS) -> bool {
+    /// Whether a message would overtake nothing and need not wait.
+    fn goes_straight(&self, session: u32, qos: QoS, message: &Message) -> bool {
         let Some(s) = self.sessions.get(session as usize) else { return false };
         let Some(conn) = s.conn.and_then(|id| self.conn(id)) else { return false };
         let in_order = s.queue.is_empty() && s.in_flight.resent == s.in_flight.len();
-        let window = qos == QoS::AtMostOnce || s.in_flight.len() < conn.window;
-        in_order && window && conn.accepts_output() && self.needs_no_judgement(session)
+        let room = qos == QoS::AtMostOnce || (self.window_is_open(s, conn, message) && self.memory_allows(message));
+        in_order && room && conn.accepts_output() && self.needs_no_judgement(session)
     }
 
     fn needs_no_judgement(&self, session: u32) -> bool {
@@ -111,6 +111,7 @@ impl Shard {
         }
         let packet_id = (qos != QoS::AtMostOnce).then(|| {
             let identifiers = SmallVec::from_slice(identifiers);
+            self.in_flight_bytes += message.queue_bytes() as u64;
             s.in_flight.push(Queued { message: message.clone(), qos, retain, identifiers, shared })
         });
         emit::publish(conn, &shape, packet_id, now, &mut self.cache);
@@ -131,11 +132,11 @@ impl Shard {
             own.app.detach();
             queued.message = Arc::new(own);
         }
-        if !self.make_room(now, session, queued.message.queue_bytes() as u64) {
+        if !self.make_room(now, session, queued.bytes()) {
             return false;
         }
         let Some(s) = self.sessions.get_mut(session as usize) else { return false };
-        let bytes = queued.message.queue_bytes() as u64;
+        let bytes = queued.bytes();
         s.queue_bytes += bytes;
         s.queue.push_back(queued);
         self.counters.queued_messages += 1;
@@ -150,7 +151,7 @@ impl Shard {
         if s.queue.is_empty() {
             s.queue = std::collections::VecDeque::new();
         }
-        let bytes = queued.message.queue_bytes() as u64;
+        let bytes = queued.bytes();
         s.queue_bytes -= bytes;
         self.counters.queued_messages -= 1;
         self.counters.queued_bytes -= bytes;
@@ -181,7 +182,9 @@ impl Shard {
                     if !emit::fits(conn, &shape, now) {
                         // [MQTT-3.1.2-25]: this connection accepts less than the last one.
                         self.counters.dropped.too_large += 1;
+                        let before = s.in_flight.bytes();
                         s.in_flight.remove(s.in_flight.resent);
+                        self.in_flight_bytes -= before - s.in_flight.bytes();
                         continue;
                     }
                     emit::publish(conn, &shape, Some(packet_id), now, &mut self.cache);
@@ -230,8 +233,8 @@ impl Shard {
         let Some(conn) = s.conn.and_then(|id| self.conn(id)) else { return false };
         let Some(head) = s.queue.front() else { return false };
         let all_resent = s.in_flight.resent == s.in_flight.len();
-        let window = head.qos == QoS::AtMostOnce || s.in_flight.len() < conn.window;
-        !s.judging && all_resent && window && conn.accepts_output()
+        let room = head.qos == QoS::AtMostOnce || self.window_is_open(s, conn, &head.message);
+        !s.judging && all_resent && room && conn.accepts_output()
     }
 
     /// Judges the head of a session's queue by the policy of this moment.

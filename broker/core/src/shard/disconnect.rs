@@ -73,7 +73,8 @@ impl Shard {
 
     /// Every client is told that we go; what can still be written is in the output buffers.
     pub fn shut_down(&mut self, now: Millis) {
-        let connected: Vec<ConnId> = self.conns.iter().map(|(slot, _)| ConnId(slot as u32)).collect();
+        let open = self.conns.iter().filter(|(_, conn)| !conn.closing);
+        let connected: Vec<ConnId> = open.map(|(slot, _)| ConnId(slot as u32)).collect();
         for id in connected {
             self.counters.disconnects_server += 1;
             self.disconnect(now, id, ReasonCode::ServerShuttingDown, None);
@@ -174,6 +175,7 @@ impl Shard {
     fn settle_messages(&mut self, now: Millis, mut s: crate::session::Session) {
         self.counters.queued_messages -= s.queue.len() as u64;
         self.counters.queued_bytes -= s.queue_bytes;
+        self.in_flight_bytes -= s.in_flight.bytes();
         let dropped = &mut self.counters.dropped;
         let unacknowledged = s.in_flight.drain().filter_map(|sent| match sent.stage {
             // [MQTT-4.8.2-4], [MQTT-4.8.2-5]: QoS 1 goes to another member, QoS 2 in flight ends with its client.

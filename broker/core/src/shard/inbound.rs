@@ -40,6 +40,10 @@ impl Shard {
 
     fn inbound_publish(&mut self, now: Millis, id: ConnId, session: u32, mut publish: Publish) {
         self.counters.received_messages[publish.qos as usize] += 1;
+        // [MQTT-3.3.4-6]
+        if publish.properties.as_deref().is_some_and(|p| !p.subscription_identifiers.is_empty()) {
+            return self.protocol_error(now, id, ReasonCode::ProtocolError, "a subscription identifier from a client");
+        }
         if let Err((reason, why)) = self.resolve_alias(id, &mut publish) {
             return self.protocol_error(now, id, reason, why);
         }
@@ -99,7 +103,7 @@ impl Shard {
             return self.protocol_error(now, id, ReasonCode::ProtocolError, "PUBACK for a QoS 2 message");
         }
         // An error in PUBACK discards the message as well [MQTT-4.8.2-6].
-        s.in_flight.remove(position);
+        self.change_in_flight(session, |in_flight| in_flight.remove(position));
         self.pump(now, session);
     }
 
@@ -114,10 +118,10 @@ impl Shard {
         }
         if ack.reason.is_error() {
             // [MQTT-4.8.2-6]: refused by the client, the identifier is free again.
-            s.in_flight.remove(position);
+            self.change_in_flight(session, |in_flight| in_flight.remove(position));
             return self.pump(now, session);
         }
-        s.in_flight.release(position);
+        self.change_in_flight(session, |in_flight| in_flight.release(position));
         self.send_ack(id, Packet::PubRel, ack.packet_id, ReasonCode::Success);
     }
 
@@ -132,7 +136,7 @@ impl Shard {
         let Some(s) = self.sessions.get_mut(session as usize) else { return };
         let Some(position) = s.in_flight.position(ack.packet_id) else { return };
         if s.in_flight.get(position).is_some_and(|sent| matches!(sent.stage, Stage::Released)) {
-            s.in_flight.remove(position);
+            self.change_in_flight(session, |in_flight| in_flight.remove(position));
             self.pump(now, session);
         }
     }

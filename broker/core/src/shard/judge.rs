@@ -82,7 +82,7 @@ impl Shard {
     /// The rules of a session, where they are of the policy in force and complete.
     pub(super) fn fresh_rules(&self, session: u32) -> Option<Arc<ClientRules>> {
         if self.policy.authorizers.is_empty() {
-            return Some(Arc::default());
+            return Some(self.no_rules.clone());
         }
         let rules = self.sessions.get(session as usize)?.rules.as_ref()?;
         (rules.generation == self.policy.generation && !rules.has_failed()).then(|| rules.clone())

@@ -36,7 +36,7 @@ use crate::index::Index;
 use crate::limits::ShardConfig;
 use crate::message::MessageId;
 use crate::outbuf::OutBuf;
-use crate::policy::Policy;
+use crate::policy::{ClientRules, Policy};
 use crate::retained::Retained;
 use crate::session::Session;
 use crate::time::Millis;
@@ -196,6 +196,10 @@ pub struct Shard {
     targets: Vec<Target>,
     cache: EncodeCache,
     retained: ShardInfo,
+    /// Bytes of all messages that were sent and may have to be sent again.
+    in_flight_bytes: u64,
+    /// What holds where there are no authorizers.
+    no_rules: Arc<ClientRules>,
 }
 
 impl Shard {
@@ -223,6 +227,8 @@ impl Shard {
             targets: Vec::new(),
             cache: EncodeCache::default(),
             retained: ShardInfo::default(),
+            in_flight_bytes: 0,
+            no_rules: Arc::default(),
             config,
         };
         shard.space_of(None);

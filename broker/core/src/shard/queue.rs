@@ -1,7 +1,10 @@
 //! The bounds of session queues.
 
 use super::Shard;
+use super::conn::Conn;
 use crate::limits::QueuePolicy;
+use crate::message::Message;
+use crate::session::{InFlight, Session};
 use crate::time::Millis;
 
 /// The bound that a message hits.
@@ -47,17 +50,45 @@ impl Shard {
         expired
     }
 
+    /// Whether one more message may be in flight: as many as the client takes, and no more bytes than it may queue.
+    pub(super) fn window_is_open(&self, s: &Session, conn: &Conn, message: &Message) -> bool {
+        let bytes = || s.in_flight.bytes().saturating_add(message.queue_bytes() as u64);
+        s.in_flight.len() < conn.window && (s.in_flight.is_empty() || bytes() <= self.most_bytes(s))
+    }
+
+    pub(super) fn memory_allows(&self, message: &Message) -> bool {
+        self.held_bytes().saturating_add(message.queue_bytes() as u64) <= self.config.memory_bytes
+    }
+
+    /// A message in flight to a client is no more, or is its client's now.
+    pub(super) fn change_in_flight<T>(&mut self, session: u32, change: impl FnOnce(&mut InFlight) -> T) -> Option<T> {
+        let s = self.sessions.get_mut(session as usize)?;
+        let before = s.in_flight.bytes();
+        let answer = change(&mut s.in_flight);
+        self.in_flight_bytes -= before - s.in_flight.bytes();
+        Some(answer)
+    }
+
+    /// Bytes of all messages queued or in flight.
+    fn held_bytes(&self) -> u64 {
+        self.counters.queued_bytes + self.in_flight_bytes
+    }
+
+    fn most_bytes(&self, s: &Session) -> u64 {
+        s.quotas.queue_bytes.unwrap_or(self.config.queue_bytes)
+    }
+
     fn bound_hit(&self, session: u32, bytes: u64) -> Option<Bound> {
         let s = self.sessions.get(session as usize)?;
         let most_messages = s.quotas.queue_messages.unwrap_or(self.config.queue_messages);
-        let most_bytes = s.quotas.queue_bytes.unwrap_or(self.config.queue_bytes);
+        let most_bytes = self.most_bytes(s);
         if bytes > most_bytes {
             Some(Bound::MessageTooLarge)
         } else if s.queue.len() >= most_messages as usize {
             Some(Bound::Messages)
         } else if s.queue_bytes.saturating_add(bytes) > most_bytes {
             Some(Bound::Bytes)
-        } else if self.counters.queued_bytes.saturating_add(bytes) > self.config.memory_bytes {
+        } else if self.held_bytes().saturating_add(bytes) > self.config.memory_bytes {
             Some(Bound::Memory)
         } else {
             None

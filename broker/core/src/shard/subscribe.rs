@@ -4,6 +4,7 @@ use super::mesh::SharedKey;
 use super::judge::{Judge, Judgement};
 use super::{Answer, Call, ConnId, MeshMessage, SessionRef, Shard, Waiter};
 use crate::hook::Action;
+use crate::limits::MAX_SUBSCRIPTIONS;
 use crate::message::detached;
 use crate::policy::RequestRef;
 use crate::time::Millis;
@@ -117,7 +118,8 @@ impl Shard {
     ) -> ReasonCode {
         let Some(s) = self.sessions.get_mut(session as usize) else { return ReasonCode::UnspecifiedError };
         let known = s.subscriptions.contains(filter);
-        let full = s.quotas.subscriptions.is_some_and(|most| s.subscriptions.len() >= most as usize);
+        let most = s.quotas.subscriptions.unwrap_or(MAX_SUBSCRIPTIONS);
+        let full = s.subscriptions.len() >= most as usize;
         if !known && full {
             self.counters.subscriptions_refused += 1;
             return ReasonCode::QuotaExceeded;

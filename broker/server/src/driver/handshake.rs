@@ -115,7 +115,7 @@ impl Worker {
                     }
                     handshake.packet(packet, random_u128())
                 }
-                Err(error) => handshake.malformed(&error),
+                Err(error) => handshake.malformed(&error, Version::of_connect(&source)),
             };
             self.step(slot, step);
         }

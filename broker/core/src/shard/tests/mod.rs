@@ -1,6 +1,7 @@
 //! Behaviour of whole shards in virtual time: each test runs with one shard and with three, through the same harness.
 
 mod authorize;
+mod chaos;
 mod connect;
 mod enhanced;
 mod expiry;
@@ -45,7 +46,7 @@ struct Broker {
     /// Every call made so far.
     calls: Vec<Call>,
     /// Calls that have no answer yet.
-    held: VecDeque<(usize, CallId)>,
+    held: VecDeque<(usize, CallId, Call)>,
     /// Nothing passes between shards.
     mesh_held: bool,
     rules_refused: usize,
@@ -186,7 +187,7 @@ impl Broker {
 
     /// Answers the oldest call that was held.
     fn answer_held(&mut self, answer: Answer) {
-        let (shard, id) = self.held.pop_front().expect("a held call");
+        let (shard, id, _) = self.held.pop_front().expect("a held call");
         self.shards[shard].answer(self.now, id, answer, self.call_ns);
         self.settle();
     }
@@ -215,7 +216,7 @@ impl Broker {
             busy = true;
             match (self.script)(&call) {
                 Some(answer) => self.shards[shard].answer(self.now, id, answer, self.call_ns),
-                None => self.held.push_back((shard, id)),
+                None => self.held.push_back((shard, id, call.clone())),
             }
             self.calls.push(call);
         }

@@ -169,7 +169,7 @@ fn check(shards: u16, ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn acknowledged_messages_arrive_once_and_in_the_publishers_order(ops in proptest::collection::vec(op(), 1..60)) {

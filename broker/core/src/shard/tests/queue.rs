@@ -1,10 +1,10 @@
 //! Queues of offline and slow sessions and their bounds.
 
-use super::scene::{client, v5};
+use super::scene::{ack, client, v5};
 use super::{Broker, C, each_version, each_with};
 use crate::hook::Quotas;
 use crate::limits::QueuePolicy;
-use nervewire_codec::Version;
+use nervewire_codec::{Packet, ReasonCode, Version};
 
 /// A session "s" that is away, subscribed to `t`, and a publisher.
 fn away(b: &mut Broker, version: Version) -> C {
@@ -51,7 +51,7 @@ fn check(queue_policy: QueuePolicy, config: impl Fn(&mut crate::limits::ShardCon
     each_with(bounded, |b| {
         let p = away(b, Version::V5);
         for n in ["1", "2", "3", "4"] {
-            assert_eq!(b.publish(p, "t", 1, n), Some(nervewire_codec::ReasonCode::Success));
+            assert_eq!(b.publish(p, "t", 1, n), Some(ReasonCode::Success));
         }
         let dropped = b.total(|c| c.dropped.queue_messages + c.dropped.queue_bytes + c.dropped.memory_bytes);
         assert_eq!(dropped, 2);
@@ -142,4 +142,57 @@ fn nothing_is_counted_of_sessions_that_ended() {
         assert_eq!((b.total(|c| c.queued_messages), b.total(|c| c.queued_bytes)), (0, 0));
         assert_eq!(b.total(|c| c.dropped.session_ended), 1);
     });
+}
+
+#[test]
+fn messages_in_flight_are_bounded_in_bytes_too() {
+    each_with(
+        |c| c.queue_bytes = 1_000,
+        |b| {
+            let s = b.connect(v5("s"));
+            b.manual(s);
+            b.subscribe(s, "t", 1);
+            let p = b.connect(v5("p"));
+            let body = "x".repeat(300);
+            for n in 0..6 {
+                b.publish(p, "t", 1, &format!("{n}{body}"));
+            }
+            let mut seen = Vec::new();
+            for _ in 0..3 {
+                let messages = b.messages(s);
+                assert!(messages.len() <= 2, "two of them are more than 700 bytes");
+                for message in messages {
+                    seen.push(message.payload[0]);
+                    let packet_id = message.packet_id.unwrap().get();
+                    b.send(s, Packet::PubAck(ack(packet_id, ReasonCode::Success)));
+                }
+            }
+            assert_eq!(seen, b"0145", "two in flight, two queued, two gave way");
+            assert_eq!(b.total(|c| c.dropped.queue_bytes), 2);
+        },
+    );
+}
+
+#[test]
+fn messages_in_flight_count_in_the_memory_of_all_queues() {
+    each_with(
+        |c| c.memory_bytes = 1_000,
+        |b| {
+            let (s, p) = (b.connect(v5("s")), b.connect(v5("p")));
+            b.manual(s);
+            b.subscribe(s, "t", 2);
+            let body = "x".repeat(300);
+            for n in 0..3 {
+                b.publish(p, "t", 2, &format!("{n}{body}"));
+            }
+            let messages = b.messages(s);
+            assert_eq!((messages.len(), b.total(|c| c.dropped.memory_bytes)), (2, 1));
+            // PUBREC makes the message the client's.
+            b.send(s, Packet::PubRec(ack(messages[0].packet_id.unwrap().get(), ReasonCode::Success)));
+            b.publish(p, "t", 2, &body);
+            assert_eq!(b.messages(s).len(), 1);
+            b.lose(s);
+            assert_eq!(b.shards.iter().map(|shard| shard.in_flight_bytes).sum::<u64>(), 0);
+        },
+    );
 }

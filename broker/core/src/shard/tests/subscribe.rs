@@ -135,6 +135,17 @@ fn a_quota_bounds_the_subscriptions_of_a_session() {
 }
 
 #[test]
+fn without_a_quota_subscriptions_are_bounded_as_well() {
+    each(|b| {
+        let c = b.connect(v5("a"));
+        let filters = (0..=crate::limits::MAX_SUBSCRIPTIONS).map(|n| filter(&n.to_string(), 0)).collect();
+        let reasons = b.subscribe_all(c, filters, None);
+        assert_eq!(reasons.iter().filter(|reason| reason.is_error()).count(), 1);
+        assert_eq!(reasons.last(), Some(&ReasonCode::QuotaExceeded));
+    });
+}
+
+#[test]
 fn a_client_receives_what_it_publishes_itself() {
     each_version(|b, version| {
         let c = b.connect(client(version, "a"));

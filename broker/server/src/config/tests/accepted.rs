@@ -131,7 +131,7 @@ fn every_value_of_a_plugin_arrives() {
     assert_eq!(acl.component, Component::Builtin("acl".to_owned()));
     assert_eq!(
         (&acl.hooks, &acl.topics[..], acl.on_failure),
-        (&None, &["#".to_owned()][..], OnFailure::Deny)
+        (&None, &[][..], OnFailure::Deny)
     );
     assert_eq!(
         acl.config["rules"][1],

@@ -99,7 +99,11 @@ struct Pending {
 impl Handshake {
     /// For one accepted connection; `anonymous` as configured at this moment.
     pub fn new(peer: Peer, anonymous: AnonymousPolicy) -> Self {
-        Self { peer, anonymous, state: State::AwaitingConnect }
+        Self {
+            peer,
+            anonymous,
+            state: State::AwaitingConnect,
+        }
     }
 
     /// The protocol version, once CONNECT has told it: the decoder needs it.
@@ -133,11 +137,10 @@ impl Handshake {
         self.state = State::Done;
         let reason = error.reason();
         match (version, reason) {
-            // 3.x has no return code for a malformed packet: it is closed [MQTT-3.1.4-1 of 3.1.1].
-            (Some(Version::V31 | Version::V311), ReasonCode::MalformedPacket | ReasonCode::ProtocolError) => {
-                Step::Refuse(None, reason)
-            }
-            (Some(version), _) => refuse(version, reason),
+            (Some(Version::V5), _) => refuse(Version::V5, reason),
+            (Some(version), ReasonCode::ClientIdentifierNotValid) => refuse(version, reason),
+            // 3.x has no return code for other malformed packets: the connection is closed [MQTT-3.1.4-1 of 3.1.1].
+            (Some(_), _) => Step::Refuse(None, reason),
             // [MQTT-3.1.2-2]: an unknown version may be told in the form of 3.1.1, which every client can read.
             (None, ReasonCode::UnsupportedProtocolVersion) => refuse(Version::V311, reason),
             (None, _) => Step::Refuse(None, reason),
@@ -164,8 +167,11 @@ impl Handshake {
         if assigned && (version == Version::V31 || (version == Version::V311 && !connect.clean_start)) {
             return refuse(version, ReasonCode::ClientIdentifierNotValid);
         }
-        let client_id: Arc<str> =
-            if assigned { format!("auto-{unique:032x}").into() } else { Arc::from(connect.client_id.as_str()) };
+        let client_id: Arc<str> = if assigned {
+            format!("auto-{unique:032x}").into()
+        } else {
+            Arc::from(connect.client_id.as_str())
+        };
         let credentials = Credentials {
             username: connect.username.clone(),
             password: connect.password.take(),
@@ -176,9 +182,18 @@ impl Handshake {
         };
         let sent_password = credentials.password.is_some();
         let client = Arc::new(self.client(&connect, client_id));
-        let pending = Pending { connect, client: client.clone(), assigned, sent_password };
+        let pending = Pending {
+            connect,
+            client: client.clone(),
+            assigned,
+            sent_password,
+        };
         self.state = State::Deciding(Box::new(pending));
-        Step::Authenticate { client, credentials, only: None }
+        Step::Authenticate {
+            client,
+            credentials,
+            only: None,
+        }
     }
 
     fn client(&self, connect: &Connect, client_id: Arc<str>) -> Client {
@@ -202,7 +217,11 @@ impl Handshake {
         };
         let client = pending.client.clone();
         self.state = State::Deciding(pending);
-        Step::Authenticate { client, credentials, only: Some(only) }
+        Step::Authenticate {
+            client,
+            credentials,
+            only: Some(only),
+        }
     }
 
     fn challenge(&mut self, pending: Box<Pending>, data: Bytes, state: Bytes, authenticator: usize) -> Step {
@@ -258,7 +277,10 @@ pub(crate) fn auth_packet(reason: ReasonCode, method: Utf8String, data: Option<B
         authentication_data: data,
         ..Properties::default()
     };
-    Packet::Auth(Auth { reason, properties: Some(Box::new(properties)) })
+    Packet::Auth(Auth {
+        reason,
+        properties: Some(Box::new(properties)),
+    })
 }
 
 /// The client's facts with what the authenticator made of them.
@@ -282,7 +304,11 @@ fn accept(pending: Pending, identity: Identity) -> Step {
 }
 
 fn refuse(version: Version, reason: ReasonCode) -> Step {
-    let packet = Packet::ConnAck(Box::new(ConnAck { session_present: false, reason, properties: None }));
+    let packet = Packet::ConnAck(Box::new(ConnAck {
+        session_present: false,
+        reason,
+        properties: None,
+    }));
     // 3.x can express only a few refusals; anything else just closes [MQTT-3.2.2-6].
     let sendable = version == Version::V5 || reason.connect_return_code(version) != 0;
     Step::Refuse(sendable.then_some(packet), reason)

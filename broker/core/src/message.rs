@@ -61,8 +61,14 @@ impl AppMessage {
             if let Some(data) = &mut properties.correlation_data {
                 *data = Bytes::copy_from_slice(data);
             }
-            let texts = properties.user_properties.iter_mut().flat_map(|(name, value)| [name, value]);
-            for text in texts.chain(&mut properties.content_type).chain(&mut properties.response_topic) {
+            let texts = properties
+                .user_properties
+                .iter_mut()
+                .flat_map(|(name, value)| [name, value]);
+            for text in texts
+                .chain(&mut properties.content_type)
+                .chain(&mut properties.response_topic)
+            {
                 *text = detached(text);
             }
         }

@@ -58,9 +58,10 @@ impl Authorizer {
     fn concerns(&self, action: Action, topic: &str) -> bool {
         match action {
             Action::Publish | Action::Deliver => selects(self.topics.as_deref(), topic),
-            Action::Subscribe => {
-                self.topics.as_deref().is_none_or(|filters| filters.iter().any(|f| topic::overlaps(f, topic)))
-            }
+            Action::Subscribe => self
+                .topics
+                .as_deref()
+                .is_none_or(|filters| filters.iter().any(|f| topic::overlaps(f, topic))),
         }
     }
 }
@@ -122,7 +123,15 @@ impl ClientRules {
             AuthorizerRules::Failed => true,
         });
         let failed = authorizers.iter().any(|rules| matches!(rules, AuthorizerRules::Failed));
-        (Self { generation, authorizers, may_deny_deliveries, failed }, errors)
+        (
+            Self {
+                generation,
+                authorizers,
+                may_deny_deliveries,
+                failed,
+            },
+            errors,
+        )
     }
 
     /// Whether some authorizer failed to give its rules.

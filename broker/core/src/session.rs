@@ -159,7 +159,11 @@ impl InFlight {
             QoS::ExactlyOnce => Stage::ExactlyOnce(queued),
             _ => Stage::AtLeastOnce(queued),
         };
-        self.entries.push_back(Sent { packet_id, number, stage });
+        self.entries.push_back(Sent {
+            packet_id,
+            number,
+            stage,
+        });
         self.resent = self.entries.len();
         packet_id
     }
@@ -252,8 +256,14 @@ impl VerdictCache {
             self.verdicts.clear();
             self.generation = generation;
         }
-        self.verdicts.retain(|v| !(v.authorizer == authorizer && v.request == request));
-        self.verdicts.push(CachedVerdict { authorizer, request, decision, until });
+        self.verdicts
+            .retain(|v| !(v.authorizer == authorizer && v.request == request));
+        self.verdicts.push(CachedVerdict {
+            authorizer,
+            request,
+            decision,
+            until,
+        });
         full
     }
 
@@ -275,7 +285,14 @@ mod tests {
             retain: false,
             properties: None,
         };
-        let message = Message { id: 0, accepted_at: 0, app, expires_at: None, publisher: None, tenant: None };
+        let message = Message {
+            id: 0,
+            accepted_at: 0,
+            app,
+            expires_at: None,
+            publisher: None,
+            tenant: None,
+        };
         Queued {
             message: Arc::new(message),
             qos,

@@ -44,7 +44,10 @@ pub struct ShardInfo {
 
 impl ShardInfo {
     pub(super) fn of(retained: &Retained) -> Self {
-        Self { retained_messages: retained.len(), retained_bytes: retained.bytes() }
+        Self {
+            retained_messages: retained.len(),
+            retained_bytes: retained.bytes(),
+        }
     }
 
     /// One part of the sum has changed.
@@ -57,7 +60,12 @@ impl ShardInfo {
 impl Shard {
     /// Up to `limit` sessions behind the first `skip`, in an order that stays as long as no session comes or goes.
     pub fn sessions(&self, skip: usize, limit: usize) -> Vec<SessionInfo> {
-        self.sessions.iter().skip(skip).take(limit).map(|(_, s)| self.info(s)).collect()
+        self.sessions
+            .iter()
+            .skip(skip)
+            .take(limit)
+            .map(|(_, s)| self.info(s))
+            .collect()
     }
 
     /// One session.
@@ -67,7 +75,9 @@ impl Shard {
 
     /// Disconnects a client, and answers whether it was connected.
     pub fn kick(&mut self, now: Millis, tenant: Option<&str>, client_id: &str) -> bool {
-        let Some(id) = self.session_of(tenant, client_id).and_then(|s| s.conn) else { return false };
+        let Some(id) = self.session_of(tenant, client_id).and_then(|s| s.conn) else {
+            return false;
+        };
         self.counters.disconnects_server += 1;
         self.disconnect(now, id, ReasonCode::AdministrativeAction, None);
         true

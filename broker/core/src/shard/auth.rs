@@ -23,14 +23,20 @@ impl Enhanced {
     pub(super) fn of(connect: &Connect) -> Option<Box<Self>> {
         let method = connect.properties.as_deref()?.authentication_method.clone()?;
         let username = connect.username.as_ref().map(detached);
-        Some(Box::new(Self { method: detached(&method), username, challenge: None }))
+        Some(Box::new(Self {
+            method: detached(&method),
+            username,
+            challenge: None,
+        }))
     }
 }
 
 impl Shard {
     /// AUTH from a connected client. Only it waits meanwhile.
     pub(super) fn reauthenticate(&mut self, now: Millis, id: ConnId, session: u32, auth: Auth) {
-        let Some(client) = self.sessions.get(session as usize).map(|s| s.client.clone()) else { return };
+        let Some(client) = self.sessions.get(session as usize).map(|s| s.client.clone()) else {
+            return;
+        };
         let Some(conn) = self.conn_mut(id) else { return };
         let properties = auth.properties.unwrap_or_default();
         let Some(enhanced) = &mut conn.authentication else {
@@ -45,7 +51,12 @@ impl Shard {
         };
         // [MQTT-4.12.1-1]: the method stays that of CONNECT.
         if !in_turn || properties.authentication_method.as_ref() != Some(&enhanced.method) {
-            return self.protocol_error(now, id, ReasonCode::ProtocolError, "AUTH out of turn or of another method");
+            return self.protocol_error(
+                now,
+                id,
+                ReasonCode::ProtocolError,
+                "AUTH out of turn or of another method",
+            );
         }
         let (state, only) = challenge.unzip();
         let credentials = Credentials {
@@ -58,13 +69,24 @@ impl Shard {
         };
         conn.waiting = true;
         let serial = conn.serial;
-        self.call(Waiter::Reauthenticate(id, serial), Call::Authenticate { client, credentials, only });
+        self.call(
+            Waiter::Reauthenticate(id, serial),
+            Call::Authenticate {
+                client,
+                credentials,
+                only,
+            },
+        );
     }
 
     pub(super) fn reauthentication_answered(&mut self, now: Millis, id: ConnId, serial: u64, answer: Answer) {
-        let Answer::Authenticate(ChainOutcome { answer, authenticator }) = answer else { return };
+        let Answer::Authenticate(ChainOutcome { answer, authenticator }) = answer else {
+            return;
+        };
         let Some(conn) = self.same_conn(id, serial) else { return };
-        let Some(enhanced) = &mut conn.authentication else { return };
+        let Some(enhanced) = &mut conn.authentication else {
+            return;
+        };
         let method = enhanced.method.clone();
         match answer {
             Authentication::Allow(identity) => {
@@ -78,7 +100,12 @@ impl Shard {
             // [MQTT-4.12.1-2]
             Authentication::Deny(reason) => return self.disconnect(now, id, reason, Some("re-authentication refused")),
             Authentication::Abstain => {
-                return self.disconnect(now, id, ReasonCode::NotAuthorized, Some("nobody re-authenticates this client"));
+                return self.disconnect(
+                    now,
+                    id,
+                    ReasonCode::NotAuthorized,
+                    Some("nobody re-authenticates this client"),
+                );
             }
         }
         self.resume(now, id);
@@ -86,14 +113,24 @@ impl Shard {
 
     /// The new identity holds from the next request on; a session never changes its tenant.
     fn reidentify(&mut self, now: Millis, id: ConnId, identity: &Identity) {
-        let rate = identity.quotas.publish_rate_per_s.unwrap_or(self.config.publish_rate_per_s);
+        let rate = identity
+            .quotas
+            .publish_rate_per_s
+            .unwrap_or(self.config.publish_rate_per_s);
         if let Some(conn) = self.conn_mut(id) {
             conn.publish_bucket = Bucket::new(u64::from(rate), 1_000, now);
         }
-        let Some(session) = self.conn(id).and_then(|conn| conn.session) else { return };
-        let Some(s) = self.sessions.get_mut(session as usize) else { return };
+        let Some(session) = self.conn(id).and_then(|conn| conn.session) else {
+            return;
+        };
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return;
+        };
         let tenant = s.client.tenant.clone();
-        s.client = Arc::new(crate::hook::Client { tenant, ..identified(&s.client, identity) });
+        s.client = Arc::new(crate::hook::Client {
+            tenant,
+            ..identified(&s.client, identity)
+        });
         s.quotas = identity.quotas;
         s.rules = None;
         s.verdicts.clear();

@@ -49,7 +49,12 @@ pub(super) struct OutboundAliases {
 impl OutboundAliases {
     pub(super) fn new(client_maximum: u16) -> Option<Box<Self>> {
         let maximum = client_maximum.min(MAX_OUTBOUND_TOPIC_ALIASES);
-        (maximum > 0).then(|| Box::new(Self { maximum, by_topic: HashMap::new() }))
+        (maximum > 0).then(|| {
+            Box::new(Self {
+                maximum,
+                by_topic: HashMap::new(),
+            })
+        })
     }
 
     /// The alias of a topic, and whether the client knows it already.
@@ -79,7 +84,12 @@ pub(super) struct Bucket {
 impl Bucket {
     /// Full, with `capacity` tokens that come back within `period_ms`; capacity 0: no bound.
     pub(super) fn new(capacity: u64, period_ms: u64, now: Millis) -> Self {
-        Self { capacity, period_ms, level: capacity as i64, filled_at: now }
+        Self {
+            capacity,
+            period_ms,
+            level: capacity as i64,
+            filled_at: now,
+        }
     }
 
     pub(super) fn plugin_time(now: Millis) -> Self {
@@ -107,7 +117,11 @@ impl Bucket {
             self.level = self.level.saturating_add_unsigned(tokens).min(self.capacity as i64);
             // Only the time that made whole tokens is used up.
             let used_ms = (u128::from(tokens) * u128::from(self.period_ms) / u128::from(self.capacity)) as u64;
-            self.filled_at = if self.level == self.capacity as i64 { now } else { self.filled_at + used_ms };
+            self.filled_at = if self.level == self.capacity as i64 {
+                now
+            } else {
+                self.filled_at + used_ms
+            };
         }
     }
 }
@@ -120,7 +134,11 @@ impl Conn {
 
     pub(super) fn feed(&self, now: Millis) -> Feed {
         let paused = self.paused_until.is_some_and(|until| until > now);
-        if self.waiting || self.closing || paused { Feed::Stop } else { Feed::More }
+        if self.waiting || self.closing || paused {
+            Feed::Stop
+        } else {
+            Feed::More
+        }
     }
 }
 
@@ -150,7 +168,9 @@ impl Shard {
     /// Encodes a packet into a connection's output. A packet over the client's Maximum Packet Size is not sent
     /// [MQTT-3.1.2-24]; where it is an acknowledgement its Reason String and User Properties go first [MQTT-3.2.2-19].
     pub(super) fn send(&mut self, id: ConnId, packet: &Packet) {
-        let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
+        let Some(conn) = self.conns.get_mut(id.0 as usize) else {
+            return;
+        };
         let (version, max) = (conn.version, conn.max_packet_bytes);
         conn.out.append(|out| {
             if !encode_within(packet, version, max, out)
@@ -253,6 +273,9 @@ mod tests {
                 granted += 1;
             }
         }
-        assert!((8..=9).contains(&granted), "{granted} tokens in three seconds of three each");
+        assert!(
+            (8..=9).contains(&granted),
+            "{granted} tokens in three seconds of three each"
+        );
     }
 }

@@ -32,7 +32,12 @@ impl Shard {
         let id = ConnId(self.conns.insert(conn) as u32);
         let rules = self.policy.authorizers.is_empty().then(Arc::default);
         let judge = Judge::new(None, accepted.client.clone(), self.policy.clone(), rules);
-        let flow = Connecting { conn: id, serial, accepted, judge };
+        let flow = Connecting {
+            conn: id,
+            serial,
+            accepted,
+            judge,
+        };
         self.step_connect(now, Box::new(flow));
         id
     }
@@ -41,8 +46,14 @@ impl Shard {
         let connect = &accepted.connect;
         let properties = connect.properties.as_deref();
         let keep_alive_s = self.keep_alive_s(connect.keep_alive, connect.version);
-        let rate = accepted.quotas.publish_rate_per_s.unwrap_or(self.config.publish_rate_per_s);
-        let window = properties.and_then(|p| p.receive_maximum).unwrap_or(u16::MAX).min(MAX_IN_FLIGHT_MESSAGES);
+        let rate = accepted
+            .quotas
+            .publish_rate_per_s
+            .unwrap_or(self.config.publish_rate_per_s);
+        let window = properties
+            .and_then(|p| p.receive_maximum)
+            .unwrap_or(u16::MAX)
+            .min(MAX_IN_FLIGHT_MESSAGES);
         Conn {
             serial,
             session: None,
@@ -57,7 +68,9 @@ impl Shard {
             keep_alive_ms: u64::from(keep_alive_s) * 1_500,
             inbound_aliases: Vec::new(),
             outbound_aliases: OutboundAliases::new(properties.and_then(|p| p.topic_alias_maximum).unwrap_or(0)),
-            max_packet_bytes: properties.and_then(|p| p.maximum_packet_size).map_or(usize::MAX, |bytes| bytes as usize),
+            max_packet_bytes: properties
+                .and_then(|p| p.maximum_packet_size)
+                .map_or(usize::MAX, |bytes| bytes as usize),
             window: usize::from(window),
             wants_problem_information: properties.and_then(|p| p.request_problem_information).unwrap_or(true),
             authentication: Enhanced::of(connect),
@@ -100,21 +113,44 @@ impl Shard {
         match &accepted.connect.will {
             Some(will) => {
                 let (topic, qos, retain) = (&will.topic, will.qos, will.retain);
-                self.judge(now, judge, &RequestRef { action: Action::Publish, topic, qos, retain })
+                self.judge(
+                    now,
+                    judge,
+                    &RequestRef {
+                        action: Action::Publish,
+                        topic,
+                        qos,
+                        retain,
+                    },
+                )
             }
-            None if judge.rules.is_none() => Judgement::Ask(Call::Rules { client: judge.client.clone() }),
+            None if judge.rules.is_none() => Judgement::Ask(Call::Rules {
+                client: judge.client.clone(),
+            }),
             None => Judgement::Allowed,
         }
     }
 
     fn refuse_connect(&mut self, id: ConnId, reason: ReasonCode) {
         self.counters.connects_refused += 1;
-        self.send(id, &Packet::ConnAck(Box::new(ConnAck { session_present: false, reason, properties: None })));
+        self.send(
+            id,
+            &Packet::ConnAck(Box::new(ConnAck {
+                session_present: false,
+                reason,
+                properties: None,
+            })),
+        );
         self.close(id);
     }
 
     fn complete_connect(&mut self, now: Millis, flow: Connecting) {
-        let Connecting { conn: id, accepted, judge, .. } = flow;
+        let Connecting {
+            conn: id,
+            accepted,
+            judge,
+            ..
+        } = flow;
         if !self.accepts_connack(id, &accepted) {
             return self.refuse_connect(id, ReasonCode::PacketTooLarge);
         }
@@ -148,7 +184,9 @@ impl Shard {
 
     /// Whether the CONNACK stays within the client's Maximum Packet Size [MQTT-3.1.2-24].
     fn accepts_connack(&self, id: ConnId, accepted: &Accepted) -> bool {
-        let Some(conn) = self.conn(id).filter(|conn| conn.max_packet_bytes != usize::MAX) else { return true };
+        let Some(conn) = self.conn(id).filter(|conn| conn.max_packet_bytes != usize::MAX) else {
+            return true;
+        };
         let connack = Packet::ConnAck(Box::new(self.connack(accepted, false)));
         encode_within(&connack, conn.version, conn.max_packet_bytes, &mut Vec::new())
     }
@@ -187,7 +225,9 @@ impl Shard {
     fn attach(&mut self, session: u32, id: ConnId, accepted: &Accepted, rules: Option<Arc<ClientRules>>) {
         let connect = &accepted.connect;
         let properties = connect.properties.as_deref();
-        let Some(s) = self.sessions.get_mut(session as usize) else { return };
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return;
+        };
         s.client = accepted.client.clone();
         s.quotas = accepted.quotas;
         s.conn = Some(id);
@@ -213,7 +253,11 @@ impl Shard {
         let connect = &accepted.connect;
         let reason = ReasonCode::Success;
         if connect.version != Version::V5 {
-            return ConnAck { session_present, reason, properties: None };
+            return ConnAck {
+                session_present,
+                reason,
+                properties: None,
+            };
         }
         let requested = connect.properties.as_deref();
         let keep_alive_s = self.keep_alive_s(connect.keep_alive, connect.version);
@@ -234,7 +278,11 @@ impl Shard {
             authentication_data: accepted.authentication_data.clone(),
             ..Properties::default()
         };
-        ConnAck { session_present, reason, properties: Some(Box::new(properties)) }
+        ConnAck {
+            session_present,
+            reason,
+            properties: Some(Box::new(properties)),
+        }
     }
 }
 

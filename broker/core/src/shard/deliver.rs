@@ -6,7 +6,7 @@ use super::{Answer, Shard, Waiter, emit};
 use crate::hook::Action;
 use crate::limits::OUTPUT_HIGH_WATER_BYTES;
 use crate::message::Message;
-use crate::policy::RequestRef;
+use crate::policy::{Native, RequestRef};
 use crate::session::{Queued, Stage};
 use crate::time::Millis;
 use nervewire_codec::QoS;
@@ -24,7 +24,12 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn new(session: u32) -> Self {
-        Self { session, qos: QoS::AtMostOnce, retain: false, identifiers: SmallVec::new() }
+        Self {
+            session,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            identifiers: SmallVec::new(),
+        }
     }
 
     /// One more subscription of the session matches.
@@ -49,8 +54,19 @@ impl Shard {
             return;
         }
         if self.goes_straight(session, target.qos, message) {
-            let shared = None;
-            return self.send_now(now, session, message, target.qos, target.retain, &target.identifiers, shared);
+            match self.decide_natively(session, message, target) {
+                Some(true) => {
+                    let Target {
+                        qos,
+                        retain,
+                        identifiers,
+                        ..
+                    } = target;
+                    return self.send_now(now, session, message, *qos, *retain, identifiers, None);
+                }
+                Some(false) => return self.count_denied_delivery(),
+                None => {}
+            }
         }
         self.deliver(
             now,
@@ -74,15 +90,48 @@ impl Shard {
 
     /// Whether a message would overtake nothing and need not wait.
     fn goes_straight(&self, session: u32, qos: QoS, message: &Message) -> bool {
-        let Some(s) = self.sessions.get(session as usize) else { return false };
-        let Some(conn) = s.conn.and_then(|id| self.conn(id)) else { return false };
+        let Some(s) = self.sessions.get(session as usize) else {
+            return false;
+        };
+        let Some(conn) = s.conn.and_then(|id| self.conn(id)) else {
+            return false;
+        };
         let in_order = s.queue.is_empty() && s.in_flight.resent == s.in_flight.len();
         let room = qos == QoS::AtMostOnce || (self.window_is_open(s, conn, message) && self.memory_allows(message));
-        in_order && room && conn.accepts_output() && self.needs_no_judgement(session)
+        in_order && room && conn.accepts_output()
+    }
+
+    /// What the client's rules say to a delivery; `None`: they must be asked for, or somebody else must.
+    fn decide_natively(&self, session: u32, message: &Message, target: &Target) -> Option<bool> {
+        if self.needs_no_judgement(session) {
+            return Some(true);
+        }
+        let rules = self.sessions.get(session as usize)?.rules.as_ref()?;
+        if rules.generation != self.policy.generation || rules.has_failed() {
+            return None;
+        }
+        let Target { qos, retain, .. } = *target;
+        let request = RequestRef {
+            action: Action::Deliver,
+            topic: &message.app.topic,
+            qos,
+            retain,
+        };
+        match rules.judge(&self.policy, &request, |_| None) {
+            Native::Decided(allowed) => Some(allowed),
+            Native::Ask(_) => None,
+        }
+    }
+
+    fn count_denied_delivery(&mut self) {
+        self.counters.denied_deliver += 1;
+        self.counters.dropped.denied += 1;
     }
 
     fn needs_no_judgement(&self, session: u32) -> bool {
-        let Some(s) = self.sessions.get(session as usize) else { return false };
+        let Some(s) = self.sessions.get(session as usize) else {
+            return false;
+        };
         self.policy.authorizers.is_empty()
             || s.rules.as_ref().is_some_and(|rules| {
                 rules.generation == self.policy.generation && !rules.may_deny_deliveries() && !rules.has_failed()
@@ -100,10 +149,20 @@ impl Shard {
         identifiers: &[u32],
         shared: Option<Arc<super::SharedKey>>,
     ) {
-        let Some(s) = self.sessions.get_mut(session as usize) else { return };
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return;
+        };
         let Some(id) = s.conn else { return };
-        let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
-        let shape = emit::Shape { message, qos, retain, identifiers, dup: false };
+        let Some(conn) = self.conns.get_mut(id.0 as usize) else {
+            return;
+        };
+        let shape = emit::Shape {
+            message,
+            qos,
+            retain,
+            identifiers,
+            dup: false,
+        };
         if !emit::fits(conn, &shape, now) {
             // [MQTT-3.1.2-25]: as if it had been sent.
             self.counters.dropped.too_large += 1;
@@ -112,7 +171,13 @@ impl Shard {
         let packet_id = (qos != QoS::AtMostOnce).then(|| {
             let identifiers = SmallVec::from_slice(identifiers);
             self.in_flight_bytes += message.queue_bytes() as u64;
-            s.in_flight.push(Queued { message: message.clone(), qos, retain, identifiers, shared })
+            s.in_flight.push(Queued {
+                message: message.clone(),
+                qos,
+                retain,
+                identifiers,
+                shared,
+            })
         });
         emit::publish(conn, &shape, packet_id, now, &mut self.cache);
         self.counters.sent_messages[qos as usize] += 1;
@@ -121,7 +186,9 @@ impl Shard {
 
     /// Puts a message at the end of a session's queue; at a bound the configured policy decides which message goes.
     fn enqueue(&mut self, now: Millis, session: u32, mut queued: Queued) -> bool {
-        let Some(s) = self.sessions.get_mut(session as usize) else { return false };
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return false;
+        };
         // QoS 0 is not kept for those who are away.
         if s.conn.is_none() && queued.qos == QoS::AtMostOnce {
             self.counters.dropped.offline_qos0 += 1;
@@ -135,7 +202,9 @@ impl Shard {
         if !self.make_room(now, session, queued.bytes()) {
             return false;
         }
-        let Some(s) = self.sessions.get_mut(session as usize) else { return false };
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return false;
+        };
         let bytes = queued.bytes();
         s.queue_bytes += bytes;
         s.queue.push_back(queued);
@@ -164,21 +233,40 @@ impl Shard {
         self.send_queued(now, session, None);
     }
 
-    /// Redelivers in the original order [MQTT-4.4.0-1], [MQTT-4.6.0-1].
+    /// Redelivers in the original order [MQTT-4.4.0-1], [MQTT-4.6.0-1]. What was allowed when it was first sent is not judged
+    /// again: the client may have it already, and would take a new message under its identifier for a repetition.
     fn resend(&mut self, now: Millis, session: u32) {
         loop {
-            let Some(s) = self.sessions.get_mut(session as usize) else { return };
+            let Some(s) = self.sessions.get_mut(session as usize) else {
+                return;
+            };
             let Some(id) = s.conn else { return };
-            let Some(conn) = self.conns.get_mut(id.0 as usize) else { return };
+            let Some(conn) = self.conns.get_mut(id.0 as usize) else {
+                return;
+            };
             if s.in_flight.resent >= conn.window || !conn.accepts_output() {
                 return;
             }
-            let Some(sent) = s.in_flight.get(s.in_flight.resent) else { return };
+            let Some(sent) = s.in_flight.get(s.in_flight.resent) else {
+                return;
+            };
             let packet_id = sent.packet_id;
             match &sent.stage {
                 Stage::AtLeastOnce(queued) | Stage::ExactlyOnce(queued) => {
-                    let Queued { message, qos, retain, identifiers, .. } = queued;
-                    let shape = emit::Shape { message, qos: *qos, retain: *retain, identifiers, dup: true };
+                    let Queued {
+                        message,
+                        qos,
+                        retain,
+                        identifiers,
+                        ..
+                    } = queued;
+                    let shape = emit::Shape {
+                        message,
+                        qos: *qos,
+                        retain: *retain,
+                        identifiers,
+                        dup: true,
+                    };
                     if !emit::fits(conn, &shape, now) {
                         // [MQTT-3.1.2-25]: this connection accepts less than the last one.
                         self.counters.dropped.too_large += 1;
@@ -209,11 +297,18 @@ impl Shard {
             match self.judge_delivery(now, session, &mut judge) {
                 Judgement::Allowed => {
                     let Some(q) = self.dequeue(session) else { return };
-                    self.send_now(now, session, &q.message, q.qos, q.retain, &q.identifiers, q.shared.clone());
+                    self.send_now(
+                        now,
+                        session,
+                        &q.message,
+                        q.qos,
+                        q.retain,
+                        &q.identifiers,
+                        q.shared.clone(),
+                    );
                 }
                 Judgement::Denied => {
-                    self.counters.denied_deliver += 1;
-                    self.counters.dropped.denied += 1;
+                    self.count_denied_delivery();
                     self.dequeue(session);
                 }
                 Judgement::Ask(call) => {
@@ -229,8 +324,12 @@ impl Shard {
 
     /// Whether the head of a session's queue may be sent, or judged first.
     fn may_send_next(&self, session: u32) -> bool {
-        let Some(s) = self.sessions.get(session as usize) else { return false };
-        let Some(conn) = s.conn.and_then(|id| self.conn(id)) else { return false };
+        let Some(s) = self.sessions.get(session as usize) else {
+            return false;
+        };
+        let Some(conn) = s.conn.and_then(|id| self.conn(id)) else {
+            return false;
+        };
         let Some(head) = s.queue.front() else { return false };
         let all_resent = s.in_flight.resent == s.in_flight.len();
         let room = head.qos == QoS::AtMostOnce || self.window_is_open(s, conn, &head.message);
@@ -247,14 +346,21 @@ impl Shard {
             return Judgement::Denied;
         };
         let topic = &head.message.app.topic;
-        let request = RequestRef { action: Action::Deliver, topic, qos: head.qos, retain: head.retain };
+        let request = RequestRef {
+            action: Action::Deliver,
+            topic,
+            qos: head.qos,
+            retain: head.retain,
+        };
         self.judge(now, judge.insert(fresh), &request)
     }
 
     /// An answer about a session's deliveries. It is of no use where session, identity or policy have changed since.
     pub(super) fn deliver_answered(&mut self, now: Millis, mut judge: Judge, answer: Answer) {
         let Some((session, serial)) = judge.session else { return };
-        let Some(s) = self.sessions.get_mut(session as usize).filter(|s| s.serial == serial) else { return };
+        let Some(s) = self.sessions.get_mut(session as usize).filter(|s| s.serial == serial) else {
+            return;
+        };
         s.judging = false;
         let current = Arc::ptr_eq(&s.client, &judge.client) && Arc::ptr_eq(&self.policy, &judge.policy);
         if current {
@@ -265,7 +371,12 @@ impl Shard {
 
     /// The driver wrote output: a session that waited for room goes on.
     pub fn written(&mut self, now: Millis, id: super::ConnId) {
-        let Some(conn) = self.conn(id).filter(|conn| conn.out.len() < OUTPUT_HIGH_WATER_BYTES / 2) else { return };
+        let Some(conn) = self
+            .conn(id)
+            .filter(|conn| conn.out.len() < OUTPUT_HIGH_WATER_BYTES / 2)
+        else {
+            return;
+        };
         let Some(session) = conn.session else { return };
         let waits = self.sessions.get(session as usize).is_some_and(|s| {
             let resending = s.in_flight.resent < s.in_flight.len();

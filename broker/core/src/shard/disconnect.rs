@@ -29,7 +29,9 @@ impl Shard {
 
     /// DISCONNECT from the client.
     pub(super) fn client_disconnects(&mut self, now: Millis, id: ConnId, disconnect: &Disconnect) {
-        let Some(session) = self.conn(id).and_then(|conn| conn.session) else { return };
+        let Some(session) = self.conn(id).and_then(|conn| conn.session) else {
+            return;
+        };
         let wanted_s = disconnect.properties.as_deref().and_then(|p| p.session_expiry_interval);
         if let (Some(wanted_s), Some(s)) = (wanted_s, self.sessions.get_mut(session as usize)) {
             if s.expiry_interval_s == 0 && wanted_s != 0 {
@@ -47,14 +49,25 @@ impl Shard {
 
     /// Ends a connection from our side: 5.0 clients are told why.
     pub(super) fn disconnect(&mut self, now: Millis, id: ConnId, reason: ReasonCode, why: Option<&str>) {
-        let Some(conn) = self.conn(id).filter(|conn| !conn.closing) else { return };
+        let Some(conn) = self.conn(id).filter(|conn| !conn.closing) else {
+            return;
+        };
         let connected = conn.session.is_some();
         if conn.version == Version::V5 && connected {
-            let reason = if reason.allowed_in(PacketType::Disconnect) { reason } else { ReasonCode::NotAuthorized };
+            let reason = if reason.allowed_in(PacketType::Disconnect) {
+                reason
+            } else {
+                ReasonCode::NotAuthorized
+            };
             let reason_string = why.filter(|_| conn.wants_problem_information);
-            let properties = reason_string.and_then(|why| Utf8String::try_from(why).ok()).map(|reason_string| {
-                Box::new(Properties { reason_string: Some(reason_string), ..Properties::default() })
-            });
+            let properties = reason_string
+                .and_then(|why| Utf8String::try_from(why).ok())
+                .map(|reason_string| {
+                    Box::new(Properties {
+                        reason_string: Some(reason_string),
+                        ..Properties::default()
+                    })
+                });
             self.send(id, &Packet::Disconnect(Disconnect { reason, properties }));
         }
         if let Some(session) = self.detach(id) {
@@ -83,7 +96,9 @@ impl Shard {
 
     /// A new connection with the same client identifier [MQTT-3.1.4-3].
     pub(super) fn take_over(&mut self, now: Millis, session: u32) {
-        let Some(id) = self.sessions.get(session as usize).and_then(|s| s.conn) else { return };
+        let Some(id) = self.sessions.get(session as usize).and_then(|s| s.conn) else {
+            return;
+        };
         self.counters.disconnects_taken_over += 1;
         self.disconnect(now, id, ReasonCode::SessionTakenOver, None);
     }
@@ -107,7 +122,9 @@ impl Shard {
     }
 
     fn connection_ended(&mut self, now: Millis, session: u32, will_discarded: bool) {
-        let Some(s) = self.sessions.get_mut(session as usize) else { return };
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return;
+        };
         s.gathers.clear();
         if will_discarded {
             s.will = None;
@@ -146,7 +163,9 @@ impl Shard {
 
     /// The will is sent now, where one is pending.
     pub(super) fn will_due(&mut self, now: Millis, session: u32, serial: u64) {
-        let Some(s) = self.sessions.get_mut(session as usize).filter(|s| s.serial == serial) else { return };
+        let Some(s) = self.sessions.get_mut(session as usize).filter(|s| s.serial == serial) else {
+            return;
+        };
         if let Some(will) = s.will.take() {
             self.publish_will(now, session, *will);
         }
@@ -154,17 +173,28 @@ impl Shard {
 
     /// The session is over: its will, its subscriptions, its messages.
     pub(super) fn end_session(&mut self, now: Millis, session: u32) {
-        let Some(serial) = self.sessions.get(session as usize).map(|s| s.serial) else { return };
+        let Some(serial) = self.sessions.get(session as usize).map(|s| s.serial) else {
+            return;
+        };
         // The will goes out before the session ends, or with it at the latest [MQTT-3.1.2-8].
         self.will_due(now, session, serial);
-        let reference = SessionRef { shard: self.config.shard, slot: session, serial };
-        let Some(s) = self.sessions.get(session as usize) else { return };
+        let reference = SessionRef {
+            shard: self.config.shard,
+            slot: session,
+            serial,
+        };
+        let Some(s) = self.sessions.get(session as usize) else {
+            return;
+        };
         let filters: Vec<Utf8String> = s.subscriptions.iter().cloned().collect();
         for filter in filters {
             self.remove_subscription(now, session, &filter);
         }
-        let Some(s) = self.sessions.try_remove(reference.slot as usize) else { return };
-        self.by_key.remove(&(s.client.tenant.clone(), s.client.client_id.clone()));
+        let Some(s) = self.sessions.try_remove(reference.slot as usize) else {
+            return;
+        };
+        self.by_key
+            .remove(&(s.client.tenant.clone(), s.client.client_id.clone()));
         if let Some(space) = self.spaces.get_mut(s.space as usize) {
             space.sessions = space.sessions.saturating_sub(1);
         }

@@ -67,9 +67,15 @@ pub(super) fn publish(
         None => {
             let start = cache.bytes.len();
             let header = header(shape, None, shape.qos_id(), now);
-            let Ok(offset) = encode_publish_header(&header, conn.version, &mut cache.bytes) else { return };
+            let Ok(offset) = encode_publish_header(&header, conn.version, &mut cache.bytes) else {
+                return;
+            };
             append_small_payload(&mut cache.bytes, shape.message);
-            let encoded = Encoded { start, end: cache.bytes.len(), packet_id: offset.map(|offset| offset - start) };
+            let encoded = Encoded {
+                start,
+                end: cache.bytes.len(),
+                packet_id: offset.map(|offset| offset - start),
+            };
             cache.shapes[slot] = Some(encoded);
             encoded
         }
@@ -122,7 +128,11 @@ fn header<'a>(
         qos: shape.qos,
         retain: shape.retain,
         // A known alias stands for the topic [MQTT-3.3.2-12].
-        topic: if matches!(alias, Some((_, true))) { "" } else { &app.topic },
+        topic: if matches!(alias, Some((_, true))) {
+            ""
+        } else {
+            &app.topic
+        },
         packet_id,
         topic_alias: alias.map(|(alias, _)| alias),
         message_expiry_interval: shape.message.seconds_left(now),

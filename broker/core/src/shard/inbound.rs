@@ -9,7 +9,9 @@ use nervewire_codec::{Ack, Packet, PacketId, Publish, QoS, ReasonCode, UnsubAck,
 impl Shard {
     /// The next packet of a connection.
     pub fn packet(&mut self, now: Millis, id: ConnId, packet: Packet) -> Feed {
-        let Some(conn) = self.conn_mut(id).filter(|conn| !conn.closing) else { return Feed::Stop };
+        let Some(conn) = self.conn_mut(id).filter(|conn| !conn.closing) else {
+            return Feed::Stop;
+        };
         conn.last_received = now;
         let Some(session) = conn.session else { return Feed::Stop };
         match packet {
@@ -41,8 +43,17 @@ impl Shard {
     fn inbound_publish(&mut self, now: Millis, id: ConnId, session: u32, mut publish: Publish) {
         self.counters.received_messages[publish.qos as usize] += 1;
         // [MQTT-3.3.4-6]
-        if publish.properties.as_deref().is_some_and(|p| !p.subscription_identifiers.is_empty()) {
-            return self.protocol_error(now, id, ReasonCode::ProtocolError, "a subscription identifier from a client");
+        if publish
+            .properties
+            .as_deref()
+            .is_some_and(|p| !p.subscription_identifiers.is_empty())
+        {
+            return self.protocol_error(
+                now,
+                id,
+                ReasonCode::ProtocolError,
+                "a subscription identifier from a client",
+            );
         }
         if let Err((reason, why)) = self.resolve_alias(id, &mut publish) {
             return self.protocol_error(now, id, reason, why);
@@ -51,7 +62,9 @@ impl Shard {
             self.counters.paused_publish_rate += 1;
             self.pause(id, until);
         }
-        let Some(s) = self.sessions.get(session as usize) else { return };
+        let Some(s) = self.sessions.get(session as usize) else {
+            return;
+        };
         if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
             if s.received.contains(&packet_id) {
                 // [MQTT-4.3.3-10]: seen before, acknowledged again, not routed again.
@@ -72,10 +85,15 @@ impl Shard {
 
     /// Replaces a Topic Alias by its topic, or remembers it (3.3.2.3.4).
     fn resolve_alias(&mut self, id: ConnId, publish: &mut Publish) -> Result<(), (ReasonCode, &'static str)> {
-        let Some(alias) = publish.properties.as_deref().and_then(|p| p.topic_alias) else { return Ok(()) };
+        let Some(alias) = publish.properties.as_deref().and_then(|p| p.topic_alias) else {
+            return Ok(());
+        };
         if alias == 0 || alias > crate::limits::TOPIC_ALIAS_MAXIMUM {
             // [MQTT-3.3.2-9]
-            return Err((ReasonCode::TopicAliasInvalid, "topic alias above our Topic Alias Maximum"));
+            return Err((
+                ReasonCode::TopicAliasInvalid,
+                "topic alias above our Topic Alias Maximum",
+            ));
         }
         let Some(conn) = self.conn_mut(id) else { return Ok(()) };
         let slot = usize::from(alias) - 1;
@@ -96,9 +114,16 @@ impl Shard {
     }
 
     fn acknowledged(&mut self, now: Millis, id: ConnId, session: u32, ack: &Ack) {
-        let Some(s) = self.sessions.get_mut(session as usize) else { return };
-        let Some(position) = s.in_flight.position(ack.packet_id) else { return };
-        let is_qos1 = s.in_flight.get(position).is_some_and(|sent| matches!(sent.stage, Stage::AtLeastOnce(_)));
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return;
+        };
+        let Some(position) = s.in_flight.position(ack.packet_id) else {
+            return;
+        };
+        let is_qos1 = s
+            .in_flight
+            .get(position)
+            .is_some_and(|sent| matches!(sent.stage, Stage::AtLeastOnce(_)));
         if !is_qos1 {
             return self.protocol_error(now, id, ReasonCode::ProtocolError, "PUBACK for a QoS 2 message");
         }
@@ -108,12 +133,17 @@ impl Shard {
     }
 
     fn received(&mut self, now: Millis, id: ConnId, session: u32, ack: &Ack) {
-        let Some(s) = self.sessions.get_mut(session as usize) else { return };
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return;
+        };
         let Some(position) = s.in_flight.position(ack.packet_id) else {
             // The client holds an identifier we do not know: it may forget it.
             return self.send_ack(id, Packet::PubRel, ack.packet_id, ReasonCode::PacketIdentifierNotFound);
         };
-        if s.in_flight.get(position).is_some_and(|sent| matches!(sent.stage, Stage::AtLeastOnce(_))) {
+        if s.in_flight
+            .get(position)
+            .is_some_and(|sent| matches!(sent.stage, Stage::AtLeastOnce(_)))
+        {
             return self.protocol_error(now, id, ReasonCode::ProtocolError, "PUBREC for a QoS 1 message");
         }
         if ack.reason.is_error() {
@@ -126,16 +156,29 @@ impl Shard {
     }
 
     fn released(&mut self, id: ConnId, session: u32, ack: &Ack) {
-        let Some(s) = self.sessions.get_mut(session as usize) else { return };
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return;
+        };
         let known = s.received.remove(&ack.packet_id);
-        let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        let reason = if known {
+            ReasonCode::Success
+        } else {
+            ReasonCode::PacketIdentifierNotFound
+        };
         self.send_ack(id, Packet::PubComp, ack.packet_id, reason);
     }
 
     fn completed(&mut self, now: Millis, session: u32, ack: &Ack) {
-        let Some(s) = self.sessions.get_mut(session as usize) else { return };
-        let Some(position) = s.in_flight.position(ack.packet_id) else { return };
-        if s.in_flight.get(position).is_some_and(|sent| matches!(sent.stage, Stage::Released)) {
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return;
+        };
+        let Some(position) = s.in_flight.position(ack.packet_id) else {
+            return;
+        };
+        if s.in_flight
+            .get(position)
+            .is_some_and(|sent| matches!(sent.stage, Stage::Released))
+        {
             self.change_in_flight(session, |in_flight| in_flight.remove(position));
             self.pump(now, session);
         }
@@ -150,12 +193,23 @@ impl Shard {
                 false => ReasonCode::NoSubscriptionExisted,
             })
             .collect();
-        let ack = UnsubAck { packet_id: unsubscribe.packet_id, properties: None, reasons };
+        let ack = UnsubAck {
+            packet_id: unsubscribe.packet_id,
+            properties: None,
+            reasons,
+        };
         self.send(id, &Packet::UnsubAck(ack));
     }
 
     pub(super) fn send_ack(&mut self, id: ConnId, kind: fn(Ack) -> Packet, packet_id: PacketId, reason: ReasonCode) {
-        self.send(id, &kind(Ack { packet_id, reason, properties: None }));
+        self.send(
+            id,
+            &kind(Ack {
+                packet_id,
+                reason,
+                properties: None,
+            }),
+        );
     }
 
     pub(super) fn speaks(&self, id: ConnId, version: Version) -> bool {

@@ -38,11 +38,22 @@ impl Judge {
         policy: Arc<Policy>,
         rules: Option<Arc<ClientRules>>,
     ) -> Self {
-        Self { session, client, policy, rules, about: None, asked: 0, answered: Vec::new() }
+        Self {
+            session,
+            client,
+            policy,
+            rules,
+            about: None,
+            asked: 0,
+            answered: Vec::new(),
+        }
     }
 
     fn said(&self, authorizer: usize) -> Option<Decision> {
-        self.answered.iter().find(|(position, _)| *position == authorizer).map(|(_, decision)| *decision)
+        self.answered
+            .iter()
+            .find(|(position, _)| *position == authorizer)
+            .map(|(_, decision)| *decision)
     }
 
     /// Answers about one request are none about the next.
@@ -67,7 +78,11 @@ impl Judge {
         };
         self.asked = authorizer;
         self.about = Some(request.clone());
-        Call::Authorize { authorizer, client: self.client.clone(), request }
+        Call::Authorize {
+            authorizer,
+            client: self.client.clone(),
+            request,
+        }
     }
 }
 
@@ -76,7 +91,12 @@ impl Shard {
     pub(super) fn judge_of(&self, session: u32) -> Option<Judge> {
         let s = self.sessions.get(session as usize)?;
         let rules = self.fresh_rules(session);
-        Some(Judge::new(Some((session, s.serial)), s.client.clone(), self.policy.clone(), rules))
+        Some(Judge::new(
+            Some((session, s.serial)),
+            s.client.clone(),
+            self.policy.clone(),
+            rules,
+        ))
     }
 
     /// The rules of a session, where they are of the policy in force and complete.
@@ -90,9 +110,17 @@ impl Shard {
 
     /// Judges natively as far as possible.
     pub(super) fn judge(&self, now: Millis, judge: &mut Judge, request: &RequestRef<'_>) -> Judgement {
-        let Some(rules) = judge.rules.clone() else { return Judgement::Ask(Call::Rules { client: judge.client.clone() }) };
+        let Some(rules) = judge.rules.clone() else {
+            return Judgement::Ask(Call::Rules {
+                client: judge.client.clone(),
+            });
+        };
         judge.forget_unless_about(request);
-        let known = |authorizer| judge.said(authorizer).or_else(|| self.cached(now, judge, authorizer, request));
+        let known = |authorizer| {
+            judge
+                .said(authorizer)
+                .or_else(|| self.cached(now, judge, authorizer, request))
+        };
         match rules.judge(&judge.policy, request, known) {
             Native::Decided(allowed) => {
                 judge.forget();
@@ -108,7 +136,9 @@ impl Shard {
             Answer::Rules(answers) => {
                 let rules = self.compile_rules(judge.policy.generation, &judge.client.client_id, answers);
                 if let Some(s) = self.judged_session(judge)
-                    && s.rules.as_ref().is_none_or(|known| known.generation <= rules.generation)
+                    && s.rules
+                        .as_ref()
+                        .is_none_or(|known| known.generation <= rules.generation)
                 {
                     s.rules = Some(rules.clone());
                 }
@@ -121,7 +151,12 @@ impl Shard {
 
     fn hear_verdict(&mut self, now: Millis, judge: &mut Judge, verdict: Result<Verdict, CallFailed>) {
         let authorizer = judge.asked;
-        let on_failure = judge.policy.authorizers.get(authorizer).map(|a| a.on_failure).unwrap_or_default();
+        let on_failure = judge
+            .policy
+            .authorizers
+            .get(authorizer)
+            .map(|a| a.on_failure)
+            .unwrap_or_default();
         let decision = verdict.map_or_else(|_| failed_decision(on_failure), |verdict| verdict.decision);
         judge.answered.push((authorizer, decision));
         let cache_ms = verdict.map_or(0, |verdict| verdict.cache_ms);
@@ -130,7 +165,9 @@ impl Shard {
             && let Some(request) = judge.about.clone()
             && let Some(s) = self.judged_session(judge)
         {
-            let full = s.verdicts.put(generation, authorizer, request, decision, now + u64::from(cache_ms));
+            let full = s
+                .verdicts
+                .put(generation, authorizer, request, decision, now + u64::from(cache_ms));
             self.counters.verdict_cache_cleared += u64::from(full);
         }
     }
@@ -158,7 +195,11 @@ impl Shard {
     ) -> Arc<ClientRules> {
         let (rules, errors) = ClientRules::new(generation, answers);
         for (authorizer, error) in errors {
-            let notice = Notice::RulesRefused { authorizer, client_id: client_id.clone(), error: error.to_string() };
+            let notice = Notice::RulesRefused {
+                authorizer,
+                client_id: client_id.clone(),
+                error: error.to_string(),
+            };
             self.notices.push_back(notice);
         }
         Arc::new(rules)
@@ -167,5 +208,10 @@ impl Shard {
 
 /// The request to publish a message.
 pub(super) fn publish_request(message: &crate::hook::AppMessage) -> RequestRef<'_> {
-    RequestRef { action: Action::Publish, topic: &message.topic, qos: message.qos, retain: message.retain }
+    RequestRef {
+        action: Action::Publish,
+        topic: &message.topic,
+        qos: message.qos,
+        retain: message.retain,
+    }
 }

@@ -124,11 +124,28 @@ impl Shard {
     pub fn mesh(&mut self, now: Millis, message: MeshMessage) {
         match message {
             MeshMessage::Publish(message) => self.route_here(now, &message),
-            MeshMessage::Gather { session, ticket, tenant, filter } => {
+            MeshMessage::Gather {
+                session,
+                ticket,
+                tenant,
+                filter,
+            } => {
                 let messages = self.retained_matching(now, tenant.as_ref(), &filter);
-                self.send_mesh(now, session.shard, MeshMessage::Gathered { session, ticket, messages });
+                self.send_mesh(
+                    now,
+                    session.shard,
+                    MeshMessage::Gathered {
+                        session,
+                        ticket,
+                        messages,
+                    },
+                );
             }
-            MeshMessage::Gathered { session, ticket, messages } => self.gathered(now, session, ticket, messages),
+            MeshMessage::Gathered {
+                session,
+                ticket,
+                messages,
+            } => self.gathered(now, session, ticket, messages),
             MeshMessage::SharedJoin { key, session, entry } => self.shared_join(key, session, entry),
             MeshMessage::SharedLeave { key, session } => self.shared_leave(&key, session),
             MeshMessage::SharedPresence { key, session, online } => self.shared_presence(&key, session, online),

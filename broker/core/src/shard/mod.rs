@@ -247,7 +247,11 @@ impl Shard {
 
     /// Changed bounds; number and count of shards stay as they were.
     pub fn set_config(&mut self, config: ShardConfig) {
-        self.config = ShardConfig { shard: self.config.shard, shards: self.config.shards, ..config };
+        self.config = ShardConfig {
+            shard: self.config.shard,
+            shards: self.config.shards,
+            ..config
+        };
     }
 
     /// The next plugin call to carry out.
@@ -278,7 +282,10 @@ impl Shard {
 
     /// What waits for another shard, in order.
     pub fn take_mesh(&mut self, shard: u16) -> Vec<MeshMessage> {
-        self.mesh_out.get_mut(usize::from(shard)).map(std::mem::take).unwrap_or_default()
+        self.mesh_out
+            .get_mut(usize::from(shard))
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// What was counted.
@@ -293,7 +300,9 @@ impl Shard {
 
     /// The answer to a call. `spent_ns` is the plugin time it took, charged to the client.
     pub fn answer(&mut self, now: Millis, id: CallId, answer: Answer, spent_ns: u64) {
-        let Some(waiter) = self.waiters.try_remove(id.0 as usize) else { return };
+        let Some(waiter) = self.waiters.try_remove(id.0 as usize) else {
+            return;
+        };
         match waiter {
             Waiter::Connect(flow) => self.connect_answered(now, flow, answer),
             Waiter::Publish(flow) => {
@@ -342,7 +351,9 @@ impl Shard {
 
     /// Forgets a tenant that has nothing left here.
     fn release_space(&mut self, slot: u32) {
-        let Some(space) = self.spaces.get(slot as usize) else { return };
+        let Some(space) = self.spaces.get(slot as usize) else {
+            return;
+        };
         if slot != COMMON_SPACE && !space.is_in_use() {
             let space = self.spaces.remove(slot as usize);
             self.by_tenant.remove(&space.tenant);

@@ -23,7 +23,12 @@ pub(super) struct PublishFlow {
 
 #[derive(Clone, Copy, Debug)]
 enum Origin {
-    Packet { conn: ConnId, serial: u64, qos: QoS, packet_id: Option<PacketId> },
+    Packet {
+        conn: ConnId,
+        serial: u64,
+        qos: QoS,
+        packet_id: Option<PacketId>,
+    },
     Will,
 }
 
@@ -56,16 +61,33 @@ impl PublishFlow {
 impl Shard {
     /// A PUBLISH with its topic. The common case, rules decide and no transform is concerned, takes no detour.
     pub(super) fn judge_publish(&mut self, now: Millis, id: ConnId, session: u32, publish: Publish) {
-        let Some(serial) = self.conn(id).map(|conn| conn.serial) else { return };
+        let Some(serial) = self.conn(id).map(|conn| conn.serial) else {
+            return;
+        };
         let (qos, packet_id) = (publish.qos, publish.packet_id);
-        let origin = Origin::Packet { conn: id, serial, qos, packet_id };
+        let origin = Origin::Packet {
+            conn: id,
+            serial,
+            qos,
+            packet_id,
+        };
         let message = app_message(publish);
-        if !self.policy.transforms.iter().any(|transform| transform.concerns(&message.topic))
+        if !self
+            .policy
+            .transforms
+            .iter()
+            .any(|transform| transform.concerns(&message.topic))
             && let Some(rules) = self.fresh_rules(session)
             && let Native::Decided(allowed) = rules.judge(&self.policy, &publish_request(&message), |_| None)
         {
-            let Some(client) = self.sessions.get(session as usize).map(|s| s.client.clone()) else { return };
-            let reason = if allowed { ReasonCode::Success } else { ReasonCode::NotAuthorized };
+            let Some(client) = self.sessions.get(session as usize).map(|s| s.client.clone()) else {
+                return;
+            };
+            let reason = if allowed {
+                ReasonCode::Success
+            } else {
+                ReasonCode::NotAuthorized
+            };
             return self.conclude(now, origin, &client, reason, Some(message));
         }
         self.begin_publish(now, origin, session, message);
@@ -78,8 +100,20 @@ impl Shard {
 
     fn begin_publish(&mut self, now: Millis, origin: Origin, session: u32, message: AppMessage) {
         let Some(judge) = self.judge_of(session) else { return };
-        let work = VecDeque::from([Work { message, unauthorized: true, transform: 0 }]);
-        self.step_publish(now, Box::new(PublishFlow { origin, judge, work, judged: Vec::new() }));
+        let work = VecDeque::from([Work {
+            message,
+            unauthorized: true,
+            transform: 0,
+        }]);
+        self.step_publish(
+            now,
+            Box::new(PublishFlow {
+                origin,
+                judge,
+                work,
+                judged: Vec::new(),
+            }),
+        );
     }
 
     pub(super) fn publish_answered(&mut self, now: Millis, mut flow: Box<PublishFlow>, answer: Answer) {
@@ -112,7 +146,9 @@ impl Shard {
     fn advance(&mut self, now: Millis, flow: &mut PublishFlow) -> Next {
         loop {
             let others = flow.judged.len() + flow.work.len() > 1;
-            let Some(work) = flow.work.front_mut() else { return Next::Done(ReasonCode::Success) };
+            let Some(work) = flow.work.front_mut() else {
+                return Next::Done(ReasonCode::Success);
+            };
             if work.unauthorized {
                 match self.judge(now, &mut flow.judge, &publish_request(&work.message)) {
                     Judgement::Allowed => work.unauthorized = false,
@@ -130,7 +166,11 @@ impl Shard {
                 Some(transform) => {
                     work.transform = transform;
                     let (client, message) = (flow.judge.client.clone(), work.message.clone());
-                    return Next::Ask(Call::Transform { transform, client, message });
+                    return Next::Ask(Call::Transform {
+                        transform,
+                        client,
+                        message,
+                    });
                 }
                 None => flow.judged.extend(flow.work.pop_front().map(|work| work.message)),
             }
@@ -150,14 +190,23 @@ impl Shard {
         let changed = |message: AppMessage| {
             let same_topic = message.topic == work.message.topic;
             let unauthorized = !same_topic && !transform.may_publish(&message.topic);
-            Work { message, unauthorized, transform: next }
+            Work {
+                message,
+                unauthorized,
+                transform: next,
+            }
         };
         match outcome {
-            Transformation::Pass => flow.work.push_front(Work { transform: next, ..work }),
+            Transformation::Pass => flow.work.push_front(Work {
+                transform: next,
+                ..work
+            }),
             Transformation::Replace(message) => flow.work.push_front(changed(message)),
             Transformation::Emit(messages) => {
                 let others = flow.judged.len() + flow.work.len();
-                let room = MAX_MESSAGES_PER_PUBLISH.saturating_sub(others).min(MAX_EMITTED_MESSAGES);
+                let room = MAX_MESSAGES_PER_PUBLISH
+                    .saturating_sub(others)
+                    .min(MAX_EMITTED_MESSAGES);
                 self.counters.emitted_over_bound += messages.len().saturating_sub(room) as u64;
                 for message in messages.into_iter().take(room).rev() {
                     flow.work.push_front(changed(message));
@@ -202,7 +251,13 @@ impl Shard {
                 self.accept(now, client, message);
             }
         }
-        if let Origin::Packet { conn, serial, qos, packet_id: Some(packet_id) } = origin {
+        if let Origin::Packet {
+            conn,
+            serial,
+            qos,
+            packet_id: Some(packet_id),
+        } = origin
+        {
             self.acknowledge(conn, serial, qos, packet_id, reason);
         }
     }
@@ -210,7 +265,11 @@ impl Shard {
     fn acknowledge(&mut self, id: ConnId, serial: u64, qos: QoS, packet_id: PacketId, reason: ReasonCode) {
         let Some(conn) = self.same_conn(id, serial) else { return };
         // 3.x has no reason: a refused message is acknowledged, counted, and reaches nobody [MQTT-3.3.5-2 of 3.1.1].
-        let reason = if conn.version == Version::V5 { reason } else { ReasonCode::Success };
+        let reason = if conn.version == Version::V5 {
+            reason
+        } else {
+            ReasonCode::Success
+        };
         let session = conn.session;
         if qos != QoS::ExactlyOnce {
             return self.send_ack(id, Packet::PubAck, packet_id, reason);
@@ -227,7 +286,9 @@ impl Shard {
 /// The next transform that is concerned by a message.
 fn next_transform(policy: &Policy, work: &Work) -> Option<usize> {
     let rest = policy.transforms.iter().enumerate().skip(work.transform);
-    rest.into_iter().find(|(_, transform)| transform.concerns(&work.message.topic)).map(|(position, _)| position)
+    rest.into_iter()
+        .find(|(_, transform)| transform.concerns(&work.message.topic))
+        .map(|(position, _)| position)
 }
 
 /// The message of a PUBLISH; what belongs to the connection stays behind.

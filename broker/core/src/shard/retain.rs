@@ -17,13 +17,18 @@ impl Shard {
         if !self.owns(message) {
             return;
         }
-        let Some(space) = self.spaces.get_mut(space as usize) else { return };
+        let Some(space) = self.spaces.get_mut(space as usize) else {
+            return;
+        };
         let before = ShardInfo::of(&space.retained);
         if message.app.payload.is_empty() {
             space.retained.remove(&message.app.topic);
         } else {
             // The bounds are the shard's: what other tenants retain is not there for this one.
-            let most_messages = self.config.retained_messages.saturating_sub(self.retained.retained_messages);
+            let most_messages = self
+                .config
+                .retained_messages
+                .saturating_sub(self.retained.retained_messages);
             let most_bytes = self.config.retained_bytes.saturating_sub(self.retained.retained_bytes);
             space.retained.set_bounds(
                 most_messages.saturating_add(before.retained_messages),
@@ -66,9 +71,14 @@ impl Shard {
         filter: &Utf8String,
     ) -> Vec<Arc<Message>> {
         let mut messages = Vec::new();
-        let space = self.by_tenant.get(&tenant.cloned()).and_then(|space| self.spaces.get(*space as usize));
+        let space = self
+            .by_tenant
+            .get(&tenant.cloned())
+            .and_then(|space| self.spaces.get(*space as usize));
         if let Some(space) = space {
-            space.retained.matching(filter, now, &mut |message| messages.push(message.clone()));
+            space
+                .retained
+                .matching(filter, now, &mut |message| messages.push(message.clone()));
         }
         messages
     }
@@ -77,8 +87,14 @@ impl Shard {
     pub(super) fn gather(&mut self, now: Millis, session: u32, filter: Utf8String, entry: Entry) {
         let ticket = self.next_serial();
         let shards = self.owners_of(session, &filter);
-        let Some(s) = self.sessions.get_mut(session as usize) else { return };
-        let reference = SessionRef { shard: self.config.shard, slot: session, serial: s.serial };
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return;
+        };
+        let reference = SessionRef {
+            shard: self.config.shard,
+            slot: session,
+            serial: s.serial,
+        };
         let tenant = s.tenant().cloned();
         s.gathers.push(Gather {
             ticket,
@@ -89,7 +105,16 @@ impl Shard {
         });
         for shard in shards {
             let (tenant, filter) = (tenant.clone(), filter.clone());
-            self.send_mesh(now, shard, MeshMessage::Gather { session: reference, ticket, tenant, filter });
+            self.send_mesh(
+                now,
+                shard,
+                MeshMessage::Gather {
+                    session: reference,
+                    ticket,
+                    tenant,
+                    filter,
+                },
+            );
         }
     }
 
@@ -104,8 +129,16 @@ impl Shard {
     /// Retained messages from one shard: queued for the session, except those that a live message has overtaken.
     pub(super) fn gathered(&mut self, now: Millis, session: SessionRef, ticket: u64, messages: Vec<Arc<Message>>) {
         let slot = session.slot;
-        let Some(s) = self.sessions.get_mut(slot as usize).filter(|s| s.serial == session.serial) else { return };
-        let Some(position) = s.gathers.iter().position(|gather| gather.ticket == ticket) else { return };
+        let Some(s) = self
+            .sessions
+            .get_mut(slot as usize)
+            .filter(|s| s.serial == session.serial)
+        else {
+            return;
+        };
+        let Some(position) = s.gathers.iter().position(|gather| gather.ticket == ticket) else {
+            return;
+        };
         let gather = &mut s.gathers[position];
         gather.outstanding = gather.outstanding.saturating_sub(1);
         let entry = gather.entry;
@@ -118,7 +151,10 @@ impl Shard {
             let queued = Queued {
                 qos: message.app.qos.min(entry.options.qos),
                 retain: true, // [MQTT-3.3.1-8]
-                identifiers: (entry.identifier != 0).then_some(entry.identifier).into_iter().collect(),
+                identifiers: (entry.identifier != 0)
+                    .then_some(entry.identifier)
+                    .into_iter()
+                    .collect(),
                 shared: None,
                 message,
             };
@@ -128,7 +164,9 @@ impl Shard {
 
     /// A live message passes a session that waits for retained ones.
     pub(super) fn note_live(&mut self, session: u32, message: &Message) {
-        let Some(s) = self.sessions.get_mut(session as usize) else { return };
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return;
+        };
         for gather in &mut s.gathers {
             if !nervewire_codec::topic::matches(&gather.filter, &message.app.topic) {
                 continue;

@@ -73,9 +73,13 @@ impl Shard {
         self.route_number += 1;
         self.targets.clear();
         let (route, targets, sessions) = (self.route_number, &mut self.targets, &mut self.sessions);
-        let Some(space) = self.spaces.get(space as usize) else { return };
+        let Some(space) = self.spaces.get(space as usize) else {
+            return;
+        };
         space.index.matches(&message.app.topic, &mut |session, entry| {
-            let Some(s) = sessions.get_mut(session as usize) else { return };
+            let Some(s) = sessions.get_mut(session as usize) else {
+                return;
+            };
             // [MQTT-3.8.3-3]
             if entry.options.no_local && message.publisher.as_deref() == Some(&*s.client.client_id) {
                 return;
@@ -92,6 +96,9 @@ impl Shard {
 }
 
 fn without_expiry(properties: &Properties) -> Option<Arc<Properties>> {
-    let rest = Properties { message_expiry_interval: None, ..properties.clone() };
+    let rest = Properties {
+        message_expiry_interval: None,
+        ..properties.clone()
+    };
     (rest != Properties::default()).then(|| Arc::new(rest))
 }

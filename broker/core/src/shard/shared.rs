@@ -2,7 +2,7 @@
 
 use super::mesh::Assignment;
 use super::subscribe::{Entry, split};
-use super::{MeshMessage, SessionRef, SharedKey, Shard};
+use super::{MeshMessage, SessionRef, Shard, SharedKey};
 use crate::index::Index;
 use crate::message::Message;
 use crate::session::Queued;
@@ -49,23 +49,45 @@ impl SharedGroups {
         let slot = match self.by_key.get(&key) {
             Some(slot) => *slot,
             None => {
-                let slot = self.groups.insert(Group { key: key.clone(), members: Vec::new(), cursor: 0 }) as u32;
+                let slot = self.groups.insert(Group {
+                    key: key.clone(),
+                    members: Vec::new(),
+                    cursor: 0,
+                }) as u32;
                 self.index.insert(&key.filter, slot, ());
                 self.by_key.insert(key, slot);
                 slot
             }
         };
-        let Some(group) = self.groups.get_mut(slot as usize) else { return };
+        let Some(group) = self.groups.get_mut(slot as usize) else {
+            return;
+        };
         match group.members.iter_mut().find(|member| member.session == session) {
-            Some(member) => *member = Member { session, entry, online: true },
-            None => group.members.push(Member { session, entry, online: true }),
+            Some(member) => {
+                *member = Member {
+                    session,
+                    entry,
+                    online: true,
+                }
+            }
+            None => group.members.push(Member {
+                session,
+                entry,
+                online: true,
+            }),
         }
     }
 
     fn leave(&mut self, key: &SharedKey, session: SessionRef) {
-        let Some(slot) = self.by_key.get(key).copied() else { return };
-        let Some(group) = self.groups.get_mut(slot as usize) else { return };
-        let Some(position) = group.members.iter().position(|member| member.session == session) else { return };
+        let Some(slot) = self.by_key.get(key).copied() else {
+            return;
+        };
+        let Some(group) = self.groups.get_mut(slot as usize) else {
+            return;
+        };
+        let Some(position) = group.members.iter().position(|member| member.session == session) else {
+            return;
+        };
         group.members.remove(position);
         if position < group.cursor {
             group.cursor -= 1;
@@ -78,7 +100,10 @@ impl SharedGroups {
     }
 
     fn presence(&mut self, key: &SharedKey, session: SessionRef, online: bool) {
-        let group = self.by_key.get(key).and_then(|slot| self.groups.get_mut(*slot as usize));
+        let group = self
+            .by_key
+            .get(key)
+            .and_then(|slot| self.groups.get_mut(*slot as usize));
         let member = group.and_then(|group| group.members.iter_mut().find(|member| member.session == session));
         if let Some(member) = member {
             member.online = online;
@@ -91,7 +116,10 @@ impl Group {
     fn next(&mut self) -> Option<(SessionRef, Entry)> {
         let count = self.members.len();
         let turn = (0..count).map(|step| (self.cursor + step) % count);
-        let chosen = turn.clone().find(|at| self.members[*at].online).or_else(|| turn.clone().next())?;
+        let chosen = turn
+            .clone()
+            .find(|at| self.members[*at].online)
+            .or_else(|| turn.clone().next())?;
         self.cursor = (chosen + 1) % count;
         self.members.get(chosen).map(|member| (member.session, member.entry))
     }
@@ -106,7 +134,9 @@ impl Shard {
     }
 
     pub(super) fn shared_leave(&mut self, key: &SharedKey, session: SessionRef) {
-        let Some(slot) = self.by_tenant.get(&key.tenant).copied() else { return };
+        let Some(slot) = self.by_tenant.get(&key.tenant).copied() else {
+            return;
+        };
         if let Some(space) = self.spaces.get_mut(slot as usize) {
             space.groups.leave(key, session);
         }
@@ -114,7 +144,10 @@ impl Shard {
     }
 
     pub(super) fn shared_presence(&mut self, key: &SharedKey, session: SessionRef, online: bool) {
-        let space = self.by_tenant.get(&key.tenant).and_then(|slot| self.spaces.get_mut(*slot as usize));
+        let space = self
+            .by_tenant
+            .get(&key.tenant)
+            .and_then(|slot| self.spaces.get_mut(*slot as usize));
         if let Some(space) = space {
             space.groups.presence(key, session, online);
         }
@@ -122,13 +155,24 @@ impl Shard {
 
     /// Tells the owners of a session's groups that its connection came or went.
     pub(super) fn shared_presence_of(&mut self, now: Millis, session: u32, online: bool) {
-        let Some(s) = self.sessions.get(session as usize) else { return };
+        let Some(s) = self.sessions.get(session as usize) else {
+            return;
+        };
         let (space, serial) = (s.space, s.serial);
-        let shared: Vec<Utf8String> = s.subscriptions.iter().filter(|filter| split(filter).0.is_some()).cloned().collect();
+        let shared: Vec<Utf8String> = s
+            .subscriptions
+            .iter()
+            .filter(|filter| split(filter).0.is_some())
+            .cloned()
+            .collect();
         for filter in shared {
             let (Some(group), topic) = split(&filter) else { continue };
             let key = self.shared_key(space, group, topic);
-            let session = SessionRef { shard: self.config.shard, slot: session, serial };
+            let session = SessionRef {
+                shard: self.config.shard,
+                slot: session,
+                serial,
+            };
             let owner = key.owner(self.config.shards);
             self.send_mesh(now, owner, MeshMessage::SharedPresence { key, session, online });
         }
@@ -136,11 +180,19 @@ impl Shard {
 
     /// One member of each group that matches gets the message [MQTT-4.8.2-2].
     pub(super) fn deliver_to_groups(&mut self, now: Millis, space: u32, message: &Arc<Message>) {
-        let Some(space) = self.spaces.get_mut(space as usize).filter(|space| !space.groups.is_empty()) else { return };
+        let Some(space) = self
+            .spaces
+            .get_mut(space as usize)
+            .filter(|space| !space.groups.is_empty())
+        else {
+            return;
+        };
         let SharedGroups { index, groups, .. } = &mut space.groups;
         let mut chosen = Vec::new();
         index.matches(&message.app.topic, &mut |slot, ()| {
-            let Some(group) = groups.get_mut(slot as usize) else { return };
+            let Some(group) = groups.get_mut(slot as usize) else {
+                return;
+            };
             if let Some((session, entry)) = group.next() {
                 chosen.push((session, assignment(message, entry, group.key.clone())));
             }
@@ -157,7 +209,11 @@ impl Shard {
 
     /// A message that the group's owner chose one of our sessions for.
     pub(super) fn assigned(&mut self, now: Millis, session: SessionRef, queued: Queued) {
-        if self.sessions.get(session.slot as usize).is_some_and(|s| s.serial == session.serial) {
+        if self
+            .sessions
+            .get(session.slot as usize)
+            .is_some_and(|s| s.serial == session.serial)
+        {
             return self.deliver(now, session.slot, queued);
         }
         // It ended while the message was on its way.
@@ -170,7 +226,10 @@ impl Shard {
     /// A message that comes back from a member whose session ended.
     pub(super) fn reassign(&mut self, now: Millis, queued: Queued) {
         let Some(key) = queued.shared.clone() else { return };
-        let space = self.by_tenant.get(&key.tenant).and_then(|slot| self.spaces.get_mut(*slot as usize));
+        let space = self
+            .by_tenant
+            .get(&key.tenant)
+            .and_then(|slot| self.spaces.get_mut(*slot as usize));
         let next = space.and_then(|space| {
             let slot = *space.groups.by_key.get(&key)?;
             space.groups.groups.get_mut(slot as usize)?.next()
@@ -187,7 +246,10 @@ fn assignment(message: &Arc<Message>, entry: Entry, key: Arc<SharedKey>) -> Queu
         message: message.clone(),
         qos: message.app.qos.min(entry.options.qos),
         retain: message.app.retain && entry.options.retain_as_published,
-        identifiers: (entry.identifier != 0).then_some(entry.identifier).into_iter().collect(),
+        identifiers: (entry.identifier != 0)
+            .then_some(entry.identifier)
+            .into_iter()
+            .collect(),
         shared: Some(key),
     }
 }

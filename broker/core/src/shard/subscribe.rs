@@ -1,7 +1,7 @@
 //! SUBSCRIBE: each filter judged, entered, acknowledged, and its retained messages sent (MQTT 5.0 section 3.8).
 
-use super::mesh::SharedKey;
 use super::judge::{Judge, Judgement};
+use super::mesh::SharedKey;
 use super::{Answer, Call, ConnId, MeshMessage, SessionRef, Shard, Waiter};
 use crate::hook::Action;
 use crate::limits::MAX_SUBSCRIPTIONS;
@@ -9,9 +9,7 @@ use crate::message::detached;
 use crate::policy::RequestRef;
 use crate::time::Millis;
 use nervewire_codec::topic::SharedFilter;
-use nervewire_codec::{
-    Packet, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions, Utf8String,
-};
+use nervewire_codec::{Packet, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions, Utf8String};
 use std::sync::Arc;
 
 /// A subscription as the index keeps it.
@@ -43,9 +41,18 @@ impl SubscribeFlow {
 
 impl Shard {
     pub(super) fn subscribe(&mut self, now: Millis, id: ConnId, session: u32, packet: Subscribe) {
-        let (Some(judge), Some(conn)) = (self.judge_of(session), self.conn(id)) else { return };
+        let (Some(judge), Some(conn)) = (self.judge_of(session), self.conn(id)) else {
+            return;
+        };
         let allowed = Vec::with_capacity(packet.filters.len());
-        let flow = SubscribeFlow { conn: id, serial: conn.serial, session, judge, packet, allowed };
+        let flow = SubscribeFlow {
+            conn: id,
+            serial: conn.serial,
+            session,
+            judge,
+            packet,
+            allowed,
+        };
         self.step_subscribe(now, Box::new(flow));
     }
 
@@ -69,7 +76,12 @@ impl Shard {
     fn judge_filters(&mut self, now: Millis, flow: &mut SubscribeFlow) -> Option<Call> {
         while let Some(filter) = flow.packet.filters.get(flow.allowed.len()) {
             let (_, topic) = split(&filter.filter);
-            let request = RequestRef { action: Action::Subscribe, topic, qos: filter.options.qos, retain: false };
+            let request = RequestRef {
+                action: Action::Subscribe,
+                topic,
+                qos: filter.options.qos,
+                retain: false,
+            };
             match self.judge(now, &mut flow.judge, &request) {
                 Judgement::Allowed => flow.allowed.push(true),
                 Judgement::Denied => {
@@ -84,21 +96,36 @@ impl Shard {
 
     fn finish_subscribe(&mut self, now: Millis, flow: SubscribeFlow) {
         let session = flow.session;
-        if self.same_conn(flow.conn, flow.serial).is_none_or(|conn| conn.session != Some(session)) {
+        if self
+            .same_conn(flow.conn, flow.serial)
+            .is_none_or(|conn| conn.session != Some(session))
+        {
             return; // The connection went while a plugin was asked: nobody waits for the SUBACK.
         }
-        let identifier = flow.packet.properties.as_deref().and_then(|p| p.subscription_identifiers.first()).copied();
+        let identifier = flow
+            .packet
+            .properties
+            .as_deref()
+            .and_then(|p| p.subscription_identifiers.first())
+            .copied();
         let mut reasons = Vec::with_capacity(flow.allowed.len());
         let mut wanted = Vec::new();
         for (filter, allowed) in flow.packet.filters.iter().zip(&flow.allowed) {
-            let entry = Entry { options: filter.options, identifier: identifier.unwrap_or(0) };
+            let entry = Entry {
+                options: filter.options,
+                identifier: identifier.unwrap_or(0),
+            };
             let reason = match allowed {
                 true => self.add_subscription(now, session, &filter.filter, entry, &mut wanted),
                 false => ReasonCode::NotAuthorized,
             };
             reasons.push(reason);
         }
-        let ack = SubAck { packet_id: flow.packet.packet_id, properties: None, reasons };
+        let ack = SubAck {
+            packet_id: flow.packet.packet_id,
+            properties: None,
+            reasons,
+        };
         self.send(flow.conn, &Packet::SubAck(ack));
         self.resume(now, flow.conn);
         for (filter, entry) in wanted {
@@ -116,7 +143,9 @@ impl Shard {
         entry: Entry,
         wanted: &mut Vec<(Utf8String, Entry)>,
     ) -> ReasonCode {
-        let Some(s) = self.sessions.get_mut(session as usize) else { return ReasonCode::UnspecifiedError };
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return ReasonCode::UnspecifiedError;
+        };
         let known = s.subscriptions.contains(filter);
         let most = s.quotas.subscriptions.unwrap_or(MAX_SUBSCRIPTIONS);
         let full = s.subscriptions.len() >= most as usize;
@@ -130,9 +159,21 @@ impl Shard {
         match split(filter) {
             (Some(group), topic) => {
                 let key = self.shared_key(space, group, topic);
-                let reference = SessionRef { shard: self.config.shard, slot: session, serial };
+                let reference = SessionRef {
+                    shard: self.config.shard,
+                    slot: session,
+                    serial,
+                };
                 let owner = key.owner(self.config.shards);
-                self.send_mesh(now, owner, MeshMessage::SharedJoin { key, session: reference, entry });
+                self.send_mesh(
+                    now,
+                    owner,
+                    MeshMessage::SharedJoin {
+                        key,
+                        session: reference,
+                        entry,
+                    },
+                );
             }
             (None, topic) => {
                 if let Some(space) = self.spaces.get_mut(space as usize) {
@@ -158,7 +199,9 @@ impl Shard {
 
     /// Removes a subscription and answers whether it existed.
     pub(super) fn remove_subscription(&mut self, now: Millis, session: u32, filter: &Utf8String) -> bool {
-        let Some(s) = self.sessions.get_mut(session as usize) else { return false };
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return false;
+        };
         if !s.subscriptions.remove(filter) {
             return false;
         }
@@ -166,7 +209,11 @@ impl Shard {
         match split(filter) {
             (Some(group), topic) => {
                 let key = self.shared_key(space, group, topic);
-                let session = SessionRef { shard: self.config.shard, slot: session, serial };
+                let session = SessionRef {
+                    shard: self.config.shard,
+                    slot: session,
+                    serial,
+                };
                 let owner = key.owner(self.config.shards);
                 self.send_mesh(now, owner, MeshMessage::SharedLeave { key, session });
             }
@@ -183,7 +230,11 @@ impl Shard {
         let tenant = self.spaces.get(space as usize).and_then(|space| space.tenant.clone());
         // Both are parts of a filter that the codec has checked.
         let text = |s: &str| Utf8String::try_from(s).unwrap_or_default();
-        Arc::new(SharedKey { tenant, group: text(group), filter: text(filter) })
+        Arc::new(SharedKey {
+            tenant,
+            group: text(group),
+            filter: text(filter),
+        })
     }
 }
 

@@ -99,7 +99,9 @@ impl Shard {
     }
 
     pub(super) fn start_keep_alive(&mut self, now: Millis, id: ConnId) {
-        let Some(conn) = self.conn(id).filter(|conn| conn.keep_alive_ms > 0) else { return };
+        let Some(conn) = self.conn(id).filter(|conn| conn.keep_alive_ms > 0) else {
+            return;
+        };
         let timer = Timer::KeepAlive(id, conn.serial);
         let at = now + conn.keep_alive_ms;
         self.timers.push(at, timer);
@@ -133,14 +135,18 @@ impl Shard {
     }
 
     fn check_session_expiry(&mut self, now: Millis, session: u32, serial: u64) {
-        let Some(s) = self.sessions.get(session as usize) else { return };
+        let Some(s) = self.sessions.get(session as usize) else {
+            return;
+        };
         if s.serial == serial && s.conn.is_none() && s.expires_at.is_some_and(|at| at <= now) {
             self.end_session(now, session);
         }
     }
 
     fn delayed_will(&mut self, now: Millis, session: u32, serial: u64) {
-        let Some(s) = self.sessions.get(session as usize) else { return };
+        let Some(s) = self.sessions.get(session as usize) else {
+            return;
+        };
         if s.serial == serial && s.conn.is_none() && s.will_at.is_some_and(|at| at <= now) {
             self.will_due(now, session, serial);
         }

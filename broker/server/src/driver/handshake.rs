@@ -115,7 +115,11 @@ impl Worker {
                     }
                     handshake.packet(packet, random_u128())
                 }
-                Err(error) => handshake.malformed(&error, Version::of_connect(&source)),
+                Err(error) => {
+                    // What the refusal is written in.
+                    pending.version = pending.version.or_else(|| Version::of_connect(&source));
+                    handshake.malformed(&error, pending.version)
+                }
             };
             self.step(slot, step);
         }

@@ -39,7 +39,10 @@ fn a_refused_qos_2_message_leaves_its_identifier_free() {
         b.rules(vec![rule(Effect::Deny, "no"), rule(Effect::Allow, "#")]);
         let c = b.connect(v5("a"));
         b.subscribe(c, "yes", 2);
-        let packet = |topic| nervewire_codec::Publish { packet_id: Some(super::scene::id(5)), ..publish(topic, 2, topic) };
+        let packet = |topic| nervewire_codec::Publish {
+            packet_id: Some(super::scene::id(5)),
+            ..publish(topic, 2, topic)
+        };
         assert_eq!(b.publish_packet(c, packet("no")), DENIED);
         assert_eq!(b.publish_packet(c, packet("yes")), OK);
         assert_eq!(b.payloads(c), ["yes"]);
@@ -52,9 +55,18 @@ fn subscribe_is_denied_for_one_filter_alone() {
         b.set_policy(policy(1, 1, 0));
         b.rules(vec![rule(Effect::Deny, "secret/#"), rule(Effect::Allow, "#")]);
         let c = b.connect(client(version, "a"));
-        let filters = vec![filter("a", 1), filter("secret/x", 1), filter("$share/g/secret/y", 0), filter("b", 0)];
+        let filters = vec![
+            filter("a", 1),
+            filter("secret/x", 1),
+            filter("$share/g/secret/y", 0),
+            filter("b", 0),
+        ];
         let reasons = b.subscribe_all(c, filters, None);
-        let no = if version == Version::V5 { ReasonCode::NotAuthorized } else { ReasonCode::UnspecifiedError };
+        let no = if version == Version::V5 {
+            ReasonCode::NotAuthorized
+        } else {
+            ReasonCode::UnspecifiedError
+        };
         assert_eq!(reasons, [ReasonCode::GrantedQoS1, no, no, ReasonCode::Success]);
         assert_eq!(b.total(|c| c.denied_subscribe), 2);
     });
@@ -64,7 +76,10 @@ fn subscribe_is_denied_for_one_filter_alone() {
 fn what_no_authorizer_decides_follows_the_default() {
     each(|b| {
         for (default, expected) in [(DefaultDecision::Deny, DENIED), (DefaultDecision::Allow, OK)] {
-            b.set_policy(Policy { default, ..policy(1, 1, 0) });
+            b.set_policy(Policy {
+                default,
+                ..policy(1, 1, 0)
+            });
             b.rules(Vec::new());
             let c = b.connect(v5("a"));
             assert_eq!(b.publish(c, "t", 1, "x"), expected);
@@ -78,7 +93,16 @@ fn an_authorizer_without_rules_is_asked_each_time() {
         b.set_policy(policy(1, 1, 0));
         b.authorize(
             || vec![Ok(None)],
-            |_, request| verdict(if &*request.topic == "no" { Decision::Deny } else { Decision::Allow }, 0),
+            |_, request| {
+                verdict(
+                    if &*request.topic == "no" {
+                        Decision::Deny
+                    } else {
+                        Decision::Allow
+                    },
+                    0,
+                )
+            },
         );
         let c = b.connect(v5("a"));
         assert_eq!(b.publish(c, "yes", 1, "x"), OK);
@@ -128,7 +152,10 @@ fn every_authorizer_is_heard_and_a_deny_wins() {
 fn an_authorizer_is_heard_only_about_its_topics() {
     each(|b| {
         let mut policy = policy(1, 1, 0);
-        policy.authorizers[0] = Authorizer { topics: Some(vec![text("mine/#")]), ..Authorizer::default() };
+        policy.authorizers[0] = Authorizer {
+            topics: Some(vec![text("mine/#")]),
+            ..Authorizer::default()
+        };
         policy.default = DefaultDecision::Allow;
         b.set_policy(policy);
         b.rules(vec![rule(Effect::Deny, "#")]);
@@ -205,7 +232,7 @@ fn deliveries_are_judged_by_the_rules_of_this_moment() {
     each_version(|b, version| {
         b.set_policy(policy(1, 1, 0));
         b.rules(vec![rule(Effect::Allow, "#")]);
-        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "p")));
+        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "pub")));
         b.subscribe(s, "#", 1);
         b.publish(p, "a/secret", 1, "before");
         b.set_policy(policy(2, 1, 0));
@@ -225,7 +252,7 @@ fn what_waited_is_judged_when_it_is_sent() {
         let s = b.connect(v5("s").lasting());
         b.subscribe(s, "#", 1);
         b.lose(s);
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.publish(p, "secret", 1, "no");
         b.publish_retained(p, "open", 1, "yes");
         b.set_policy(policy(1, 1, 0));
@@ -241,7 +268,7 @@ fn retained_messages_are_judged_when_they_are_sent() {
     each(|b| {
         b.set_policy(policy(1, 1, 0));
         b.rules(vec![deliver_rule(Effect::Deny, "secret"), rule(Effect::Allow, "#")]);
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.publish_retained(p, "secret", 1, "no");
         b.publish_retained(p, "open", 1, "yes");
         b.subscribe(p, "#", 1);
@@ -257,10 +284,17 @@ fn a_rule_may_ask_about_deliveries() {
             || vec![Ok(Some(vec![deliver_rule(Effect::Ask, "#"), rule(Effect::Allow, "#")])); 2],
             |position, request| {
                 assert_eq!(request.action, Action::Deliver);
-                verdict(if position == 1 && &*request.topic == "no" { Decision::Deny } else { Decision::Abstain }, 0)
+                verdict(
+                    if position == 1 && &*request.topic == "no" {
+                        Decision::Deny
+                    } else {
+                        Decision::Abstain
+                    },
+                    0,
+                )
             },
         );
-        let (s, p) = (b.connect(v5("s")), b.connect(v5("p")));
+        let (s, p) = (b.connect(v5("s")), b.connect(v5("pub")));
         b.subscribe(s, "#", 1);
         b.publish(p, "no", 1, "no");
         b.publish(p, "yes", 1, "1");
@@ -295,7 +329,7 @@ fn rules_that_failed_are_asked_for_again() {
     each(|b| {
         b.set_policy(policy(1, 1, 0));
         b.authorize(|| vec![Err(CallFailed)], |_, _| panic!("nobody to ask"));
-        let (s, p) = (b.connect(v5("s")), b.connect(v5("p")));
+        let (s, p) = (b.connect(v5("s")), b.connect(v5("pub")));
         assert_eq!(b.publish(p, "t", 1, "x"), DENIED);
         b.rules(vec![rule(Effect::Allow, "#")]);
         assert_eq!(b.subscribe(s, "t", 1), ReasonCode::GrantedQoS1);
@@ -307,12 +341,12 @@ fn rules_that_failed_are_asked_for_again() {
 #[test]
 fn deliveries_stop_while_rules_fail_unless_they_are_skipped() {
     each(|b| {
-        let (s, p) = (b.connect(v5("s")), b.connect(v5("p")));
+        let (s, p) = (b.connect(v5("s")), b.connect(v5("pub")));
         b.subscribe(s, "t", 1);
         let failing = |b: &mut super::Broker| {
             // The publisher's authorizer allows; the receiver's rules fail.
             b.script = Box::new(|call| match call {
-                super::Call::Rules { client } if *client.client_id == *"p" => {
+                super::Call::Rules { client } if *client.client_id == *"pub" => {
                     Some(Answer::Rules(vec![Ok(Some(vec![rule(Effect::Allow, "#")]))]))
                 }
                 super::Call::Rules { .. } => Some(Answer::Rules(vec![Err(CallFailed)])),
@@ -345,14 +379,21 @@ fn a_message_keeps_the_policy_it_was_first_judged_by() {
     each(|b| {
         b.set_policy(policy(1, 1, 0));
         b.authorize(|| vec![Ok(None)], |_, _| verdict(Decision::Allow, 0));
-        let (s, p) = (b.connect(v5("s")), b.connect(v5("p")));
+        let (s, p) = (b.connect(v5("s")), b.connect(v5("pub")));
         b.subscribe(s, "t", 1);
         b.hold_calls();
         b.publish(p, "t", 1, "old");
-        b.set_policy(Policy { default: DefaultDecision::Deny, ..policy(2, 0, 0) });
+        b.set_policy(Policy {
+            default: DefaultDecision::Deny,
+            ..policy(2, 0, 0)
+        });
         b.answer_held(verdict(Decision::Allow, 0));
         assert_eq!(payloads(&b.messages(s)), ["old"]);
         b.take(p);
-        assert_eq!(b.publish(p, "t", 1, "new"), DENIED, "nobody to ask, so the default holds");
+        assert_eq!(
+            b.publish(p, "t", 1, "new"),
+            DENIED,
+            "nobody to ask, so the default holds"
+        );
     });
 }

@@ -15,12 +15,23 @@ const FILTERS: [&str; 8] = ["a", "a/#", "+/b", "#", "$share/g/#", "$share/g/a/+"
 
 #[derive(Clone, Debug)]
 enum Op {
-    Connect { who: usize, lasting: bool, has_will: bool },
+    Connect {
+        who: usize,
+        lasting: bool,
+        has_will: bool,
+    },
     Lose(usize),
     Disconnect(usize, bool),
     Subscribe(usize, usize, u8),
     Unsubscribe(usize, usize),
-    Publish { from: usize, topic: usize, level: u8, retain: bool, bytes: usize, expires: bool },
+    Publish {
+        from: usize,
+        topic: usize,
+        level: u8,
+        retain: bool,
+        bytes: usize,
+        expires: bool,
+    },
     Stick(usize, bool),
     HoldMesh(bool),
     Policy(usize, bool),
@@ -49,7 +60,11 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn who(n: usize, lasting: bool, has_will: bool) -> Who {
-    let version = if n.is_multiple_of(2) { Version::V5 } else { Version::V311 };
+    let version = if n.is_multiple_of(2) {
+        Version::V5
+    } else {
+        Version::V311
+    };
     let mut who = client(version, &format!("client {n}")).keep_alive(10 * n as u16);
     if n == 4 {
         who = who.tenant("other").with(|p| {
@@ -72,11 +87,19 @@ fn answer(call: &Call, choice: u8) -> Answer {
         Call::Rules { .. } => Answer::Rules(vec![Ok(match choice % 3 {
             0 => None,
             1 => Some(vec![deliver_rule(Effect::Ask, "a/#"), rule(Effect::Allow, "#")]),
-            _ => Some(vec![rule(Effect::Deny, "c"), rule(Effect::Allow, "#"), rule(Effect::Allow, "$d")]),
+            _ => Some(vec![
+                rule(Effect::Deny, "c"),
+                rule(Effect::Allow, "#"),
+                rule(Effect::Allow, "$d"),
+            ]),
         })]),
         Call::Authorize { .. } if failed => Answer::Authorize(Err(CallFailed)),
         Call::Authorize { .. } => {
-            let decision = if choice.is_multiple_of(4) { Decision::Deny } else { Decision::Allow };
+            let decision = if choice.is_multiple_of(4) {
+                Decision::Deny
+            } else {
+                Decision::Allow
+            };
             verdict(decision, u32::from(choice) * 100)
         }
         Call::Transform { .. } if failed => Answer::Transform(Err(CallFailed)),
@@ -93,35 +116,76 @@ fn answer(call: &Call, choice: u8) -> Answer {
 fn apply(b: &mut Broker, links: &mut [Option<C>; CLIENTS], op: Op) {
     let link = |n: usize, b: &Broker| links[n].filter(|c| b.is_open(*c));
     match op {
-        Op::Connect { who: n, lasting, has_will } => links[n] = Some(b.open(who(n, lasting, has_will))),
+        Op::Connect {
+            who: n,
+            lasting,
+            has_will,
+        } => links[n] = Some(b.open(who(n, lasting, has_will))),
         Op::Lose(n) => link(n, b).into_iter().for_each(|c| b.lose(c)),
         Op::Disconnect(n, ends) => {
             let Some(c) = link(n, b) else { return };
             let is_v5 = b.links[c].version == Version::V5;
             let properties = (ends && is_v5).then(|| {
-                Box::new(nervewire_codec::Properties { session_expiry_interval: Some(0), ..Default::default() })
+                Box::new(nervewire_codec::Properties {
+                    session_expiry_interval: Some(0),
+                    ..Default::default()
+                })
             });
-            b.send(c, Packet::Disconnect(Disconnect { reason: ReasonCode::Success, properties }));
+            b.send(
+                c,
+                Packet::Disconnect(Disconnect {
+                    reason: ReasonCode::Success,
+                    properties,
+                }),
+            );
         }
         Op::Subscribe(n, f, level) => {
             let Some(c) = link(n, b) else { return };
             let packet_id = b.packet_id(c);
             let filters = vec![filter(FILTERS[f], level)];
-            b.send(c, Packet::Subscribe(Subscribe { packet_id, properties: None, filters }));
+            b.send(
+                c,
+                Packet::Subscribe(Subscribe {
+                    packet_id,
+                    properties: None,
+                    filters,
+                }),
+            );
         }
         Op::Unsubscribe(n, f) => {
             let Some(c) = link(n, b) else { return };
             let packet_id = b.packet_id(c);
             let filters = vec![super::scene::text(FILTERS[f])];
-            b.send(c, Packet::Unsubscribe(Unsubscribe { packet_id, properties: None, filters }));
+            b.send(
+                c,
+                Packet::Unsubscribe(Unsubscribe {
+                    packet_id,
+                    properties: None,
+                    filters,
+                }),
+            );
         }
-        Op::Publish { from, topic, level, retain, bytes, expires } => {
+        Op::Publish {
+            from,
+            topic,
+            level,
+            retain,
+            bytes,
+            expires,
+        } => {
             let Some(c) = link(from, b) else { return };
             let packet_id = (level > 0).then(|| b.packet_id(c));
-            let mut packet = Publish { retain, packet_id, ..publish(TOPICS[topic], level, &"x".repeat(bytes)) };
+            let mut packet = Publish {
+                retain,
+                packet_id,
+                ..publish(TOPICS[topic], level, &"x".repeat(bytes))
+            };
             packet.qos = qos(level);
             packet.properties = expires.then(|| {
-                Box::new(nervewire_codec::Properties { message_expiry_interval: Some(5), ..Default::default() })
+                Box::new(nervewire_codec::Properties {
+                    message_expiry_interval: Some(5),
+                    ..Default::default()
+                })
             });
             b.send(c, Packet::Publish(packet));
         }
@@ -163,7 +227,10 @@ fn check_bounds(b: &Broker) {
         assert!(counters.queued_bytes + shard.in_flight_bytes <= 40_000);
         assert!(shard.info_totals().retained_messages <= 2);
         for session in shard.sessions(0, 100) {
-            assert!(session.queued_messages <= 5 && session.queued_bytes <= 9_000, "{session:?}");
+            assert!(
+                session.queued_messages <= 5 && session.queued_bytes <= 9_000,
+                "{session:?}"
+            );
         }
     }
 }
@@ -215,7 +282,11 @@ fn check_empty(b: &Broker) {
         assert_eq!((c.queued_messages, c.queued_bytes), (0, 0));
         assert!(shard.waiters.is_empty());
         assert_eq!(shard.in_flight_bytes, 0);
-        let groups = shard.spaces.iter().filter(|(_, space)| !space.groups.is_empty()).count();
+        let groups = shard
+            .spaces
+            .iter()
+            .filter(|(_, space)| !space.groups.is_empty())
+            .count();
         assert_eq!(groups, 0);
     }
 }

@@ -70,7 +70,10 @@ fn a_clean_session_that_is_taken_over_ends() {
 fn an_assigned_client_identifier_is_told() {
     each(|b| {
         let (_, connack) = b.connect_for(v5("auto-1").assigned());
-        assert_eq!(connack.properties.unwrap().assigned_client_identifier, Some(text("auto-1")));
+        assert_eq!(
+            connack.properties.unwrap().assigned_client_identifier,
+            Some(text("auto-1"))
+        );
         let (_, connack) = b.connect_for(v5("own"));
         assert_eq!(connack.properties.unwrap().assigned_client_identifier, None);
     });
@@ -155,7 +158,11 @@ fn a_kicked_client_is_told_and_its_session_stays() {
     each(|b| {
         let c = b.connect(v5("a").lasting());
         let now = b.now;
-        let kicked = b.shards.iter_mut().filter_map(|shard| shard.kick(now, None, "a").then_some(())).count();
+        let kicked = b
+            .shards
+            .iter_mut()
+            .filter_map(|shard| shard.kick(now, None, "a").then_some(()))
+            .count();
         b.settle();
         assert_eq!(kicked, 1);
         assert_eq!(b.farewell(c), Some(ReasonCode::AdministrativeAction));
@@ -169,11 +176,14 @@ fn sessions_can_be_looked_at() {
         let c = b.connect(v5("a").lasting().keep_alive(20));
         b.subscribe(c, "t", 1);
         b.disconnect(c);
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.publish(p, "t", 1, "x");
         let found: Vec<_> = b.shards.iter().flat_map(|shard| shard.session(None, "a")).collect();
         let [info] = &found[..] else { panic!("{found:?}") };
-        assert_eq!((info.connected, info.subscriptions, info.queued_messages), (false, 1, 1));
+        assert_eq!(
+            (info.connected, info.subscriptions, info.queued_messages),
+            (false, 1, 1)
+        );
         assert_eq!(info.session_expiry_s, 3_600);
         assert_eq!(b.shards.iter().flat_map(|shard| shard.sessions(0, 10)).count(), 2);
     });
@@ -215,7 +225,10 @@ fn what_a_client_sends_behind_its_connect_waits_for_the_connack() {
         b.send(c, Packet::Publish(publish("t", 0, "early")));
         assert_eq!(b.links[c].unfed.len(), 1);
         b.script = Box::new(|_| panic!("nothing more to ask"));
-        b.answer_held(super::Answer::Rules(vec![Ok(Some(vec![super::script::rule(crate::hook::Effect::Allow, "#")]))]));
+        b.answer_held(super::Answer::Rules(vec![Ok(Some(vec![super::script::rule(
+            crate::hook::Effect::Allow,
+            "#",
+        )]))]));
         assert_eq!(b.connack(c).reason, ReasonCode::Success);
         assert!(b.links[c].unfed.is_empty());
         assert_eq!(b.total(|c| c.received_messages[0]), 1);

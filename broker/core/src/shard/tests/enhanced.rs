@@ -14,7 +14,10 @@ fn auth(reason: ReasonCode, method: &str, data: &str) -> Packet {
         authentication_data: Some(bytes::Bytes::copy_from_slice(data.as_bytes())),
         ..Properties::default()
     };
-    Packet::Auth(Auth { reason, properties: Some(Box::new(properties)) })
+    Packet::Auth(Auth {
+        reason,
+        properties: Some(Box::new(properties)),
+    })
 }
 
 fn again(method: &str) -> Packet {
@@ -27,9 +30,10 @@ fn connected(b: &mut Broker) -> C {
 
 fn answers(b: &mut Broker, answer: Authentication) {
     b.script = Box::new(move |call| match call {
-        super::Call::Authenticate { .. } => {
-            Some(Answer::Authenticate(ChainOutcome { answer: answer.clone(), authenticator: 2 }))
-        }
+        super::Call::Authenticate { .. } => Some(Answer::Authenticate(ChainOutcome {
+            answer: answer.clone(),
+            authenticator: 2,
+        })),
         super::Call::Rules { client } => {
             let is_admin = client.username.as_deref() == Some("admin");
             let effect = if is_admin { Effect::Allow } else { Effect::Deny };
@@ -51,27 +55,43 @@ fn the_method_of_connect_is_confirmed() {
 fn a_client_authenticates_again_and_goes_on_with_its_new_identity() {
     each(|b| {
         b.set_policy(policy(1, 1, 0));
-        let identity = Identity { username: Some("admin".into()), data: Some("done".into()), ..Identity::default() };
+        let identity = Identity {
+            username: Some("admin".into()),
+            data: Some("done".into()),
+            ..Identity::default()
+        };
         answers(b, Authentication::Allow(identity));
         let c = connected(b);
         assert_eq!(b.publish(c, "t", 1, "x"), Some(ReasonCode::NotAuthorized));
         b.send(c, again("m"));
         assert_eq!(b.take(c), [auth(ReasonCode::Success, "m", "done")]);
-        assert_eq!(b.publish(c, "t", 1, "x"), Some(ReasonCode::Success), "its rules are asked for again");
+        assert_eq!(
+            b.publish(c, "t", 1, "x"),
+            Some(ReasonCode::Success),
+            "its rules are asked for again"
+        );
     });
 }
 
 #[test]
 fn a_challenge_goes_back_to_the_authenticator_that_made_it() {
     each(|b| {
-        answers(b, Authentication::Challenge { data: "prove it".into(), state: "nonce".into() });
+        answers(
+            b,
+            Authentication::Challenge {
+                data: "prove it".into(),
+                state: "nonce".into(),
+            },
+        );
         let c = connected(b);
         b.send(c, again("m"));
         assert_eq!(b.take(c), [auth(ReasonCode::ContinueAuthentication, "m", "prove it")]);
         b.send(c, Packet::PingReq);
         assert_eq!(b.take(c), [Packet::PingResp], "the client goes on meanwhile");
         b.send(c, auth(ReasonCode::ContinueAuthentication, "m", "proof"));
-        let Some(super::Call::Authenticate { credentials, only, .. }) = b.calls.last() else { panic!("not asked") };
+        let Some(super::Call::Authenticate { credentials, only, .. }) = b.calls.last() else {
+            panic!("not asked")
+        };
         assert_eq!((credentials.state.as_deref(), *only), (Some(&b"nonce"[..]), Some(2)));
         assert_eq!(credentials.data.as_deref(), Some(&b"proof"[..]));
         assert!(credentials.reauthentication);
@@ -128,7 +148,10 @@ fn only_the_client_itself_waits_for_the_answer() {
         b.send(c, Packet::PingReq);
         b.send(other, Packet::PingReq);
         assert_eq!((b.take(c).len(), b.take(other).len()), (0, 1));
-        let outcome = ChainOutcome { answer: Authentication::Allow(Identity::default()), authenticator: 0 };
+        let outcome = ChainOutcome {
+            answer: Authentication::Allow(Identity::default()),
+            authenticator: 0,
+        };
         b.answer_held(Answer::Authenticate(outcome));
         assert!(matches!(b.take(c)[..], [Packet::Auth(_), Packet::PingResp]));
     });
@@ -137,8 +160,15 @@ fn only_the_client_itself_waits_for_the_answer() {
 #[test]
 fn new_quotas_hold_at_once_and_the_tenant_stays() {
     each(|b| {
-        let quotas = Quotas { publish_rate_per_s: Some(1), ..Quotas::default() };
-        let identity = Identity { tenant: Some("other".into()), quotas, ..Identity::default() };
+        let quotas = Quotas {
+            publish_rate_per_s: Some(1),
+            ..Quotas::default()
+        };
+        let identity = Identity {
+            tenant: Some("other".into()),
+            quotas,
+            ..Identity::default()
+        };
         answers(b, Authentication::Allow(identity));
         let c = connected(b);
         b.send(c, again("m"));

@@ -1,8 +1,8 @@
 //! Session Expiry Interval and Message Expiry Interval (MQTT 5.0 sections 3.1.2.11.2, 3.3.2.3.3).
 
+use super::scene::client;
 use super::scene::{publish, v5, v311};
 use super::{each, each_version};
-use super::scene::client;
 use nervewire_codec::{ReasonCode, Version};
 
 // [MQTT-3.1.2-23]
@@ -22,7 +22,12 @@ fn a_session_ends_when_its_expiry_interval_has_passed() {
 #[test]
 fn a_session_that_never_expires_stays() {
     each(|b| {
-        for who in [v311("a").lasting(), v5("b").clean_start(false).with(|p| p.session_expiry_interval = Some(u32::MAX))] {
+        for who in [
+            v311("a").lasting(),
+            v5("b")
+                .clean_start(false)
+                .with(|p| p.session_expiry_interval = Some(u32::MAX)),
+        ] {
             let c = b.connect(who);
             b.lose(c);
         }
@@ -77,12 +82,15 @@ fn message_expiry_is_counted_down_while_a_message_waits() {
         let c = b.connect(v5("a").lasting());
         b.subscribe(c, "t", 1);
         b.lose(c);
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.publish_with(p, publish("t", 1, "x"), |p| p.message_expiry_interval = Some(100));
         b.advance(30_500);
         let c = b.connect(v5("a").lasting());
         let messages = b.messages(c);
-        assert_eq!(messages[0].properties.as_ref().unwrap().message_expiry_interval, Some(70));
+        assert_eq!(
+            messages[0].properties.as_ref().unwrap().message_expiry_interval,
+            Some(70)
+        );
     });
 }
 
@@ -93,7 +101,7 @@ fn an_expired_message_is_dropped() {
         let c = b.connect(client(version, "a").lasting());
         b.subscribe(c, "t", 1);
         b.lose(c);
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.publish_with(p, publish("t", 1, "short"), |p| p.message_expiry_interval = Some(10));
         b.publish_with(p, publish("t", 1, "long"), |p| p.message_expiry_interval = Some(100));
         b.advance(10_000);
@@ -106,7 +114,7 @@ fn an_expired_message_is_dropped() {
 #[test]
 fn a_message_that_expires_on_its_way_between_shards_is_dropped() {
     each(|b| {
-        let c = b.connect(v5("a"));
+        let c = b.connect(v5("s"));
         b.subscribe(c, "t", 1);
         let p = b.connect(v5("pub"));
         b.mesh_held = true;
@@ -126,7 +134,7 @@ fn a_lifetime_of_zero_reaches_those_who_are_there() {
     each(|b| {
         let c = b.connect(v5("a"));
         b.subscribe(c, "t", 1);
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.publish_with(p, publish("t", 1, "now"), |p| p.message_expiry_interval = Some(0));
         assert_eq!(b.payloads(c), ["now"]);
     });
@@ -143,7 +151,7 @@ fn expired_messages_make_room_before_others_must_go() {
             let c = b.connect(v5("a").lasting());
             b.subscribe(c, "t", 1);
             b.lose(c);
-            let p = b.connect(client(Version::V5, "p"));
+            let p = b.connect(client(Version::V5, "pub"));
             for payload in ["1", "2"] {
                 b.publish_with(p, publish("t", 1, payload), |p| p.message_expiry_interval = Some(1));
             }
@@ -151,7 +159,10 @@ fn expired_messages_make_room_before_others_must_go() {
             b.publish(p, "t", 1, "3");
             let c = b.connect(v5("a").lasting());
             assert_eq!(b.payloads(c), ["3"]);
-            assert_eq!((b.total(|c| c.dropped.expired), b.total(|c| c.dropped.queue_messages)), (2, 0));
+            assert_eq!(
+                (b.total(|c| c.dropped.expired), b.total(|c| c.dropped.queue_messages)),
+                (2, 0)
+            );
         },
     );
 }

@@ -8,7 +8,7 @@ use nervewire_codec::{Packet, Publish, ReasonCode, Version};
 #[test]
 fn each_qos_arrives_and_is_acknowledged() {
     each_version(|b, version| {
-        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "p")));
+        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "pub")));
         b.subscribe(s, "t", 2);
         assert_eq!(b.publish(p, "t", 0, "0"), None);
         assert_eq!(b.publish(p, "t", 1, "1"), Some(ReasonCode::Success));
@@ -25,12 +25,18 @@ fn each_qos_arrives_and_is_acknowledged() {
 #[test]
 fn a_qos_2_message_sent_again_is_acknowledged_and_not_routed_again() {
     each_version(|b, version| {
-        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "p")));
+        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "pub")));
         b.subscribe(s, "t", 2);
         b.manual(p);
-        let packet = Publish { packet_id: Some(id(9)), ..publish("t", 2, "once") };
+        let packet = Publish {
+            packet_id: Some(id(9)),
+            ..publish("t", 2, "once")
+        };
         b.publish_packet(p, packet.clone());
-        assert_eq!(b.publish_packet(p, Publish { dup: true, ..packet }), Some(ReasonCode::Success));
+        assert_eq!(
+            b.publish_packet(p, Publish { dup: true, ..packet }),
+            Some(ReasonCode::Success)
+        );
         assert_eq!(b.payloads(s), ["once"]);
     });
 }
@@ -38,17 +44,35 @@ fn a_qos_2_message_sent_again_is_acknowledged_and_not_routed_again() {
 #[test]
 fn a_qos_2_message_sent_again_after_a_reconnection_is_not_routed_again() {
     each_version(|b, version| {
-        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "p").lasting()));
+        let (s, p) = (
+            b.connect(client(version, "s")),
+            b.connect(client(version, "pub").lasting()),
+        );
         b.subscribe(s, "t", 2);
         b.manual(p);
-        let packet = Publish { packet_id: Some(id(9)), ..publish("t", 2, "once") };
+        let packet = Publish {
+            packet_id: Some(id(9)),
+            ..publish("t", 2, "once")
+        };
         b.publish_packet(p, packet.clone());
         b.lose(p);
-        let p = b.connect(client(version, "p").lasting());
-        b.publish_packet(p, Publish { dup: true, ..packet.clone() });
+        let p = b.connect(client(version, "pub").lasting());
+        b.publish_packet(
+            p,
+            Publish {
+                dup: true,
+                ..packet.clone()
+            },
+        );
         assert_eq!(b.payloads(s), ["once"]);
         // Released by the PUBREL that followed: the identifier is free for a new message.
-        b.publish_packet(p, Publish { payload: "twice".into(), ..packet });
+        b.publish_packet(
+            p,
+            Publish {
+                payload: "twice".into(),
+                ..packet
+            },
+        );
         assert_eq!(b.payloads(s), ["twice"]);
     });
 }
@@ -56,7 +80,7 @@ fn a_qos_2_message_sent_again_after_a_reconnection_is_not_routed_again() {
 #[test]
 fn an_unknown_pubrel_is_completed_with_the_reason() {
     each_version(|b, version| {
-        let p = b.connect(client(version, "p"));
+        let p = b.connect(client(version, "pub"));
         b.send(p, Packet::PubRel(ack(7, ReasonCode::Success)));
         let reason = match version {
             Version::V5 => ReasonCode::PacketIdentifierNotFound,
@@ -70,13 +94,22 @@ fn an_unknown_pubrel_is_completed_with_the_reason() {
 #[test]
 fn more_qos_2_messages_than_our_receive_maximum_end_the_connection() {
     each(|b| {
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.manual(p);
         for packet_id in 1..=RECEIVE_MAXIMUM {
-            let packet = Publish { packet_id: Some(id(packet_id)), ..publish("t", 2, "") };
+            let packet = Publish {
+                packet_id: Some(id(packet_id)),
+                ..publish("t", 2, "")
+            };
             assert_eq!(b.publish_packet(p, packet), Some(ReasonCode::Success));
         }
-        b.publish_packet(p, Publish { packet_id: Some(id(RECEIVE_MAXIMUM + 1)), ..publish("t", 2, "") });
+        b.publish_packet(
+            p,
+            Publish {
+                packet_id: Some(id(RECEIVE_MAXIMUM + 1)),
+                ..publish("t", 2, "")
+            },
+        );
         assert_eq!(b.farewell(p), Some(ReasonCode::ReceiveMaximumExceeded));
         assert_eq!(b.total(|c| c.receive_maximum_exceeded), 1);
     });
@@ -85,10 +118,16 @@ fn more_qos_2_messages_than_our_receive_maximum_end_the_connection() {
 #[test]
 fn a_3_1_1_client_knows_no_receive_maximum() {
     each(|b| {
-        let p = b.connect(v311("p"));
+        let p = b.connect(v311("pub"));
         b.manual(p);
         for packet_id in 1..=RECEIVE_MAXIMUM + 10 {
-            b.publish_packet(p, Publish { packet_id: Some(id(packet_id)), ..publish("t", 2, "") });
+            b.publish_packet(
+                p,
+                Publish {
+                    packet_id: Some(id(packet_id)),
+                    ..publish("t", 2, "")
+                },
+            );
         }
         assert!(b.is_open(p));
     });
@@ -98,20 +137,37 @@ fn a_3_1_1_client_knows_no_receive_maximum() {
 #[test]
 fn a_topic_alias_stands_for_its_topic() {
     each(|b| {
-        let (s, p) = (b.connect(v5("s")), b.connect(v5("p")));
+        let (s, p) = (b.connect(v5("s")), b.connect(v5("pub")));
         b.subscribe(s, "#", 1);
         b.publish_with(p, publish("a", 0, "1"), |p| p.topic_alias = Some(TOPIC_ALIAS_MAXIMUM));
-        b.publish_with(p, Publish { topic: text(""), ..publish("x", 0, "2") }, |p| {
-            p.topic_alias = Some(TOPIC_ALIAS_MAXIMUM);
-        });
+        b.publish_with(
+            p,
+            Publish {
+                topic: text(""),
+                ..publish("x", 0, "2")
+            },
+            |p| {
+                p.topic_alias = Some(TOPIC_ALIAS_MAXIMUM);
+            },
+        );
         b.publish_with(p, publish("b", 0, "3"), |p| p.topic_alias = Some(TOPIC_ALIAS_MAXIMUM));
-        b.publish_with(p, Publish { topic: text(""), ..publish("x", 0, "4") }, |p| {
-            p.topic_alias = Some(TOPIC_ALIAS_MAXIMUM);
-        });
+        b.publish_with(
+            p,
+            Publish {
+                topic: text(""),
+                ..publish("x", 0, "4")
+            },
+            |p| {
+                p.topic_alias = Some(TOPIC_ALIAS_MAXIMUM);
+            },
+        );
         let messages = b.messages(s);
         let topics: Vec<_> = messages.iter().map(|m| m.topic.as_str()).collect();
         assert_eq!(topics, ["a", "a", "b", "b"]);
-        assert!(messages.iter().all(|m| m.properties.is_none()), "the alias stays on its connection");
+        assert!(
+            messages.iter().all(|m| m.properties.is_none()),
+            "the alias stays on its connection"
+        );
     });
 }
 
@@ -119,22 +175,35 @@ fn a_topic_alias_stands_for_its_topic() {
 #[test]
 fn a_wrong_topic_alias_ends_the_connection() {
     each(|b| {
-        let p = b.connect(v5("p").lasting());
-        b.publish_with(p, publish("a", 0, ""), |p| p.topic_alias = Some(TOPIC_ALIAS_MAXIMUM + 1));
+        let p = b.connect(v5("pub").lasting());
+        b.publish_with(p, publish("a", 0, ""), |p| {
+            p.topic_alias = Some(TOPIC_ALIAS_MAXIMUM + 1)
+        });
         assert_eq!(b.farewell(p), Some(ReasonCode::TopicAliasInvalid));
-        let p = b.connect(v5("p").lasting());
+        let p = b.connect(v5("pub").lasting());
         b.publish_with(p, publish("a", 0, ""), |p| p.topic_alias = Some(1));
         b.lose(p);
-        let p = b.connect(v5("p").lasting());
-        b.publish_with(p, Publish { topic: text(""), ..publish("x", 0, "") }, |p| p.topic_alias = Some(1));
-        assert_eq!(b.farewell(p), Some(ReasonCode::ProtocolError), "aliases end with their connection");
+        let p = b.connect(v5("pub").lasting());
+        b.publish_with(
+            p,
+            Publish {
+                topic: text(""),
+                ..publish("x", 0, "")
+            },
+            |p| p.topic_alias = Some(1),
+        );
+        assert_eq!(
+            b.farewell(p),
+            Some(ReasonCode::ProtocolError),
+            "aliases end with their connection"
+        );
     });
 }
 
 #[test]
 fn message_properties_travel_unchanged() {
     each(|b| {
-        let (s, p) = (b.connect(v5("s")), b.connect(v5("p")));
+        let (s, p) = (b.connect(v5("s")), b.connect(v5("pub")));
         b.subscribe(s, "t", 1);
         b.publish_with(p, publish("t", 1, "x"), |p| {
             p.payload_format_indicator = Some(true);
@@ -145,9 +214,19 @@ fn message_properties_travel_unchanged() {
         });
         let messages = b.messages(s);
         let got = messages[0].properties.as_ref().unwrap();
-        assert_eq!((got.payload_format_indicator, got.content_type.as_deref()), (Some(true), Some("text/plain")));
-        assert_eq!((got.response_topic.as_deref(), got.correlation_data.as_deref()), (Some("reply"), Some(&b"7"[..])));
-        let names: Vec<_> = got.user_properties.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        assert_eq!(
+            (got.payload_format_indicator, got.content_type.as_deref()),
+            (Some(true), Some("text/plain"))
+        );
+        assert_eq!(
+            (got.response_topic.as_deref(), got.correlation_data.as_deref()),
+            (Some("reply"), Some(&b"7"[..]))
+        );
+        let names: Vec<_> = got
+            .user_properties
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
         assert_eq!(names, [("b", "1"), ("a", "2"), ("b", "3")]);
     });
 }
@@ -155,10 +234,16 @@ fn message_properties_travel_unchanged() {
 #[test]
 fn messages_of_one_publisher_arrive_in_order() {
     each_version(|b, version| {
-        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "p")));
+        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "pub")));
         b.subscribe(s, "t", 2);
         for n in 0..600 {
-            b.send_later(p, Packet::Publish(Publish { packet_id: Some(id(n + 1)), ..publish("t", 1, &n.to_string()) }));
+            b.send_later(
+                p,
+                Packet::Publish(Publish {
+                    packet_id: Some(id(n + 1)),
+                    ..publish("t", 1, &n.to_string())
+                }),
+            );
         }
         b.settle();
         let expected: Vec<_> = (0..600).map(|n| n.to_string()).collect();
@@ -169,12 +254,22 @@ fn messages_of_one_publisher_arrive_in_order() {
 #[test]
 fn a_large_payload_arrives_whole() {
     each_version(|b, version| {
-        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "p")));
+        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "pub")));
         b.subscribe(s, "t", 2);
         let large = "x".repeat(300_000);
         for level in 0..3 {
             b.publish(p, "t", level, &large);
         }
         assert_eq!(b.payloads(s), [large.clone(), large.clone(), large]);
+    });
+}
+
+// [MQTT-3.3.4-6]
+#[test]
+fn a_subscription_identifier_from_a_client_ends_the_connection() {
+    each(|b| {
+        let p = b.connect(v5("pub"));
+        b.publish_with(p, publish("t", 0, ""), |p| p.subscription_identifiers = vec![1]);
+        assert_eq!(b.farewell(p), Some(ReasonCode::ProtocolError));
     });
 }

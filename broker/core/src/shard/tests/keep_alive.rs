@@ -76,11 +76,13 @@ fn a_client_that_is_not_read_is_not_silent() {
 #[test]
 fn timers_of_connections_and_sessions_long_gone_are_forgotten() {
     each(|b| {
-        let who = || v5("a").lasting().keep_alive(60_000).will({
-            let mut will = super::scene::will("t", 0, "");
-            will.properties.get_or_insert_default().will_delay_interval = Some(3_000);
-            will
-        });
+        let who = || {
+            v5("a").lasting().keep_alive(60_000).will({
+                let mut will = super::scene::will("t", 0, "");
+                will.properties.get_or_insert_default().will_delay_interval = Some(3_000);
+                will
+            })
+        };
         for _ in 0..5_000 {
             let c = b.connect(who());
             b.lose(c);

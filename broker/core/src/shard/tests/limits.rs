@@ -21,7 +21,11 @@ fn a_client_over_its_publish_rate_is_paused_and_resumed() {
         |b| {
             let (c, other) = (b.connect(v5("a")), b.connect(v5("b")));
             burst(b, c, 30);
-            assert_eq!(b.total(|c| c.received_messages[0]), 11, "a second of it, and one in debt");
+            assert_eq!(
+                b.total(|c| c.received_messages[0]),
+                11,
+                "a second of it, and one in debt"
+            );
             burst(b, other, 1);
             assert_eq!(b.total(|c| c.received_messages[0]), 12, "others are read");
             b.advance(1_000);
@@ -36,7 +40,10 @@ fn a_client_over_its_publish_rate_is_paused_and_resumed() {
 #[test]
 fn a_quota_of_the_identity_is_its_publish_rate() {
     each(|b| {
-        let c = b.connect(v5("a").quotas(Quotas { publish_rate_per_s: Some(2), ..Quotas::default() }));
+        let c = b.connect(v5("a").quotas(Quotas {
+            publish_rate_per_s: Some(2),
+            ..Quotas::default()
+        }));
         burst(b, c, 10);
         assert_eq!(b.total(|c| c.received_messages[0]), 3);
     });
@@ -68,9 +75,12 @@ fn changed_bounds_hold_from_the_next_message_on() {
         b.subscribe(s, "t", 1);
         b.lose(s);
         for shard in &mut b.shards {
-            shard.set_config(crate::limits::ShardConfig { queue_messages: 1, ..Default::default() });
+            shard.set_config(crate::limits::ShardConfig {
+                queue_messages: 1,
+                ..Default::default()
+            });
         }
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.publish(p, "t", 1, "1");
         b.publish(p, "t", 1, "2");
         let s = b.connect(v5("s").lasting());

@@ -76,13 +76,19 @@ type C = usize;
 
 fn each(test: impl Fn(&mut Broker)) {
     for shards in [1, 3] {
-        test(&mut Broker::new(ShardConfig { shards, ..ShardConfig::default() }));
+        test(&mut Broker::new(ShardConfig {
+            shards,
+            ..ShardConfig::default()
+        }));
     }
 }
 
 fn each_with(config: impl Fn(&mut ShardConfig), test: impl Fn(&mut Broker)) {
     for shards in [1, 3] {
-        let mut bounds = ShardConfig { shards, ..ShardConfig::default() };
+        let mut bounds = ShardConfig {
+            shards,
+            ..ShardConfig::default()
+        };
         config(&mut bounds);
         test(&mut Broker::new(bounds));
     }
@@ -95,9 +101,21 @@ fn each_version(test: impl Fn(&mut Broker, Version)) {
 
 impl Broker {
     fn new(config: ShardConfig) -> Self {
-        let policy = Arc::new(Policy { default: crate::fold::DefaultDecision::Allow, ..Policy::default() });
+        let policy = Arc::new(Policy {
+            default: crate::fold::DefaultDecision::Allow,
+            ..Policy::default()
+        });
         let now = 1_000_000;
-        let shard = |shard| Shard::new(ShardConfig { shard, ..config.clone() }, policy.clone(), now);
+        let shard = |shard| {
+            Shard::new(
+                ShardConfig {
+                    shard,
+                    ..config.clone()
+                },
+                policy.clone(),
+                now,
+            )
+        };
         Self {
             shards: (0..config.shards).map(shard).collect(),
             now,
@@ -113,14 +131,20 @@ impl Broker {
 
     fn set_policy(&mut self, policy: Policy) {
         let policy = Arc::new(policy);
-        self.shards.iter_mut().for_each(|shard| shard.set_policy(policy.clone()));
+        self.shards
+            .iter_mut()
+            .for_each(|shard| shard.set_policy(policy.clone()));
     }
 
     /// Opens a connection whose client was let in, and lets everything happen that follows.
     fn open(&mut self, who: Who) -> C {
         let accepted = who.accepted();
         let client = &accepted.client;
-        let shard = usize::from(home_shard(client.tenant.as_deref(), &client.client_id, self.shards.len() as u16));
+        let shard = usize::from(home_shard(
+            client.tenant.as_deref(),
+            &client.client_id,
+            self.shards.len() as u16,
+        ));
         let version = accepted.connect.version;
         let id = self.shards[shard].connect(self.now, Box::new(accepted));
         self.links.push(Link {
@@ -171,7 +195,13 @@ impl Broker {
     /// Time passes, and what is due happens when it is.
     fn advance(&mut self, ms: Millis) {
         let until = self.now + ms;
-        while let Some(due) = self.shards.iter().filter_map(Shard::next_deadline).min().filter(|due| *due <= until) {
+        while let Some(due) = self
+            .shards
+            .iter()
+            .filter_map(Shard::next_deadline)
+            .min()
+            .filter(|due| *due <= until)
+        {
             self.now = self.now.max(due);
             let now = self.now;
             self.shards.iter_mut().for_each(|shard| shard.tick(now));
@@ -255,7 +285,9 @@ impl Broker {
     }
 
     fn link(&self, shard: usize, id: ConnId) -> Option<C> {
-        self.links.iter().position(|link| link.open && (link.shard, link.id) == (shard, id))
+        self.links
+            .iter()
+            .position(|link| link.open && (link.shard, link.id) == (shard, id))
     }
 
     fn flush(&mut self, shard: usize) -> bool {
@@ -263,7 +295,9 @@ impl Broker {
         self.shards[shard].take_touched(&mut touched);
         let mut busy = false;
         for id in touched {
-            let Some(c) = self.link(shard, id).filter(|c| !self.links[*c].stuck) else { continue };
+            let Some(c) = self.link(shard, id).filter(|c| !self.links[*c].stuck) else {
+                continue;
+            };
             busy |= self.read(c);
             self.shards[shard].written(self.now, id);
         }
@@ -282,7 +316,9 @@ impl Broker {
     /// Takes everything that waits for a client, and acknowledges it where the client does so by itself.
     fn read(&mut self, c: C) -> bool {
         let link = &mut self.links[c];
-        let Some(out) = self.shards[link.shard].output(link.id) else { return false };
+        let Some(out) = self.shards[link.shard].output(link.id) else {
+            return false;
+        };
         let busy = !out.is_empty();
         while !out.is_empty() {
             let front = out.front().to_vec();
@@ -303,7 +339,9 @@ impl Broker {
         let mut busy = false;
         for c in 0..self.links.len() {
             while self.links[c].shard == shard && self.links[c].open && self.links[c].ready {
-                let Some(packet) = self.links[c].unfed.pop_front() else { break };
+                let Some(packet) = self.links[c].unfed.pop_front() else {
+                    break;
+                };
                 busy = true;
                 let packet = over_the_wire(packet, self.links[c].version);
                 let id = self.links[c].id;
@@ -318,7 +356,11 @@ impl Broker {
 impl Link {
     fn arrives(&mut self, packet: Packet) {
         let ack = |kind: fn(Ack) -> Packet, packet_id| {
-            Some(kind(Ack { packet_id, reason: ReasonCode::Success, properties: None }))
+            Some(kind(Ack {
+                packet_id,
+                reason: ReasonCode::Success,
+                properties: None,
+            }))
         };
         let answer = match (&packet, self.acknowledges) {
             (Packet::Publish(p), true) => match p.packet_id {
@@ -341,4 +383,17 @@ fn over_the_wire(packet: Packet, version: Version) -> Packet {
     encode(&packet, version, &mut bytes).expect("a packet of this version");
     let decoded = decode(&Bytes::from(bytes), 0, Some(version), u32::MAX).expect("a valid packet");
     decoded.expect("a whole packet").0
+}
+
+#[test]
+fn the_tests_cross_shards() {
+    let homes = ["s", "pub", "a", "b", "c", "other"].map(|id| home_shard(None, id, 3));
+    for shard in 0..3 {
+        assert!(homes.contains(&shard), "{homes:?}");
+    }
+    assert_ne!(
+        home_shard(None, "s", 3),
+        home_shard(None, "pub", 3),
+        "subscriber and publisher"
+    );
 }

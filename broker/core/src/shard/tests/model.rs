@@ -52,7 +52,11 @@ struct Model {
 }
 
 fn who(n: usize) -> Who {
-    let version = if n.is_multiple_of(2) { Version::V5 } else { Version::V311 };
+    let version = if n.is_multiple_of(2) {
+        Version::V5
+    } else {
+        Version::V311
+    };
     client(version, &format!("client {n}")).lasting()
 }
 
@@ -113,7 +117,11 @@ impl Model {
         let number = self.next;
         self.next += 1;
         let packet_id = Some(b.packet_id(c));
-        let packet = Publish { packet_id, qos: qos(level), ..publish(TOPICS[topic], level, &format!("{from} {number}")) };
+        let packet = Publish {
+            packet_id,
+            qos: qos(level),
+            ..publish(TOPICS[topic], level, &format!("{from} {number}"))
+        };
         b.send(c, Packet::Publish(packet));
         for to in 0..CLIENTS {
             let is_meant = |f: &usize| nervewire_codec::topic::matches(FILTERS[*f], TOPICS[topic]);
@@ -153,7 +161,10 @@ impl Model {
 }
 
 fn check(shards: u16, ops: Vec<Op>) {
-    let mut b = Broker::new(ShardConfig { shards, ..ShardConfig::default() });
+    let mut b = Broker::new(ShardConfig {
+        shards,
+        ..ShardConfig::default()
+    });
     let mut model = Model::default();
     for op in ops {
         model.apply(&mut b, op);
@@ -164,7 +175,12 @@ fn check(shards: u16, ops: Vec<Op>) {
     }
     assert_eq!(b.total(|c| c.queued_messages), 0);
     assert_eq!(b.total(|c| c.queued_bytes), 0);
-    let in_flight: usize = b.shards.iter().flat_map(|s| s.sessions(0, 10)).map(|s| s.in_flight_messages).sum();
+    let in_flight: usize = b
+        .shards
+        .iter()
+        .flat_map(|s| s.sessions(0, 10))
+        .map(|s| s.in_flight_messages)
+        .sum();
     assert_eq!(in_flight, 0);
 }
 

@@ -15,7 +15,10 @@ fn send(b: &mut Broker, p: C, level: u8, texts: &[&str]) {
 fn the_clients_receive_maximum_is_kept_until_acknowledgements_come() {
     for level in [1, 2] {
         each(|b| {
-            let (s, p) = (b.connect(v5("s").with(|p| p.receive_maximum = Some(2))), b.connect(v5("p")));
+            let (s, p) = (
+                b.connect(v5("s").with(|p| p.receive_maximum = Some(2))),
+                b.connect(v5("pub")),
+            );
             b.manual(s);
             b.subscribe(s, "t", 2);
             send(b, p, level, &["1", "2", "3", "4"]);
@@ -37,7 +40,10 @@ fn the_clients_receive_maximum_is_kept_until_acknowledgements_come() {
 #[test]
 fn qos_0_needs_no_window_but_keeps_its_place() {
     each(|b| {
-        let (s, p) = (b.connect(v5("s").with(|p| p.receive_maximum = Some(1))), b.connect(v5("p")));
+        let (s, p) = (
+            b.connect(v5("s").with(|p| p.receive_maximum = Some(1))),
+            b.connect(v5("pub")),
+        );
         b.manual(s);
         b.subscribe(s, "t", 2);
         send(b, p, 1, &["1"]);
@@ -56,7 +62,7 @@ fn qos_0_needs_no_window_but_keeps_its_place() {
 fn unacknowledged_messages_are_sent_again_in_order_after_a_reconnection() {
     each_version(|b, version| {
         let s = b.connect(client(version, "s").lasting());
-        let p = b.connect(client(version, "p"));
+        let p = b.connect(client(version, "pub"));
         b.manual(s);
         b.subscribe(s, "t", 2);
         send(b, p, 1, &["1"]);
@@ -94,7 +100,7 @@ fn unacknowledged_messages_are_sent_again_in_order_after_a_reconnection() {
 fn a_smaller_receive_maximum_holds_for_what_is_sent_again() {
     each(|b| {
         let s = b.connect(v5("s").lasting());
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.manual(s);
         b.subscribe(s, "t", 1);
         send(b, p, 1, &["1", "2", "3"]);
@@ -108,7 +114,10 @@ fn a_smaller_receive_maximum_holds_for_what_is_sent_again() {
             let messages = b.messages(s);
             seen.extend(payloads(&messages));
             for message in messages {
-                b.send(s, Packet::PubAck(ack(message.packet_id.unwrap().get(), ReasonCode::Success)));
+                b.send(
+                    s,
+                    Packet::PubAck(ack(message.packet_id.unwrap().get(), ReasonCode::Success)),
+                );
             }
         }
         assert_eq!(seen, ["1", "2", "3", "4"]);
@@ -120,7 +129,10 @@ fn a_smaller_receive_maximum_holds_for_what_is_sent_again() {
 fn a_message_over_the_clients_maximum_packet_size_is_dropped_and_the_next_goes_on() {
     for level in 0..3 {
         each(|b| {
-            let (s, p) = (b.connect(v5("s").with(|p| p.maximum_packet_size = Some(100))), b.connect(v5("p")));
+            let (s, p) = (
+                b.connect(v5("s").with(|p| p.maximum_packet_size = Some(100))),
+                b.connect(v5("pub")),
+            );
             b.subscribe(s, "t", 2);
             send(b, p, level, &["1", &"x".repeat(100), "2"]);
             assert_eq!(b.payloads(s), ["1", "2"]);
@@ -133,7 +145,7 @@ fn a_message_over_the_clients_maximum_packet_size_is_dropped_and_the_next_goes_o
 fn a_queued_message_over_a_smaller_maximum_packet_size_is_dropped_too() {
     each(|b| {
         let s = b.connect(v5("s").lasting());
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.manual(s);
         b.subscribe(s, "t", 1);
         send(b, p, 1, &[&"x".repeat(100), "sent"]);
@@ -150,7 +162,7 @@ fn a_queued_message_over_a_smaller_maximum_packet_size_is_dropped_too() {
 fn topics_get_an_alias_where_the_client_allows_it() {
     each(|b| {
         let s = b.connect(v5("s").with(|p| p.topic_alias_maximum = Some(1)));
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.subscribe(s, "#", 1);
         for topic in ["first", "first", "second", "second"] {
             b.publish(p, topic, 1, "x");
@@ -158,7 +170,12 @@ fn topics_get_an_alias_where_the_client_allows_it() {
         let seen: Vec<_> = b
             .messages(s)
             .iter()
-            .map(|m| (m.topic.as_str().to_owned(), m.properties.as_ref().and_then(|p| p.topic_alias)))
+            .map(|m| {
+                (
+                    m.topic.as_str().to_owned(),
+                    m.properties.as_ref().and_then(|p| p.topic_alias),
+                )
+            })
             .collect();
         let expected = [("first", Some(1)), ("", Some(1)), ("second", None), ("second", None)];
         assert_eq!(seen, expected.map(|(topic, alias)| (topic.to_owned(), alias)));
@@ -175,12 +192,15 @@ fn an_alias_never_makes_a_packet_too_large() {
             p.maximum_packet_size = Some(30);
         }));
         assert_eq!(b.subscribe(s, "t", 0), ReasonCode::Success);
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.publish(p, "t", 0, &fits(0));
         b.publish(p, "t", 0, &fits(3));
         b.publish(p, "t", 0, &fits(0));
-        let aliases: Vec<_> =
-            b.messages(s).iter().map(|m| m.properties.as_ref().and_then(|p| p.topic_alias)).collect();
+        let aliases: Vec<_> = b
+            .messages(s)
+            .iter()
+            .map(|m| m.properties.as_ref().and_then(|p| p.topic_alias))
+            .collect();
         assert_eq!(aliases, [None, Some(1), None]);
         assert_eq!(b.total(|c| c.dropped.too_large), 0);
     });
@@ -189,7 +209,7 @@ fn an_alias_never_makes_a_packet_too_large() {
 #[test]
 fn a_receiver_that_does_not_read_queues_and_goes_on_in_order() {
     each_version(|b, version| {
-        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "p")));
+        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "pub")));
         let fast = b.connect(client(version, "fast"));
         b.subscribe(s, "t", 1);
         b.subscribe(fast, "t", 1);
@@ -211,7 +231,7 @@ fn a_receiver_that_does_not_read_queues_and_goes_on_in_order() {
 fn acknowledgements_with_an_error_discard_the_message() {
     for (level, kind) in [(1, Packet::PubAck as fn(_) -> _), (2, Packet::PubRec as fn(_) -> _)] {
         each(|b| {
-            let (s, p) = (b.connect(v5("s").lasting()), b.connect(v5("p")));
+            let (s, p) = (b.connect(v5("s").lasting()), b.connect(v5("pub")));
             b.manual(s);
             b.subscribe(s, "t", 2);
             send(b, p, level, &["x"]);
@@ -232,7 +252,9 @@ fn versions_meet() {
         for c in [old, new, older] {
             b.subscribe(c, "t", 2);
         }
-        b.publish_with(new, publish("t", 2, "x"), |p| p.content_type = Some(super::scene::text("a/b")));
+        b.publish_with(new, publish("t", 2, "x"), |p| {
+            p.content_type = Some(super::scene::text("a/b"))
+        });
         b.publish(old, "t", 1, "y");
         b.publish(older, "t", 0, "z");
         for c in [old, new, older] {

@@ -9,10 +9,18 @@ fn packets_that_only_servers_send_end_the_connection() {
     each_version(|b, version| {
         let packet_id = id(1);
         let reasons = vec![ReasonCode::Success];
-        let connack = ConnAck { session_present: false, reason: ReasonCode::Success, properties: None };
+        let connack = ConnAck {
+            session_present: false,
+            reason: ReasonCode::Success,
+            properties: None,
+        };
         let packets = [
             Packet::ConnAck(Box::new(connack)),
-            Packet::SubAck(SubAck { packet_id, properties: None, reasons: reasons.clone() }),
+            Packet::SubAck(SubAck {
+                packet_id,
+                properties: None,
+                reasons: reasons.clone(),
+            }),
             Packet::PingResp,
         ];
         for packet in packets {
@@ -23,7 +31,14 @@ fn packets_that_only_servers_send_end_the_connection() {
         }
         if version == Version::V5 {
             let c = b.connect(client(version, "a"));
-            b.send(c, Packet::UnsubAck(UnsubAck { packet_id, properties: None, reasons }));
+            b.send(
+                c,
+                Packet::UnsubAck(UnsubAck {
+                    packet_id,
+                    properties: None,
+                    reasons,
+                }),
+            );
             assert_eq!(b.farewell(c), Some(ReasonCode::ProtocolError));
         }
     });
@@ -61,7 +76,7 @@ fn an_acknowledgement_of_the_wrong_kind_ends_the_connection() {
             let c = b.connect(client(version, "a"));
             b.manual(c);
             b.subscribe(c, "t", 2);
-            let p = b.connect(client(version, "p"));
+            let p = b.connect(client(version, "pub"));
             b.publish(p, "t", level, "x");
             let packet_id = b.messages(c)[0].packet_id.unwrap().get();
             b.send(c, wrong(ack(packet_id, ReasonCode::Success)));
@@ -75,7 +90,10 @@ fn bytes_that_are_no_packet_end_the_connection_with_their_reason() {
     each(|b| {
         let c = b.connect(v5("a"));
         let (shard, link) = (b.links[c].shard, b.links[c].id);
-        let error = DecodeError::PacketTooLarge { bytes: 9, limit_bytes: 8 };
+        let error = DecodeError::PacketTooLarge {
+            bytes: 9,
+            limit_bytes: 8,
+        };
         let now = b.now;
         b.shards[shard].malformed(now, link, &error);
         b.settle();

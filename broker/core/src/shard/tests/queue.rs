@@ -11,7 +11,7 @@ fn away(b: &mut Broker, version: Version) -> C {
     let s = b.connect(client(version, "s").lasting());
     b.subscribe(s, "t", 1);
     b.lose(s);
-    b.connect(client(version, "p"))
+    b.connect(client(version, "pub"))
 }
 
 fn back(b: &mut Broker) -> Vec<String> {
@@ -62,7 +62,10 @@ fn check(queue_policy: QueuePolicy, config: impl Fn(&mut crate::limits::ShardCon
 #[test]
 fn a_full_queue_gives_way_as_configured() {
     let two_messages = 2 * (1 + 1 + 96);
-    for (policy, expected) in [(QueuePolicy::DropOldest, ["3", "4"]), (QueuePolicy::RefuseNew, ["1", "2"])] {
+    for (policy, expected) in [
+        (QueuePolicy::DropOldest, ["3", "4"]),
+        (QueuePolicy::RefuseNew, ["1", "2"]),
+    ] {
         check(policy, |c| c.queue_messages = 2, expected);
         check(policy, |c| c.queue_bytes = two_messages, expected);
         check(policy, |c| c.memory_bytes = two_messages, expected);
@@ -119,13 +122,19 @@ fn a_message_that_can_never_fit_does_not_empty_the_queue() {
 fn quotas_of_the_identity_bound_the_queue() {
     super::each(|b| {
         for quotas in [
-            Quotas { queue_messages: Some(1), ..Quotas::default() },
-            Quotas { queue_bytes: Some(100), ..Quotas::default() },
+            Quotas {
+                queue_messages: Some(1),
+                ..Quotas::default()
+            },
+            Quotas {
+                queue_bytes: Some(100),
+                ..Quotas::default()
+            },
         ] {
             let s = b.connect(v5("s").lasting().quotas(quotas));
             b.subscribe(s, "t", 1);
             b.lose(s);
-            let p = b.connect(v5("p"));
+            let p = b.connect(v5("pub"));
             b.publish(p, "t", 1, "1");
             b.publish(p, "t", 1, "2");
             assert_eq!(back(b), ["2"]);
@@ -152,7 +161,7 @@ fn messages_in_flight_are_bounded_in_bytes_too() {
             let s = b.connect(v5("s"));
             b.manual(s);
             b.subscribe(s, "t", 1);
-            let p = b.connect(v5("p"));
+            let p = b.connect(v5("pub"));
             let body = "x".repeat(300);
             for n in 0..6 {
                 b.publish(p, "t", 1, &format!("{n}{body}"));
@@ -178,7 +187,7 @@ fn messages_in_flight_count_in_the_memory_of_all_queues() {
     each_with(
         |c| c.memory_bytes = 1_000,
         |b| {
-            let (s, p) = (b.connect(v5("s")), b.connect(v5("p")));
+            let (s, p) = (b.connect(v5("s")), b.connect(v5("pub")));
             b.manual(s);
             b.subscribe(s, "t", 2);
             let body = "x".repeat(300);
@@ -188,7 +197,10 @@ fn messages_in_flight_count_in_the_memory_of_all_queues() {
             let messages = b.messages(s);
             assert_eq!((messages.len(), b.total(|c| c.dropped.memory_bytes)), (2, 1));
             // PUBREC makes the message the client's.
-            b.send(s, Packet::PubRec(ack(messages[0].packet_id.unwrap().get(), ReasonCode::Success)));
+            b.send(
+                s,
+                Packet::PubRec(ack(messages[0].packet_id.unwrap().get(), ReasonCode::Success)),
+            );
             b.publish(p, "t", 2, &body);
             assert_eq!(b.messages(s).len(), 1);
             b.lose(s);

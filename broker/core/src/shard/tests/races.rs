@@ -21,12 +21,18 @@ fn holding_transforms(b: &mut Broker) {
 fn a_qos_2_message_whose_sender_left_meanwhile_is_routed_once() {
     each_version(|b, version| {
         holding_transforms(b);
-        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "p").lasting()));
+        let (s, p) = (
+            b.connect(client(version, "s")),
+            b.connect(client(version, "pub").lasting()),
+        );
         b.subscribe(s, "t", 2);
-        let packet = Publish { packet_id: Some(id(3)), ..publish("t", 2, "once") };
+        let packet = Publish {
+            packet_id: Some(id(3)),
+            ..publish("t", 2, "once")
+        };
         b.publish_packet(p, packet.clone());
         b.lose(p);
-        let p = b.connect(client(version, "p").lasting());
+        let p = b.connect(client(version, "pub").lasting());
         b.publish_packet(p, Publish { dup: true, ..packet });
         while !b.held.is_empty() {
             b.answer_held(Answer::Transform(Ok(Transformation::Pass)));
@@ -40,7 +46,7 @@ fn a_qos_2_message_whose_sender_left_meanwhile_is_routed_once() {
 fn a_qos_0_message_whose_sender_left_meanwhile_is_routed() {
     each_version(|b, version| {
         holding_transforms(b);
-        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "p")));
+        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "pub")));
         b.subscribe(s, "t", 2);
         b.publish(p, "t", 0, "x");
         b.lose(p);
@@ -54,10 +60,10 @@ fn an_answer_for_a_connection_that_left_does_not_touch_its_successor() {
     each(|b| {
         b.set_policy(policy(1, 1, 2));
         b.script = Box::new(|call| matches!(call, super::Call::Rules { .. }).then(allow_all));
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.publish(p, "t", 0, "x");
         b.lose(p);
-        let next = b.connect(v5("p"));
+        let next = b.connect(v5("pub"));
         assert_eq!(b.links[p].id, b.links[next].id, "the same slot");
         b.call_ns = u64::MAX / 4;
         b.answer_held(Answer::Transform(Ok(Transformation::Pass)));
@@ -70,11 +76,11 @@ fn an_answer_for_a_connection_that_left_does_not_touch_its_successor() {
 fn nothing_is_sent_behind_a_disconnect() {
     each(|b| {
         holding_transforms(b);
-        let p = b.connect(v5("p").lasting());
+        let p = b.connect(v5("pub").lasting());
         b.links[p].stuck = true;
         b.publish(p, "t", 1, "x");
         let (shard, link, now) = (b.links[p].shard, b.links[p].id, b.now);
-        b.shards[shard].kick(now, None, "p");
+        b.shards[shard].kick(now, None, "pub");
         let before = b.shards[shard].output(link).map(|out| out.len());
         let held = b.held.pop_front().expect("a held call");
         b.shards[shard].answer(now, held.1, Answer::Transform(Ok(Transformation::Pass)), 0);
@@ -123,21 +129,27 @@ fn verdicts_about_an_earlier_identity_never_answer_for_a_later_one() {
 #[test]
 fn rules_for_a_delivery_belong_to_the_generation_they_were_asked_of() {
     each(|b| {
-        let (s, p) = (b.connect(v5("s")), b.connect(v5("p")));
+        let (s, p) = (b.connect(v5("s")), b.connect(v5("pub")));
         b.subscribe(s, "t", 1);
         b.set_policy(policy(1, 1, 0));
         b.script = Box::new(|call| match call {
-            super::Call::Rules { client } if *client.client_id == *"p" => Some(allow_all()),
+            super::Call::Rules { client } if *client.client_id == *"pub" => Some(allow_all()),
             _ => None,
         });
         b.publish(p, "t", 1, "x");
         assert_eq!(b.held.len(), 1);
         b.set_policy(policy(2, 1, 0));
         b.script = Box::new(|_| {
-            Some(Answer::Rules(vec![Ok(Some(vec![deliver_rule(Effect::Deny, "t"), rule(Effect::Allow, "#")]))]))
+            Some(Answer::Rules(vec![Ok(Some(vec![
+                deliver_rule(Effect::Deny, "t"),
+                rule(Effect::Allow, "#"),
+            ]))]))
         });
         b.answer_held(allow_all());
-        assert!(b.payloads(s).is_empty(), "the old generation's rules are not the new one's");
+        assert!(
+            b.payloads(s).is_empty(),
+            "the old generation's rules are not the new one's"
+        );
         assert_eq!(b.total(|c| c.denied_deliver), 1);
     });
 }
@@ -151,7 +163,7 @@ fn slow_authorizers_are_each_asked_once_about_a_delivery() {
             Answer::Rules(vec![Ok(asks.clone()), Ok(asks)])
         };
         b.script = Box::new(move |call| matches!(call, super::Call::Rules { .. }).then(rules));
-        let (s, p) = (b.connect(v5("s")), b.connect(v5("p")));
+        let (s, p) = (b.connect(v5("s")), b.connect(v5("pub")));
         b.subscribe(s, "#", 1);
         b.publish(p, "t", 1, "x");
         for _ in 0..2 {
@@ -166,11 +178,11 @@ fn slow_authorizers_are_each_asked_once_about_a_delivery() {
 #[test]
 fn a_take_over_while_a_delivery_is_judged_loses_and_doubles_nothing() {
     each(|b| {
-        let (s, p) = (b.connect(v5("s").lasting()), b.connect(v5("p")));
+        let (s, p) = (b.connect(v5("s").lasting()), b.connect(v5("pub")));
         b.subscribe(s, "t", 1);
         b.set_policy(policy(1, 1, 0));
         b.script = Box::new(|call| match call {
-            super::Call::Rules { client } if *client.client_id == *"p" => Some(allow_all()),
+            super::Call::Rules { client } if *client.client_id == *"pub" => Some(allow_all()),
             _ => None,
         });
         b.publish(p, "t", 1, "1");
@@ -188,11 +200,11 @@ fn a_take_over_while_a_delivery_is_judged_loses_and_doubles_nothing() {
 #[test]
 fn a_delivery_answer_for_a_session_that_ended_is_discarded() {
     each(|b| {
-        let (s, p) = (b.connect(v5("s")), b.connect(v5("p")));
+        let (s, p) = (b.connect(v5("s")), b.connect(v5("pub")));
         b.subscribe(s, "t", 1);
         b.set_policy(policy(1, 1, 0));
         b.script = Box::new(|call| match call {
-            super::Call::Rules { client } if *client.client_id == *"p" => Some(allow_all()),
+            super::Call::Rules { client } if *client.client_id == *"pub" => Some(allow_all()),
             _ => None,
         });
         b.publish(p, "t", 1, "x");
@@ -217,7 +229,11 @@ fn a_will_that_waits_for_an_answer_never_reaches_another_tenant() {
         b.answer_held(Answer::Transform(Ok(Transformation::Pass)));
         assert!(b.payloads(other).is_empty());
         assert_eq!(b.payloads(friend), ["private"]);
-        assert!(b.shards.iter().all(|shard| shard.spaces.contains(COMMON_SPACE as usize)));
+        assert!(
+            b.shards
+                .iter()
+                .all(|shard| shard.spaces.contains(COMMON_SPACE as usize))
+        );
     });
 }
 
@@ -231,7 +247,11 @@ fn a_subscribe_whose_client_left_meanwhile_enters_nothing() {
         });
         let c = b.connect(v5("a").lasting());
         let filters = vec![super::scene::filter("t", 1)];
-        let packet = nervewire_codec::Subscribe { packet_id: id(1), properties: None, filters };
+        let packet = nervewire_codec::Subscribe {
+            packet_id: id(1),
+            properties: None,
+            filters,
+        };
         b.send(c, Packet::Subscribe(packet));
         b.lose(c);
         b.answer_held(verdict(Decision::Allow, 0));
@@ -257,9 +277,12 @@ fn receivers_of_one_message_never_see_what_another_had_queued() {
         // Both on one shard of three: the routing of one message passes from one to the other.
         let names: Vec<String> = (0..50).map(|n| format!("s{n}")).collect();
         let shards = b.shards.len() as u16;
-        let together = names.iter().filter(|name| super::home_shard(None, name, shards) == 0).take(6);
+        let together = names
+            .iter()
+            .filter(|name| super::home_shard(None, name, shards) == 0)
+            .take(6);
         let all: Vec<_> = together.map(|name| b.connect(client(version, name))).collect();
-        let p = b.connect(client(version, "p"));
+        let p = b.connect(client(version, "pub"));
         for c in &all {
             b.subscribe(*c, "shared", 0);
             b.subscribe(*c, &format!("own/{c}"), 0);
@@ -290,7 +313,10 @@ fn receivers_of_one_message_never_see_what_another_had_queued() {
 #[test]
 fn a_late_acknowledgement_of_an_earlier_connection_is_taken() {
     each_version(|b, version| {
-        let (s, p) = (b.connect(client(version, "s").lasting()), b.connect(client(version, "p")));
+        let (s, p) = (
+            b.connect(client(version, "s").lasting()),
+            b.connect(client(version, "pub")),
+        );
         b.manual(s);
         b.subscribe(s, "t", 1);
         b.publish(p, "t", 1, "x");
@@ -301,5 +327,44 @@ fn a_late_acknowledgement_of_an_earlier_connection_is_taken() {
         b.lose(s);
         let s = b.connect(client(version, "s").lasting());
         assert!(b.payloads(s).is_empty());
+    });
+}
+
+#[test]
+fn retained_messages_for_a_session_that_ended_meanwhile_go_nowhere() {
+    each_version(|b, version| {
+        let p = b.connect(client(version, "pub"));
+        for topic in ["a", "b", "c", "d"] {
+            b.publish_retained(p, topic, 1, "x");
+        }
+        let s = b.connect(client(version, "s"));
+        b.mesh_held = true;
+        b.subscribe(s, "+", 1);
+        b.lose(s);
+        let next = b.connect(client(version, "s"));
+        b.mesh_held = false;
+        b.settle();
+        assert!(b.payloads(next).is_empty());
+        assert_eq!((b.total(|c| c.queued_messages), b.total(|c| c.subscriptions)), (0, 0));
+    });
+}
+
+#[test]
+fn retained_messages_for_a_connection_that_was_replaced_meanwhile_go_nowhere() {
+    each(|b| {
+        let p = b.connect(v5("pub"));
+        for topic in ["a", "b", "c", "d"] {
+            b.publish_retained(p, topic, 1, "x");
+        }
+        let s = b.connect(v5("s").lasting());
+        b.mesh_held = true;
+        b.subscribe(s, "+", 1);
+        let early = b.payloads(s).len();
+        b.lose(s);
+        let s = b.connect(v5("s").lasting());
+        b.mesh_held = false;
+        b.settle();
+        assert!(b.payloads(s).is_empty() && early <= 4);
+        assert_eq!(b.total(|c| c.queued_messages), 0);
     });
 }

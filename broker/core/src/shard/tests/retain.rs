@@ -8,7 +8,7 @@ use nervewire_codec::{Publish, RetainHandling};
 #[test]
 fn a_new_subscription_gets_the_last_retained_message_of_each_topic() {
     each_version(|b, version| {
-        let p = b.connect(client(version, "p"));
+        let p = b.connect(client(version, "pub"));
         b.publish_retained(p, "a/1", 1, "old");
         b.publish_retained(p, "a/1", 2, "new");
         b.publish_retained(p, "a/2", 0, "two");
@@ -18,8 +18,14 @@ fn a_new_subscription_gets_the_last_retained_message_of_each_topic() {
         b.subscribe(s, "a/#", 1);
         let mut messages = b.messages(s);
         messages.sort_by(|a, b| a.topic.cmp(&b.topic));
-        let seen: Vec<_> = messages.iter().map(|m| (&*m.topic, &m.payload[..], m.qos, m.retain)).collect();
-        assert_eq!(seen, [("a/1", &b"new"[..], qos(1), true), ("a/2", b"two", qos(0), true)]);
+        let seen: Vec<_> = messages
+            .iter()
+            .map(|m| (&*m.topic, &m.payload[..], m.qos, m.retain))
+            .collect();
+        assert_eq!(
+            seen,
+            [("a/1", &b"new"[..], qos(1), true), ("a/2", b"two", qos(0), true)]
+        );
     });
 }
 
@@ -27,7 +33,7 @@ fn a_new_subscription_gets_the_last_retained_message_of_each_topic() {
 #[test]
 fn an_empty_retained_message_deletes_and_is_delivered_as_any_other() {
     each_version(|b, version| {
-        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "p")));
+        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "pub")));
         b.publish_retained(p, "t", 1, "x");
         b.subscribe(s, "t", 1);
         b.publish_retained(p, "t", 1, "");
@@ -44,7 +50,7 @@ fn the_retain_flag_of_a_live_message_stays_only_as_published() {
         let (plain, published) = (b.connect(v5("plain")), b.connect(v5("published")));
         b.subscribe(plain, "t", 1);
         b.subscribe_with(published, "t", 1, |o| o.retain_as_published = true);
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.publish_retained(p, "t", 1, "x");
         b.publish(p, "t", 1, "y");
         let flags = |messages: Vec<Publish>| messages.iter().map(|m| m.retain).collect::<Vec<_>>();
@@ -57,9 +63,13 @@ fn the_retain_flag_of_a_live_message_stays_only_as_published() {
 #[test]
 fn retain_handling_says_when_retained_messages_are_sent() {
     each(|b| {
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.publish_retained(p, "t", 1, "x");
-        let rows = [(RetainHandling::Send, [1, 1]), (RetainHandling::SendIfNew, [1, 0]), (RetainHandling::DoNotSend, [0, 0])];
+        let rows = [
+            (RetainHandling::Send, [1, 1]),
+            (RetainHandling::SendIfNew, [1, 0]),
+            (RetainHandling::DoNotSend, [0, 0]),
+        ];
         for (handling, expected) in rows {
             let s = b.connect(v5("s"));
             for count in expected {
@@ -73,24 +83,40 @@ fn retain_handling_says_when_retained_messages_are_sent() {
 #[test]
 fn a_retained_message_expires() {
     each(|b| {
-        let p = b.connect(v5("p"));
-        b.publish_with(p, Publish { retain: true, ..publish("t", 1, "x") }, |p| p.message_expiry_interval = Some(10));
+        let p = b.connect(v5("pub"));
+        b.publish_with(
+            p,
+            Publish {
+                retain: true,
+                ..publish("t", 1, "x")
+            },
+            |p| p.message_expiry_interval = Some(10),
+        );
         b.advance(4_000);
         let s = b.connect(v5("s"));
         b.subscribe(s, "t", 1);
-        assert_eq!(b.messages(s)[0].properties.as_ref().unwrap().message_expiry_interval, Some(6));
+        assert_eq!(
+            b.messages(s)[0].properties.as_ref().unwrap().message_expiry_interval,
+            Some(6)
+        );
         b.advance(6_000);
         b.subscribe(s, "t", 1);
         assert!(b.messages(s).is_empty());
         b.advance(1_000);
-        assert_eq!(b.shards.iter().map(|shard| shard.info_totals().retained_messages).sum::<usize>(), 0);
+        assert_eq!(
+            b.shards
+                .iter()
+                .map(|shard| shard.info_totals().retained_messages)
+                .sum::<usize>(),
+            0
+        );
     });
 }
 
 #[test]
 fn a_retained_message_carries_the_identifier_of_its_subscription() {
     each(|b| {
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.publish_retained(p, "t", 1, "x");
         b.subscribe_all(p, vec![filter("#", 1)], Some(9));
         let messages = b.messages(p);
@@ -101,7 +127,7 @@ fn a_retained_message_carries_the_identifier_of_its_subscription() {
 #[test]
 fn retained_messages_stay_when_their_publisher_goes() {
     each_version(|b, version| {
-        let p = b.connect(client(version, "p"));
+        let p = b.connect(client(version, "pub"));
         b.publish_retained(p, "t", 1, "x");
         b.lose(p);
         let s = b.connect(client(version, "s"));
@@ -114,7 +140,7 @@ fn retained_messages_stay_when_their_publisher_goes() {
 #[test]
 fn a_shared_subscription_gets_no_retained_messages() {
     each(|b| {
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.publish_retained(p, "t", 1, "x");
         b.subscribe(p, "$share/g/t", 1);
         assert!(b.messages(p).is_empty());
@@ -124,7 +150,7 @@ fn a_shared_subscription_gets_no_retained_messages() {
 #[test]
 fn dollar_topics_are_hidden_from_wildcards_when_retained() {
     each_version(|b, version| {
-        let p = b.connect(client(version, "p"));
+        let p = b.connect(client(version, "pub"));
         b.publish_retained(p, "$x/t", 1, "x");
         b.subscribe(p, "#", 1);
         assert!(b.messages(p).is_empty());
@@ -157,7 +183,7 @@ fn retained_messages_are_bounded_for_all_tenants_together() {
         |config| config.retained_messages = 2,
         |b| {
             for tenant in ["x", "y", "z"] {
-                let p = b.connect(v5("p").tenant(tenant));
+                let p = b.connect(v5("pub").tenant(tenant));
                 for n in 0..10 {
                     b.publish_retained(p, &format!("t/{n}"), 1, "x");
                 }

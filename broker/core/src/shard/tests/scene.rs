@@ -33,7 +33,13 @@ pub(super) fn client(version: Version, id: &str) -> Who {
         password: None,
         properties: None,
     };
-    Who { connect, tenant: None, username: None, quotas: Quotas::default(), assigned: false }
+    Who {
+        connect,
+        tenant: None,
+        username: None,
+        quotas: Quotas::default(),
+        assigned: false,
+    }
 }
 
 pub(super) fn v5(id: &str) -> Who {
@@ -129,7 +135,11 @@ pub(super) fn id(packet_id: u16) -> PacketId {
 }
 
 pub(super) fn ack(packet_id: u16, reason: ReasonCode) -> Ack {
-    Ack { packet_id: id(packet_id), reason, properties: None }
+    Ack {
+        packet_id: id(packet_id),
+        reason,
+        properties: None,
+    }
 }
 
 pub(super) fn publish(topic: &str, level: u8, payload: &str) -> Publish {
@@ -146,17 +156,32 @@ pub(super) fn publish(topic: &str, level: u8, payload: &str) -> Publish {
 
 pub(super) fn will(topic: &str, level: u8, payload: &str) -> Will {
     let payload = Bytes::copy_from_slice(payload.as_bytes());
-    Will { topic: text(topic), payload, qos: qos(level), retain: false, properties: None }
+    Will {
+        topic: text(topic),
+        payload,
+        qos: qos(level),
+        retain: false,
+        properties: None,
+    }
 }
 
 pub(super) fn filter(filter: &str, level: u8) -> SubscribeFilter {
-    let options = SubscriptionOptions { qos: qos(level), ..SubscriptionOptions::default() };
-    SubscribeFilter { filter: text(filter), options }
+    let options = SubscriptionOptions {
+        qos: qos(level),
+        ..SubscriptionOptions::default()
+    };
+    SubscribeFilter {
+        filter: text(filter),
+        options,
+    }
 }
 
 /// The payloads of messages as text.
 pub(super) fn payloads(messages: &[Publish]) -> Vec<String> {
-    messages.iter().map(|p| String::from_utf8(p.payload.to_vec()).expect("text")).collect()
+    messages
+        .iter()
+        .map(|p| String::from_utf8(p.payload.to_vec()).expect("text"))
+        .collect()
 }
 
 impl Broker {
@@ -210,9 +235,19 @@ impl Broker {
     ) -> Vec<ReasonCode> {
         let packet_id = self.packet_id(c);
         let properties = identifier.map(|identifier| {
-            Box::new(Properties { subscription_identifiers: vec![identifier], ..Properties::default() })
+            Box::new(Properties {
+                subscription_identifiers: vec![identifier],
+                ..Properties::default()
+            })
         });
-        self.send(c, Packet::Subscribe(Subscribe { packet_id, properties, filters }));
+        self.send(
+            c,
+            Packet::Subscribe(Subscribe {
+                packet_id,
+                properties,
+                filters,
+            }),
+        );
         let found = self.pick(c, |packet| matches!(packet, Packet::SubAck(_)));
         match found.into_iter().next() {
             Some(Packet::SubAck(suback)) => suback.reasons,
@@ -223,7 +258,14 @@ impl Broker {
     pub(super) fn unsubscribe(&mut self, c: C, topics: &[&str]) -> Vec<ReasonCode> {
         let packet_id = self.packet_id(c);
         let filters = topics.iter().map(|topic| text(topic)).collect();
-        self.send(c, Packet::Unsubscribe(Unsubscribe { packet_id, properties: None, filters }));
+        self.send(
+            c,
+            Packet::Unsubscribe(Unsubscribe {
+                packet_id,
+                properties: None,
+                filters,
+            }),
+        );
         match self.pick(c, |packet| matches!(packet, Packet::UnsubAck(_))).pop() {
             Some(Packet::UnsubAck(unsuback)) => unsuback.reasons,
             other => panic!("no UNSUBACK but {other:?}"),
@@ -250,7 +292,9 @@ impl Broker {
             packet.packet_id = Some(self.packet_id(c));
         }
         self.send(c, Packet::Publish(packet));
-        let acks = self.pick(c, |p| matches!(p, Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_)));
+        let acks = self.pick(c, |p| {
+            matches!(p, Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_))
+        });
         acks.first().map(|packet| match packet {
             Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubComp(ack) => ack.reason,
             _ => ReasonCode::UnspecifiedError,
@@ -258,7 +302,13 @@ impl Broker {
     }
 
     pub(super) fn publish_retained(&mut self, c: C, topic: &str, level: u8, payload: &str) -> Option<ReasonCode> {
-        self.publish_packet(c, Publish { retain: true, ..publish(topic, level, payload) })
+        self.publish_packet(
+            c,
+            Publish {
+                retain: true,
+                ..publish(topic, level, payload)
+            },
+        )
     }
 
     /// Takes the packets of one kind out of what a client received; the others stay.
@@ -272,7 +322,15 @@ impl Broker {
     pub(super) fn messages(&mut self, c: C) -> Vec<Publish> {
         let is_message = |packet: &Packet| matches!(packet, Packet::Publish(_));
         let messages = self.pick(c, is_message).into_iter();
-        messages.filter_map(|packet| if let Packet::Publish(publish) = packet { Some(publish) } else { None }).collect()
+        messages
+            .filter_map(|packet| {
+                if let Packet::Publish(publish) = packet {
+                    Some(publish)
+                } else {
+                    None
+                }
+            })
+            .collect()
     }
 
     pub(super) fn payloads(&mut self, c: C) -> Vec<String> {
@@ -281,14 +339,24 @@ impl Broker {
 
     /// The client says goodbye.
     pub(super) fn disconnect(&mut self, c: C) {
-        self.send(c, Packet::Disconnect(Disconnect { reason: ReasonCode::Success, properties: None }));
+        self.send(
+            c,
+            Packet::Disconnect(Disconnect {
+                reason: ReasonCode::Success,
+                properties: None,
+            }),
+        );
         assert!(!self.links[c].open, "the connection is closed after DISCONNECT");
     }
 
     /// The client says goodbye with a reason and perhaps another Session Expiry Interval.
     pub(super) fn disconnect_with(&mut self, c: C, reason: ReasonCode, expiry_s: Option<u32>) {
-        let properties = expiry_s
-            .map(|seconds| Box::new(Properties { session_expiry_interval: Some(seconds), ..Properties::default() }));
+        let properties = expiry_s.map(|seconds| {
+            Box::new(Properties {
+                session_expiry_interval: Some(seconds),
+                ..Properties::default()
+            })
+        });
         self.send(c, Packet::Disconnect(Disconnect { reason, properties }));
     }
 

@@ -1,12 +1,10 @@
 //! Plugins as tests script them.
 
 use super::super::{Answer, Call};
-use super::scene::text;
 use super::Broker;
+use super::scene::text;
 use crate::fold::DefaultDecision;
-use crate::hook::{
-    Actions, CallFailed, Decision, Effect, OnFailure, Request, Rule, Transformation, Verdict,
-};
+use crate::hook::{Actions, CallFailed, Decision, Effect, OnFailure, Request, Rule, Transformation, Verdict};
 use crate::policy::{Authorizer, Policy, Transform};
 use nervewire_codec::QoS;
 
@@ -24,24 +22,50 @@ pub(super) fn policy(generation: u64, authorizers: usize, transforms: usize) -> 
 }
 
 pub(super) fn skipping(mut policy: Policy) -> Policy {
-    policy.authorizers.iter_mut().for_each(|a| a.on_failure = OnFailure::Skip);
-    policy.transforms.iter_mut().for_each(|t| t.on_failure = OnFailure::Skip);
+    policy
+        .authorizers
+        .iter_mut()
+        .for_each(|a| a.on_failure = OnFailure::Skip);
+    policy
+        .transforms
+        .iter_mut()
+        .for_each(|t| t.on_failure = OnFailure::Skip);
     policy
 }
 
 pub(super) fn granted(mut policy: Policy, filter: &str) -> Policy {
-    policy.transforms.iter_mut().for_each(|t| t.publish_grants.push(text(filter)));
+    policy
+        .transforms
+        .iter_mut()
+        .for_each(|t| t.publish_grants.push(text(filter)));
     policy
 }
 
 /// A rule about every action.
 pub(super) fn rule(effect: Effect, topic_filter: &str) -> Rule {
-    let actions = Actions { publish: true, subscribe: true, deliver: false };
-    Rule { effect, actions, topic_filter: topic_filter.into(), max_qos: QoS::ExactlyOnce, retain: None }
+    let actions = Actions {
+        publish: true,
+        subscribe: true,
+        deliver: false,
+    };
+    Rule {
+        effect,
+        actions,
+        topic_filter: topic_filter.into(),
+        max_qos: QoS::ExactlyOnce,
+        retain: None,
+    }
 }
 
 pub(super) fn deliver_rule(effect: Effect, topic_filter: &str) -> Rule {
-    Rule { actions: Actions { publish: false, subscribe: false, deliver: true }, ..rule(effect, topic_filter) }
+    Rule {
+        actions: Actions {
+            publish: false,
+            subscribe: false,
+            deliver: true,
+        },
+        ..rule(effect, topic_filter)
+    }
 }
 
 pub(super) fn verdict(decision: Decision, cache_ms: u32) -> Answer {
@@ -64,7 +88,9 @@ impl Broker {
         self.script = Box::new(move |call| {
             Some(match call {
                 Call::Rules { .. } => Answer::Rules(rules()),
-                Call::Authorize { authorizer, request, .. } => judge(*authorizer, request),
+                Call::Authorize {
+                    authorizer, request, ..
+                } => judge(*authorizer, request),
                 other => panic!("not an authorizer's: {other:?}"),
             })
         });
@@ -72,7 +98,10 @@ impl Broker {
 
     /// One authorizer with these rules, which never needs to be asked.
     pub(super) fn rules(&mut self, rules: Vec<Rule>) {
-        self.authorize(move || vec![Ok(Some(rules.clone()))], |_, request| panic!("asked about {request:?}"));
+        self.authorize(
+            move || vec![Ok(Some(rules.clone()))],
+            |_, request| panic!("asked about {request:?}"),
+        );
     }
 
     /// Transforms answer by position and message.

@@ -33,7 +33,7 @@ fn members_get_messages_in_turn() {
                 c
             })
             .collect();
-        let p = b.connect(client(version, "p"));
+        let p = b.connect(client(version, "pub"));
         for n in 0..9 {
             b.publish(p, "t/x", 1, &n.to_string());
         }
@@ -62,7 +62,7 @@ fn connected_members_are_preferred() {
         let all = members(b, &["a", "b", "c"], 1);
         b.lose(all[0]);
         b.lose(all[1]);
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         send(b, p, 1, 4);
         assert_eq!(b.payloads(all[2]).len(), 4);
         let back = b.connect(v5("a").lasting());
@@ -77,7 +77,7 @@ fn messages_wait_while_no_member_is_connected() {
         for c in members(b, &["a", "b"], 1) {
             b.lose(c);
         }
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         send(b, p, 1, 4);
         let (a, other) = (b.connect(v5("a").lasting()), b.connect(v5("b").lasting()));
         assert_eq!((b.payloads(a).len(), b.payloads(other).len()), (2, 2));
@@ -91,7 +91,7 @@ fn qos_1_messages_of_a_session_that_ends_go_to_another_member() {
         let slow = b.connect(v5("slow").with(|p| p.receive_maximum = Some(1)));
         b.manual(slow);
         b.subscribe(slow, "$share/g/t", 1);
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         send(b, p, 1, 3);
         assert_eq!(b.payloads(slow), ["0"], "one in flight, two queued");
         let other = members(b, &["other"], 1)[0];
@@ -107,7 +107,7 @@ fn qos_2_in_flight_stays_with_its_member_and_ends_with_its_session() {
     each(|b| {
         let all = members(b, &["a", "b"], 2);
         b.manual(all[0]);
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         send(b, p, 2, 1);
         assert_eq!(b.payloads(all[0]), ["0"]);
         b.lose(all[0]);
@@ -134,7 +134,7 @@ fn a_message_refused_by_a_member_goes_to_nobody_else() {
         each(|b| {
             let all = members(b, &["a", "b"], 2);
             b.manual(all[0]);
-            let p = b.connect(v5("p"));
+            let p = b.connect(v5("pub"));
             send(b, p, level, 1);
             let packet_id = b.messages(all[0])[0].packet_id.unwrap().get();
             b.send(all[0], kind(ack(packet_id, ReasonCode::ImplementationSpecificError)));
@@ -149,7 +149,7 @@ fn a_message_of_a_group_without_members_left_is_dropped_and_counted() {
     each(|b| {
         let only = members(b, &["a"], 1)[0];
         b.manual(only);
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         send(b, p, 1, 1);
         b.disconnect_with(only, ReasonCode::Success, Some(0));
         assert_eq!(b.total(|c| c.dropped.no_shared_member), 1);
@@ -163,7 +163,7 @@ fn a_member_that_unsubscribes_gets_no_more() {
     each(|b| {
         let all = members(b, &["a", "b"], 1);
         b.unsubscribe(all[0], &["$share/g/t"]);
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         send(b, p, 1, 3);
         assert_eq!((b.payloads(all[0]).len(), b.payloads(all[1]).len()), (0, 3));
     });
@@ -173,7 +173,7 @@ fn a_member_that_unsubscribes_gets_no_more() {
 fn a_message_on_its_way_to_a_session_that_ended_goes_to_another_member() {
     each(|b| {
         let all = members(b, &["a", "b", "c"], 1);
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.mesh_held = true;
         send(b, p, 1, 3);
         b.disconnect_with(all[0], ReasonCode::Success, Some(0));

@@ -11,7 +11,10 @@ fn each_filter_gets_its_reason_in_order() {
     each_version(|b, version| {
         let c = b.connect(client(version, "a"));
         let reasons = b.subscribe_all(c, vec![filter("a", 2), filter("b/#", 0), filter("+/c", 1)], None);
-        assert_eq!(reasons, [ReasonCode::GrantedQoS2, ReasonCode::Success, ReasonCode::GrantedQoS1]);
+        assert_eq!(
+            reasons,
+            [ReasonCode::GrantedQoS2, ReasonCode::Success, ReasonCode::GrantedQoS1]
+        );
     });
 }
 
@@ -21,7 +24,7 @@ fn the_lower_qos_of_message_and_subscription_holds() {
     each_version(|b, version| {
         for sub in 0..3 {
             let s = b.connect(client(version, "s"));
-            let p = b.connect(client(version, "p"));
+            let p = b.connect(client(version, "pub"));
             b.subscribe(s, "t", sub);
             for level in 0..3 {
                 b.publish(p, "t", level, "x");
@@ -35,7 +38,7 @@ fn the_lower_qos_of_message_and_subscription_holds() {
 #[test]
 fn overlapping_subscriptions_deliver_once_at_the_highest_qos() {
     each_version(|b, version| {
-        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "p")));
+        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "pub")));
         b.subscribe_all(s, vec![filter("a/#", 0), filter("a/+", 2), filter("a/b", 1)], None);
         b.publish(p, "a/b", 2, "x");
         let messages = b.messages(s);
@@ -47,7 +50,7 @@ fn overlapping_subscriptions_deliver_once_at_the_highest_qos() {
 #[test]
 fn all_identifiers_of_matching_subscriptions_are_sent() {
     each(|b| {
-        let (s, p) = (b.connect(v5("s")), b.connect(v5("p")));
+        let (s, p) = (b.connect(v5("s")), b.connect(v5("pub")));
         b.subscribe_all(s, vec![filter("a/#", 0)], Some(1));
         b.subscribe_all(s, vec![filter("a/+", 1)], Some(2));
         b.subscribe_all(s, vec![filter("a/b", 1)], None);
@@ -66,7 +69,7 @@ fn all_identifiers_of_matching_subscriptions_are_sent() {
 #[test]
 fn an_equal_filter_replaces_the_subscription() {
     each(|b| {
-        let (s, p) = (b.connect(v5("s")), b.connect(v5("p")));
+        let (s, p) = (b.connect(v5("s")), b.connect(v5("pub")));
         b.subscribe_all(s, vec![filter("t", 2)], Some(1));
         b.subscribe_all(s, vec![filter("t", 0)], Some(2));
         b.publish(p, "t", 2, "x");
@@ -81,7 +84,7 @@ fn an_equal_filter_replaces_the_subscription() {
 #[test]
 fn no_local_spares_the_publisher_its_own_messages() {
     each(|b| {
-        let (s, p) = (b.connect(v5("s")), b.connect(v5("p")));
+        let (s, p) = (b.connect(v5("s")), b.connect(v5("pub")));
         b.subscribe_with(s, "t", 1, |o| o.no_local = true);
         b.publish(s, "t", 1, "own");
         b.publish(p, "t", 1, "other");
@@ -93,7 +96,7 @@ fn no_local_spares_the_publisher_its_own_messages() {
 #[test]
 fn topics_that_begin_with_a_dollar_are_hidden_from_wildcards_at_the_start() {
     each_version(|b, version| {
-        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "p")));
+        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "pub")));
         b.subscribe_all(s, vec![filter("#", 1), filter("+/b", 1)], None);
         b.publish(p, "$a/b", 1, "hidden");
         assert!(b.payloads(s).is_empty());
@@ -107,11 +110,19 @@ fn topics_that_begin_with_a_dollar_are_hidden_from_wildcards_at_the_start() {
 #[test]
 fn unsubscribe_ends_exactly_the_named_subscriptions() {
     each_version(|b, version| {
-        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "p")));
-        b.subscribe_all(s, vec![filter("a/#", 1), filter("a/b", 1), filter("$share/g/a/b", 1)], None);
+        let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "pub")));
+        b.subscribe_all(
+            s,
+            vec![filter("a/#", 1), filter("a/b", 1), filter("$share/g/a/b", 1)],
+            None,
+        );
         let reasons = b.unsubscribe(s, &["a/b", "nothing", "$share/g/a/b"]);
         if version == Version::V5 {
-            let expected = [ReasonCode::Success, ReasonCode::NoSubscriptionExisted, ReasonCode::Success];
+            let expected = [
+                ReasonCode::Success,
+                ReasonCode::NoSubscriptionExisted,
+                ReasonCode::Success,
+            ];
             assert_eq!(reasons, expected);
         }
         b.publish(p, "a/b", 1, "x");
@@ -126,8 +137,15 @@ fn unsubscribe_ends_exactly_the_named_subscriptions() {
 #[test]
 fn a_quota_bounds_the_subscriptions_of_a_session() {
     each(|b| {
-        let c = b.connect(v5("a").quotas(Quotas { subscriptions: Some(2), ..Quotas::default() }));
-        let reasons = b.subscribe_all(c, vec![filter("a", 0), filter("b", 0), filter("c", 0), filter("a", 1)], None);
+        let c = b.connect(v5("a").quotas(Quotas {
+            subscriptions: Some(2),
+            ..Quotas::default()
+        }));
+        let reasons = b.subscribe_all(
+            c,
+            vec![filter("a", 0), filter("b", 0), filter("c", 0), filter("a", 1)],
+            None,
+        );
         let (ok, full) = (ReasonCode::Success, ReasonCode::QuotaExceeded);
         assert_eq!(reasons, [ok, ok, full, ReasonCode::GrantedQoS1]);
         assert_eq!(b.total(|c| c.subscriptions_refused), 1);
@@ -138,7 +156,9 @@ fn a_quota_bounds_the_subscriptions_of_a_session() {
 fn without_a_quota_subscriptions_are_bounded_as_well() {
     each(|b| {
         let c = b.connect(v5("a"));
-        let filters = (0..=crate::limits::MAX_SUBSCRIPTIONS).map(|n| filter(&n.to_string(), 0)).collect();
+        let filters = (0..=crate::limits::MAX_SUBSCRIPTIONS)
+            .map(|n| filter(&n.to_string(), 0))
+            .collect();
         let reasons = b.subscribe_all(c, filters, None);
         assert_eq!(reasons.iter().filter(|reason| reason.is_error()).count(), 1);
         assert_eq!(reasons.last(), Some(&ReasonCode::QuotaExceeded));
@@ -158,7 +178,9 @@ fn a_client_receives_what_it_publishes_itself() {
 #[test]
 fn tenants_share_neither_topics_nor_identifiers() {
     each(|b| {
-        let clients: Vec<_> = [v5("a").tenant("x"), v5("a").tenant("y"), v5("a")].map(|who| b.connect(who)).into();
+        let clients: Vec<_> = [v5("a").tenant("x"), v5("a").tenant("y"), v5("a")]
+            .map(|who| b.connect(who))
+            .into();
         assert_eq!(b.sessions(), 3);
         for c in &clients {
             b.subscribe_all(*c, vec![filter("#", 1), filter("$share/g/s", 1)], None);

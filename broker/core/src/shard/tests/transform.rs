@@ -12,11 +12,17 @@ use nervewire_codec::{ReasonCode, Version};
 const OK: Option<ReasonCode> = Some(ReasonCode::Success);
 
 fn with_payload(message: &AppMessage, payload: String) -> AppMessage {
-    AppMessage { payload: payload.into(), ..message.clone() }
+    AppMessage {
+        payload: payload.into(),
+        ..message.clone()
+    }
 }
 
 fn to(topic: &str, message: &AppMessage) -> AppMessage {
-    AppMessage { topic: text(topic), ..message.clone() }
+    AppMessage {
+        topic: text(topic),
+        ..message.clone()
+    }
 }
 
 fn appended(message: &AppMessage, suffix: &str) -> AppMessage {
@@ -32,11 +38,15 @@ fn check(
     expected: (&[&str], ReasonCode),
 ) {
     b.transform(answer);
-    let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "p")));
+    let (s, p) = (b.connect(client(version, "s")), b.connect(client(version, "pub")));
     b.subscribe(s, "t", 2);
     for level in 0..3 {
         let reason = b.publish(p, "t", level, "x");
-        let told = if version == Version::V5 { expected.1 } else { ReasonCode::Success };
+        let told = if version == Version::V5 {
+            expected.1
+        } else {
+            ReasonCode::Success
+        };
         assert_eq!(reason, (level > 0).then_some(told));
         assert_eq!(b.payloads(s), expected.0);
     }
@@ -46,8 +56,18 @@ fn check(
 fn each_answer_does_what_it_says_at_every_qos() {
     each_version(|b, version| {
         b.set_policy(policy(1, 1, 1));
-        check(version, b, |_, _| Ok(Transformation::Pass), (&["x"], ReasonCode::Success));
-        check(version, b, |_, m| Ok(Transformation::Replace(appended(m, "y"))), (&["xy"], ReasonCode::Success));
+        check(
+            version,
+            b,
+            |_, _| Ok(Transformation::Pass),
+            (&["x"], ReasonCode::Success),
+        );
+        check(
+            version,
+            b,
+            |_, m| Ok(Transformation::Replace(appended(m, "y"))),
+            (&["xy"], ReasonCode::Success),
+        );
         let emit = |_, m: &AppMessage| Ok(Transformation::Emit(vec![appended(m, "1"), appended(m, "2")]));
         check(version, b, emit, (&["x1", "x2"], ReasonCode::Success));
         check(version, b, |_, _| Ok(Transformation::Drop), (&[], ReasonCode::Success));
@@ -62,7 +82,12 @@ fn each_answer_does_what_it_says_at_every_qos() {
 fn a_failing_transform_rejects_or_is_skipped_as_configured() {
     each_version(|b, version| {
         b.set_policy(policy(1, 1, 1));
-        check(version, b, |_, _| Err(CallFailed), (&[], ReasonCode::ImplementationSpecificError));
+        check(
+            version,
+            b,
+            |_, _| Err(CallFailed),
+            (&[], ReasonCode::ImplementationSpecificError),
+        );
         b.set_policy(skipping(policy(2, 1, 1)));
         check(version, b, |_, _| Err(CallFailed), (&["x"], ReasonCode::Success));
     });
@@ -87,7 +112,10 @@ fn a_transform_is_called_only_for_its_topics() {
     each(|b| {
         let mut policy = policy(1, 0, 1);
         policy.default = crate::fold::DefaultDecision::Allow;
-        policy.transforms[0] = Transform { topics: Some(vec![text("mine/#")]), ..Transform::default() };
+        policy.transforms[0] = Transform {
+            topics: Some(vec![text("mine/#")]),
+            ..Transform::default()
+        };
         b.set_policy(policy);
         b.transform(|_, _| Ok(Transformation::Drop));
         let c = b.connect(v5("a"));
@@ -102,24 +130,25 @@ fn a_transform_is_called_only_for_its_topics() {
 #[test]
 fn a_changed_topic_needs_a_grant_or_the_clients_own_permission() {
     each(|b| {
-        let moved = |target: &'static str| {
-            move |_: usize, m: &AppMessage| Ok(Transformation::Replace(to(target, m)))
-        };
+        let moved = |target: &'static str| move |_: usize, m: &AppMessage| Ok(Transformation::Replace(to(target, m)));
         let setup = |b: &mut Broker, target: &'static str| {
             let transform = moved(target);
             b.script = Box::new(move |call| {
                 Some(match call {
-                    super::Call::Rules { .. } => {
-                        Answer::Rules(vec![Ok(Some(vec![rule(Effect::Deny, "secret"), rule(Effect::Allow, "#")]))])
-                    }
-                    super::Call::Transform { transform: n, message, .. } => Answer::Transform(transform(*n, message)),
+                    super::Call::Rules { .. } => Answer::Rules(vec![Ok(Some(vec![
+                        rule(Effect::Deny, "secret"),
+                        rule(Effect::Allow, "#"),
+                    ]))]),
+                    super::Call::Transform {
+                        transform: n, message, ..
+                    } => Answer::Transform(transform(*n, message)),
                     other => panic!("{other:?}"),
                 })
             });
         };
         b.set_policy(policy(1, 1, 1));
         setup(b, "free");
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.subscribe(p, "free", 1);
         assert_eq!(b.publish(p, "t", 1, "x"), OK);
         assert_eq!(b.payloads(p), ["x"]);
@@ -137,16 +166,22 @@ fn an_emitted_message_that_is_not_allowed_is_left_out() {
         b.script = Box::new(|call| {
             Some(match call {
                 super::Call::Rules { .. } => Answer::Rules(vec![Ok(None)]),
-                super::Call::Authorize { request, .. } => {
-                    verdict(if &*request.topic == "secret" { Decision::Deny } else { Decision::Allow }, 0)
-                }
-                super::Call::Transform { message, .. } => {
-                    Answer::Transform(Ok(Transformation::Emit(vec![to("secret", message), to("open", message)])))
-                }
+                super::Call::Authorize { request, .. } => verdict(
+                    if &*request.topic == "secret" {
+                        Decision::Deny
+                    } else {
+                        Decision::Allow
+                    },
+                    0,
+                ),
+                super::Call::Transform { message, .. } => Answer::Transform(Ok(Transformation::Emit(vec![
+                    to("secret", message),
+                    to("open", message),
+                ]))),
                 other => panic!("{other:?}"),
             })
         });
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.subscribe(p, "open", 1);
         assert_eq!(b.publish(p, "t", 1, "x"), OK);
         assert_eq!(b.payloads(p), ["x"]);
@@ -159,7 +194,7 @@ fn what_one_publish_may_become_is_bounded() {
     each(|b| {
         b.set_policy(policy(1, 1, 3));
         b.transform(|_, m| Ok(Transformation::Emit(vec![m.clone(); MAX_EMITTED_MESSAGES])));
-        let (s, p) = (b.connect(v5("s")), b.connect(v5("p")));
+        let (s, p) = (b.connect(v5("s")), b.connect(v5("pub")));
         b.subscribe(s, "t", 0);
         assert_eq!(b.publish(p, "t", 1, "x"), OK);
         assert_eq!(b.messages(s).len(), MAX_MESSAGES_PER_PUBLISH);
@@ -174,7 +209,7 @@ fn one_call_emits_no_more_than_its_bound() {
     each(|b| {
         b.set_policy(policy(1, 1, 1));
         b.transform(|_, m| Ok(Transformation::Emit(vec![m.clone(); MAX_EMITTED_MESSAGES + 3])));
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.subscribe(p, "t", 0);
         b.publish(p, "t", 1, "x");
         assert_eq!(b.messages(p).len(), MAX_EMITTED_MESSAGES);
@@ -202,7 +237,7 @@ fn a_retained_message_is_stored_transformed() {
     each(|b| {
         b.set_policy(policy(1, 1, 1));
         b.transform(|_, m| Ok(Transformation::Replace(appended(m, "!"))));
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.publish_retained(p, "t", 1, "x");
         b.subscribe(p, "t", 1);
         assert_eq!(b.payloads(p), ["x!"]);
@@ -223,7 +258,7 @@ fn a_transform_may_change_the_expiry_and_other_properties() {
             message.properties = Some(std::sync::Arc::new(properties));
             Ok(Transformation::Replace(message))
         });
-        let p = b.connect(v5("p"));
+        let p = b.connect(v5("pub"));
         b.subscribe(p, "t", 1);
         b.publish(p, "t", 1, "x");
         let messages = b.messages(p);

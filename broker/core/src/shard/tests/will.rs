@@ -1,7 +1,7 @@
 //! Wills (MQTT 5.0 section 3.1.2.5).
 
-use super::script::{policy, rule};
 use super::scene::{client, v5, will};
+use super::script::{policy, rule};
 use super::{each, each_version};
 use crate::hook::{Effect, Transformation};
 use nervewire_codec::{ReasonCode, Will};
@@ -100,7 +100,12 @@ fn a_delayed_will_is_sent_when_the_session_ends_first() {
     each(|b| {
         let w = b.connect(v5("w"));
         b.subscribe(w, "will", 1);
-        let c = b.connect(v5("a").lasting().with(|p| p.session_expiry_interval = Some(5)).will(delayed(10)));
+        let c = b.connect(
+            v5("a")
+                .lasting()
+                .with(|p| p.session_expiry_interval = Some(5))
+                .will(delayed(10)),
+        );
         b.lose(c);
         b.advance(5_000);
         assert_eq!(b.payloads(w), ["bye"]);
@@ -138,7 +143,10 @@ fn a_will_keeps_its_properties_and_counts_its_expiry_from_when_it_is_sent() {
 #[test]
 fn a_retained_will_is_retained() {
     each_version(|b, version| {
-        let c = b.connect(client(version, "a").will(Will { retain: true, ..will("will", 1, "bye") }));
+        let c = b.connect(client(version, "a").will(Will {
+            retain: true,
+            ..will("will", 1, "bye")
+        }));
         b.lose(c);
         let w = b.connect(client(version, "w"));
         b.subscribe(w, "will", 1);

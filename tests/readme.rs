@@ -330,7 +330,9 @@ fn real(program: &str) -> String {
 /// `cargo run --release` is the binary under test; everything else is cargo's.
 const CARGO_SHIM: &str = r#"
 if [ "$*" = "run --release" ]; then exec nervewire; fi
-PATH="${PATH#*:}" exec cargo "$@"
+PATH="${PATH#*:}"
+export PATH
+exec cargo "$@"
 "#;
 
 /// The binary under test on other ports: configurations are changed before it reads them, commands are told where it is.

@@ -72,7 +72,10 @@ impl AuthPool {
     /// Starts the threads.
     pub(crate) fn start(threads: usize, chain: AuthChain) -> std::io::Result<Self> {
         let queue = Arc::new(Queue {
-            state: Mutex::new(State { chain: Arc::new(chain), ..State::default() }),
+            state: Mutex::new(State {
+                chain: Arc::new(chain),
+                ..State::default()
+            }),
             wake: Condvar::new(),
             over_bound: AtomicU64::new(0),
             replies: OnceLock::new(),
@@ -95,7 +98,10 @@ impl AuthPool {
     pub(crate) fn submit(&self, job: Job) -> Result<(), ChainOutcome> {
         let mut state = self.queue.lock();
         if state.chain.links.is_empty() {
-            return Err(ChainOutcome { answer: Authentication::Abstain, authenticator: 0 });
+            return Err(ChainOutcome {
+                answer: Authentication::Abstain,
+                authenticator: 0,
+            });
         }
         if state.jobs.len() >= bounds::AUTHENTICATION_QUEUE {
             self.queue.over_bound.fetch_add(1, Ordering::Relaxed);
@@ -145,10 +151,14 @@ impl Queue {
     }
 
     fn reply(&self, to: ReplyTo, outcome: ChainOutcome) {
-        let Some(shared) = self.replies.get().and_then(Weak::upgrade) else { return };
+        let Some(shared) = self.replies.get().and_then(Weak::upgrade) else {
+            return;
+        };
         match to {
             ReplyTo::Pending { shard, slot, serial } => {
-                shared.mesh.send(shard, ShardEvent::Authenticated(slot, serial, outcome));
+                shared
+                    .mesh
+                    .send(shard, ShardEvent::Authenticated(slot, serial, outcome));
             }
             ReplyTo::Call { shard, call } => shared.mesh.send(shard, ShardEvent::Reauthenticated(call, outcome)),
         }
@@ -183,7 +193,9 @@ impl Instances {
             let (plugin, _) = chain.links.get(link)?;
             *slot = plugin
                 .instance(Role::Authenticate)
-                .inspect_err(|error| tracing::error!(plugin = plugin.name(), %error, "no instance to authenticate with"))
+                .inspect_err(
+                    |error| tracing::error!(plugin = plugin.name(), %error, "no instance to authenticate with"),
+                )
                 .ok();
         }
         slot.as_mut()
@@ -198,7 +210,10 @@ fn decide(chain: &AuthChain, instances: &mut Instances, job: &Job) -> ChainOutco
             None => Err(CallFailed),
         };
         if let Some(answer) = fold_authentication(answer, *on_failure) {
-            return ChainOutcome { answer, authenticator: link };
+            return ChainOutcome {
+                answer,
+                authenticator: link,
+            };
         }
     }
     // The authenticator that challenged is gone, or it abstains in the middle of its own exchange.
@@ -206,5 +221,8 @@ fn decide(chain: &AuthChain, instances: &mut Instances, job: &Job) -> ChainOutco
         Some(_) => failed_authentication(OnFailure::Deny),
         None => Authentication::Abstain,
     };
-    ChainOutcome { answer, authenticator: 0 }
+    ChainOutcome {
+        answer,
+        authenticator: 0,
+    }
 }

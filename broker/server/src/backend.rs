@@ -27,7 +27,10 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn new(supervisor: &Arc<Supervisor>) -> Self {
-        Self { supervisor: Arc::downgrade(supervisor), counters: Arc::default() }
+        Self {
+            supervisor: Arc::downgrade(supervisor),
+            counters: Arc::default(),
+        }
     }
 
     /// The admin server's own counters, kept for the life of the process.
@@ -42,8 +45,12 @@ impl Running {
     ) -> Answer<'_, T> {
         let supervisor = self.supervisor.upgrade();
         Box::pin(async move {
-            let Some(supervisor) = supervisor else { return T::default() };
-            tokio::task::spawn_blocking(move || question(&supervisor)).await.unwrap_or_default()
+            let Some(supervisor) = supervisor else {
+                return T::default();
+            };
+            tokio::task::spawn_blocking(move || question(&supervisor))
+                .await
+                .unwrap_or_default()
         })
     }
 }
@@ -59,29 +66,47 @@ impl Backend for Running {
 
     fn client(&self, key: ClientKey) -> Answer<'_, Option<ClientInfo>> {
         self.ask(move |supervisor| {
-            at_home(supervisor.shared(), key, |worker, key| worker.session(key.tenant.as_deref(), &key.client_id))
-                .flatten()
-                .map(|info| client_info(&info))
+            at_home(supervisor.shared(), key, |worker, key| {
+                worker.session(key.tenant.as_deref(), &key.client_id)
+            })
+            .flatten()
+            .map(|info| client_info(&info))
         })
     }
 
     fn kick(&self, key: ClientKey) -> Answer<'_, bool> {
         self.ask(move |supervisor| {
-            at_home(supervisor.shared(), key, |worker, key| worker.kick(key.tenant.as_deref(), &key.client_id))
-                .unwrap_or(false)
+            at_home(supervisor.shared(), key, |worker, key| {
+                worker.kick(key.tenant.as_deref(), &key.client_id)
+            })
+            .unwrap_or(false)
         })
     }
 
     fn plugins(&self) -> Answer<'_, Vec<PluginInfo>> {
-        self.ask(|supervisor| supervisor.current().generation.plugins.iter().map(plugin_info).collect())
+        self.ask(|supervisor| {
+            supervisor
+                .current()
+                .generation
+                .plugins
+                .iter()
+                .map(plugin_info)
+                .collect()
+        })
     }
 
     fn reload(&self) -> Answer<'_, Result<ReloadReport, ReloadError>> {
         let supervisor = self.supervisor.upgrade();
         Box::pin(async move {
-            let ending = || ReloadError { messages: vec!["the broker is stopping".to_owned()] };
-            let Some(supervisor) = supervisor else { return Err(ending()) };
-            tokio::task::spawn_blocking(move || supervisor.reload()).await.unwrap_or_else(|_| Err(ending()))
+            let ending = || ReloadError {
+                messages: vec!["the broker is stopping".to_owned()],
+            };
+            let Some(supervisor) = supervisor else {
+                return Err(ending());
+            };
+            tokio::task::spawn_blocking(move || supervisor.reload())
+                .await
+                .unwrap_or_else(|_| Err(ending()))
         })
     }
 
@@ -141,13 +166,19 @@ fn uptime_s(shared: &Shared) -> u64 {
 fn clients(shared: &Shared, page: PageRequest) -> ClientPage {
     let offset = page.offset() as usize;
     let end = offset.saturating_add(page.limit as usize);
-    let mut shards =
-        ask_all(shared, move |worker| (worker.number(), worker.report().counters.sessions, worker.sessions(end)));
+    let mut shards = ask_all(shared, move |worker| {
+        (worker.number(), worker.report().counters.sessions, worker.sessions(end))
+    });
     shards.sort_by_key(|(number, ..)| *number);
     let total = shards.iter().map(|(_, sessions, _)| sessions).sum();
     let all = shards.iter().flat_map(|(_, _, sessions)| sessions);
     let clients = all.skip(offset).take(page.limit as usize).map(client_info).collect();
-    ClientPage { total, page: page.page, limit: page.limit, clients }
+    ClientPage {
+        total,
+        page: page.page,
+        limit: page.limit,
+        clients,
+    }
 }
 
 /// Asks the shard that owns a session.
@@ -157,7 +188,9 @@ fn at_home<T: Send + 'static>(
     question: impl Fn(&mut Worker, &ClientKey) -> T + Send + Sync + 'static,
 ) -> Option<T> {
     let home = home_shard(key.tenant.as_deref(), &key.client_id, shared.mesh.shards());
-    let answers = ask_all(shared, move |worker| (worker.number() == home).then(|| question(worker, &key)));
+    let answers = ask_all(shared, move |worker| {
+        (worker.number() == home).then(|| question(worker, &key))
+    });
     answers.into_iter().flatten().next()
 }
 
@@ -189,7 +222,10 @@ fn client_info(info: &SessionInfo) -> ClientInfo {
 
 fn plugin_info(loaded: &LoadedPlugin) -> PluginInfo {
     let stats = loaded.plugin.stats();
-    let latency = Call::ALL.iter().map(|call| stats.latency(*call)).fold(Latency::default(), merge);
+    let latency = Call::ALL
+        .iter()
+        .map(|call| stats.latency(*call))
+        .fold(Latency::default(), merge);
     PluginInfo {
         name: loaded.settings.name.to_string(),
         component: match &loaded.settings.component {
@@ -198,7 +234,12 @@ fn plugin_info(loaded: &LoadedPlugin) -> PluginInfo {
         },
         digest: loaded.plugin.digest().to_owned(),
         generation: loaded.since,
-        hooks: loaded.plugin.hooks().iter().map(|hook| hook.name().to_owned()).collect(),
+        hooks: loaded
+            .plugin
+            .hooks()
+            .iter()
+            .map(|hook| hook.name().to_owned())
+            .collect(),
         mode: "enforce".to_owned(),
         on_failure: match loaded.settings.on_failure {
             OnFailure::Deny => "deny",
@@ -224,14 +265,19 @@ fn plugin_info(loaded: &LoadedPlugin) -> PluginInfo {
 fn calls_by_hook(stats: &PluginStats) -> BTreeMap<String, BTreeMap<String, u64>> {
     let mut hooks: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
     for row in call_rows(stats) {
-        hooks.entry(row.hook.to_owned()).or_default().insert(row.outcome.to_owned(), row.count);
+        hooks
+            .entry(row.hook.to_owned())
+            .or_default()
+            .insert(row.outcome.to_owned(), row.count);
     }
     hooks
 }
 
 /// Every combination that has happened.
 fn call_rows(stats: &PluginStats) -> Vec<PluginCalls> {
-    let pairs = Call::ALL.iter().flat_map(|call| Outcome::ALL.iter().map(move |outcome| (*call, *outcome)));
+    let pairs = Call::ALL
+        .iter()
+        .flat_map(|call| Outcome::ALL.iter().map(move |outcome| (*call, *outcome)));
     let row = |(call, outcome): (Call, Outcome)| PluginCalls {
         hook: call.label(),
         outcome: outcome.label(),
@@ -241,7 +287,11 @@ fn call_rows(stats: &PluginStats) -> Vec<PluginCalls> {
 }
 
 fn failures(stats: &PluginStats) -> u64 {
-    call_rows(stats).iter().filter(|row| row.outcome != Outcome::Ok.label()).map(|row| row.count).sum()
+    call_rows(stats)
+        .iter()
+        .filter(|row| row.outcome != Outcome::Ok.label())
+        .map(|row| row.count)
+        .sum()
 }
 
 fn merge(mut sum: Latency, other: Latency) -> Latency {
@@ -284,7 +334,11 @@ fn plugin_metrics(loaded: &LoadedPlugin) -> PluginMetrics {
     PluginMetrics {
         plugin: loaded.settings.name.to_string(),
         calls: call_rows(stats),
-        call_seconds: Call::ALL.iter().filter(called).map(|call| (call.label(), histogram(stats.latency(*call)))).collect(),
+        call_seconds: Call::ALL
+            .iter()
+            .filter(called)
+            .map(|call| (call.label(), histogram(stats.latency(*call))))
+            .collect(),
         breaker_open: loaded.plugin.breaker_state() != BreakerState::Closed,
         counters: stats.counters(),
         kv_entries: stats.kv_entries() as u64,

@@ -4,7 +4,10 @@ include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
 
 /// The component of `builtin:NAME`.
 pub(crate) fn component(name: &str) -> Option<&'static [u8]> {
-    BUILTINS.iter().find(|(known, _)| *known == name).map(|(_, component)| *component)
+    BUILTINS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, component)| *component)
 }
 
 /// The names that `builtin:` knows.

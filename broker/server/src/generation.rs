@@ -70,7 +70,12 @@ fn load_plugin(host: &Host, settings: &config::Plugin, number: u64, previous: &[
         config_json: serde_json::Value::Object(settings.config.clone()).to_string(),
     };
     let plugin = host.load(spec).map_err(|error| anyhow!("plugin \"{name}\": {error}"))?;
-    Ok(LoadedPlugin { plugin, settings: settings.clone(), since: number, fingerprint })
+    Ok(LoadedPlugin {
+        plugin,
+        settings: settings.clone(),
+        since: number,
+        fingerprint,
+    })
 }
 
 fn component_bytes(component: &Component) -> Result<Arc<[u8]>> {
@@ -83,7 +88,11 @@ fn component_bytes(component: &Component) -> Result<Arc<[u8]>> {
 }
 
 fn read_files(settings: &config::Plugin) -> Result<Vec<(String, Vec<u8>)>> {
-    settings.files.iter().map(|(name, path)| Ok((name.clone(), read(path)?))).collect()
+    settings
+        .files
+        .iter()
+        .map(|(name, path)| Ok((name.clone(), read(path)?)))
+        .collect()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -91,17 +100,28 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn policy(plugins: &[LoadedPlugin], config: &Config, generation: u64) -> Result<Policy> {
-    let mut policy = Policy { generation, default: config.auth.default, ..Policy::default() };
+    let mut policy = Policy {
+        generation,
+        default: config.auth.default,
+        ..Policy::default()
+    };
     for loaded in plugins {
         let topics = filters(&loaded.settings.topics)?;
         let on_failure = loaded.settings.on_failure;
         if loaded.plugin.has_hook(Hook::Authorize) {
-            policy.authorizers.push(Authorizer { topics: topics.clone(), on_failure });
+            policy.authorizers.push(Authorizer {
+                topics: topics.clone(),
+                on_failure,
+            });
         }
         if loaded.plugin.has_hook(Hook::Transform) {
             let grants: Vec<String> = loaded.plugin.publish_grants().map(str::to_owned).collect();
             let publish_grants = filters(&grants)?.unwrap_or_default();
-            policy.transforms.push(Transform { topics, on_failure, publish_grants });
+            policy.transforms.push(Transform {
+                topics,
+                on_failure,
+                publish_grants,
+            });
         }
     }
     Ok(policy)
@@ -112,9 +132,9 @@ fn filters(texts: &[String]) -> Result<Option<Vec<Utf8String>>> {
     if texts.is_empty() {
         return Ok(None);
     }
-    let filters = texts.iter().map(|text| {
-        Utf8String::try_from(text.as_str()).map_err(|error| anyhow!("topic filter \"{text}\": {error}"))
-    });
+    let filters = texts
+        .iter()
+        .map(|text| Utf8String::try_from(text.as_str()).map_err(|error| anyhow!("topic filter \"{text}\": {error}")));
     filters.collect::<Result<Vec<_>>>().map(Some)
 }
 
@@ -148,6 +168,9 @@ impl Generation {
         let authenticates = |loaded: &&LoadedPlugin| loaded.plugin.has_hook(Hook::Authenticate);
         let link = |loaded: &LoadedPlugin| (loaded.plugin.clone(), loaded.settings.on_failure);
         let links = self.plugins.iter().filter(authenticates).map(link).collect();
-        AuthChain { generation: self.policy.generation, links }
+        AuthChain {
+            generation: self.policy.generation,
+            links,
+        }
     }
 }

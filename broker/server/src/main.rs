@@ -73,7 +73,10 @@ fn dispatch(command: Command) -> Result<ExitCode> {
 fn admin_endpoint(file: &Path) -> Result<AdminEndpoint> {
     let config = supervisor::read_config(Some(file)).map_err(|messages| anyhow::anyhow!(messages.join("\n")))?;
     let token = config.admin.token.and_then(Token::new);
-    Ok(AdminEndpoint { bind: config.admin.bind.address, token })
+    Ok(AdminEndpoint {
+        bind: config.admin.bind.address,
+        token,
+    })
 }
 
 fn print(text: &str) -> Result<ExitCode> {
@@ -86,7 +89,9 @@ fn print(text: &str) -> Result<ExitCode> {
 fn start_logging() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("NERVEWIRE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match std::env::var("NERVEWIRE_LOG_FORMAT").as_deref() {
         Ok("json") => builder.json().init(),
         _ => builder.with_ansi(std::io::stderr().is_terminal()).init(),

@@ -6,11 +6,7 @@ use crate::supervisor::Current;
 use nervewire_core::counters::Counters;
 
 /// Everything but the plugins' own numbers.
-pub(crate) fn snapshot(
-    reports: &[ShardReport],
-    shared: &Shared,
-    current: &Current,
-) -> MetricsSnapshot {
+pub(crate) fn snapshot(reports: &[ShardReport], shared: &Shared, current: &Current) -> MetricsSnapshot {
     let core = |pick: fn(&Counters) -> u64| reports.iter().map(|r| pick(&r.counters)).sum::<u64>();
     let of = |pick: fn(&ShardReport) -> u64| reports.iter().map(pick).sum::<u64>();
     let by_qos = |pick: fn(&Counters) -> &[u64; 3]| {
@@ -59,14 +55,14 @@ fn dropped(core: impl Fn(fn(&Counters) -> u64) -> u64) -> Labelled {
     ]
 }
 
-fn connects(
-    core: impl Fn(fn(&Counters) -> u64) -> u64,
-    of: impl Fn(fn(&ShardReport) -> u64) -> u64,
-) -> Labelled {
+fn connects(core: impl Fn(fn(&Counters) -> u64) -> u64, of: impl Fn(fn(&ShardReport) -> u64) -> u64) -> Labelled {
     vec![
         ("accepted", core(|c| c.connects_accepted)),
         ("bad_credentials", of(|r| r.driver.refused_credentials)),
-        ("not_authorized", core(|c| c.connects_refused) + of(|r| r.driver.refused_not_authorized)),
+        (
+            "not_authorized",
+            core(|c| c.connects_refused) + of(|r| r.driver.refused_not_authorized),
+        ),
         ("protocol", of(|r| r.driver.refused_protocol)),
         ("busy", of(|r| r.driver.refused_busy)),
         ("other", of(|r| r.driver.refused_other)),

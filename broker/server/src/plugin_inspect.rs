@@ -16,20 +16,37 @@ use std::process::ExitCode;
 /// A file that cannot be read, or is no component.
 pub(crate) fn run(args: &PluginInspectArgs) -> Result<ExitCode> {
     let component = component(&args.file)?;
-    let host = Host::new(HostConfig { max_instances: 8, ..HostConfig::default() })
-        .map_err(|error| anyhow!("the plugin host cannot be started: {error}"))?;
-    let inspection = host.inspect(&component).map_err(|error| anyhow!("{}: {error}", args.file.display()))?;
-    let text = if args.json { json(&inspection)? } else { words(&inspection) };
+    let host = Host::new(HostConfig {
+        max_instances: 8,
+        ..HostConfig::default()
+    })
+    .map_err(|error| anyhow!("the plugin host cannot be started: {error}"))?;
+    let inspection = host
+        .inspect(&component)
+        .map_err(|error| anyhow!("{}: {error}", args.file.display()))?;
+    let text = if args.json {
+        json(&inspection)?
+    } else {
+        words(&inspection)
+    };
     std::io::stdout().write_all(text.as_bytes())?;
-    Ok(if inspection.refusals.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if inspection.refusals.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// A file, or a bundled plugin by its name in a configuration.
 fn component(file: &Path) -> Result<Cow<'static, [u8]>> {
-    let builtin = file.to_str().and_then(|name| builtin::component(name.strip_prefix("builtin:")?));
+    let builtin = file
+        .to_str()
+        .and_then(|name| builtin::component(name.strip_prefix("builtin:")?));
     match builtin {
         Some(component) => Ok(Cow::Borrowed(component)),
-        None => std::fs::read(file).map(Cow::Owned).with_context(|| format!("{} cannot be read", file.display())),
+        None => std::fs::read(file)
+            .map(Cow::Owned)
+            .with_context(|| format!("{} cannot be read", file.display())),
     }
 }
 
@@ -49,7 +66,13 @@ fn json(inspection: &Inspection) -> Result<String> {
 }
 
 fn words(inspection: &Inspection) -> String {
-    let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
+    let list = |items: Vec<String>| {
+        if items.is_empty() {
+            "none".to_owned()
+        } else {
+            items.join(", ")
+        }
+    };
     let hooks = list(inspection.hooks.iter().map(|hook| hook.name().to_owned()).collect());
     let grants = list(inspection.grants.iter().map(|grant| format!("\"{grant}\"")).collect());
     let mut text = String::new();
@@ -57,7 +80,10 @@ fn words(inspection: &Inspection) -> String {
         let _ = writeln!(text, "{name:<8} {value}"); // Writing to a String cannot fail.
     };
     line("hooks", &hooks);
-    line("contract", inspection.wit_version.as_deref().map_or("none", |version| version));
+    line(
+        "contract",
+        inspection.wit_version.as_deref().map_or("none", |version| version),
+    );
     line("grants", &grants);
     line("size", &format!("{} bytes", inspection.size_bytes));
     line("sha256", &inspection.digest);

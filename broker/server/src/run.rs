@@ -73,7 +73,10 @@ impl Broker {
         runtime: &tokio::runtime::Handle,
     ) -> Result<Self> {
         let listeners = listener_settings(&config)?;
-        let sockets = listeners.iter().map(|settings| bind(settings)).collect::<Result<Vec<_>>>()?;
+        let sockets = listeners
+            .iter()
+            .map(|settings| bind(settings))
+            .collect::<Result<Vec<_>>>()?;
         let admin_socket = bind_admin(&config)?;
         let shards = shards(&config);
         let (mesh, polls) = driver::inboxes(shards).context("the shards' wakers cannot be made")?;
@@ -90,10 +93,16 @@ impl Broker {
         shared.authenticators.reply_through(&shared);
         let mut threads = Vec::new();
         for (number, poll) in polls.into_iter().enumerate() {
-            let sockets = sockets.iter().map(TcpListener::try_clone).collect::<std::io::Result<Vec<_>>>()?;
+            let sockets = sockets
+                .iter()
+                .map(TcpListener::try_clone)
+                .collect::<std::io::Result<Vec<_>>>()?;
             let setup = ShardSetup {
                 poll,
-                config: ShardConfig { shard: number as u16, ..shard_config(&config, shards) },
+                config: ShardConfig {
+                    shard: number as u16,
+                    ..shard_config(&config, shards)
+                },
                 connect_timeout_ms: u64::from(config.limits.connect_timeout_ms.get()),
                 policy: generation.policy.clone(),
                 plugins: generation.shard_plugins()?,
@@ -173,7 +182,11 @@ fn start_admin(supervisor: &Arc<Supervisor>, socket: TcpListener, runtime: &toki
     let stop = move |server: crate::admin::server::AdminServer| {
         handle.spawn(server.stop());
     };
-    supervisor.set_admin(AdminListener { server, start: Box::new(start), stop: Box::new(stop) });
+    supervisor.set_admin(AdminListener {
+        server,
+        start: Box::new(start),
+        stop: Box::new(stop),
+    });
     Ok(())
 }
 
@@ -201,8 +214,12 @@ pub(crate) fn host(config: &Config) -> Result<Host> {
 }
 
 fn create_data_dir(dir: &Path) -> Result<()> {
-    std::fs::create_dir_all(dir)
-        .with_context(|| format!("[broker] data_dir {} cannot be created; \"\" keeps nothing on disk", dir.display()))
+    std::fs::create_dir_all(dir).with_context(|| {
+        format!(
+            "[broker] data_dir {} cannot be created; \"\" keeps nothing on disk",
+            dir.display()
+        )
+    })
 }
 
 fn announce(config: &Config, shards: u16) {
@@ -232,8 +249,17 @@ pub(crate) fn shard_config(config: &Config, shards: u16) -> ShardConfig {
         queue_policy: limits.queue_policy,
         memory_bytes: memory_bytes / u64::from(shards.max(1)),
         publish_rate_per_s: limits.publish_rate_per_s.map_or(0, |rate| rate.get()),
+        max_keep_alive_s: limits.max_keep_alive_s.map_or(0, |seconds| seconds.get()),
+        response_information: config.broker.response_information.clone(),
+        retained_messages: share(u64::from(limits.retained_messages.get()), shards),
+        retained_bytes: share(limits.retained_bytes.get(), shards),
         ..ShardConfig::default()
     }
+}
+
+/// One shard's part of a bound on all of them.
+fn share(all: u64, shards: u16) -> usize {
+    all.div_ceil(u64::from(shards.max(1))) as usize
 }
 
 fn half_of_memory() -> u64 {
@@ -249,7 +275,9 @@ fn half_of_memory() -> u64 {
 pub(crate) fn max_connections(config: &Config) -> usize {
     let configured = u64::from(config.limits.max_connections.get());
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let fitting = limit.current.map_or(u64::MAX, |files| files.saturating_sub(RESERVED_FILES).max(1));
+    let fitting = limit
+        .current
+        .map_or(u64::MAX, |files| files.saturating_sub(RESERVED_FILES).max(1));
     configured.min(fitting) as usize
 }
 
@@ -257,7 +285,10 @@ pub(crate) fn max_connections(config: &Config) -> usize {
 fn raise_file_limit(config: &Config) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the open-file limit cannot be raised to its hard limit");
     }
@@ -295,7 +326,10 @@ pub(crate) fn check(file: &Path) -> ExitCode {
 
 /// Loads every plugin, and reads every certificate. Nothing is cached: a check leaves no trace.
 fn check_plugins(config: &Config) -> Result<()> {
-    let host_config = HostConfig { max_instances: 64, ..HostConfig::default() };
+    let host_config = HostConfig {
+        max_instances: 64,
+        ..HostConfig::default()
+    };
     let host = Host::new(host_config).map_err(|error| anyhow!("the plugin host cannot be started: {error}"))?;
     generation::load(&host, config, 1, &[])?;
     listener_settings(config).map(|_| ())

@@ -57,7 +57,14 @@ struct Prepared {
 
 impl Supervisor {
     pub(crate) fn new(host: Host, shared: Arc<Shared>, file: Option<PathBuf>, current: Current) -> Self {
-        Self { host, shared, file, current: Mutex::new(current), reloading: Mutex::new(()), admin: Mutex::new(None) }
+        Self {
+            host,
+            shared,
+            file,
+            current: Mutex::new(current),
+            reloading: Mutex::new(()),
+            admin: Mutex::new(None),
+        }
     }
 
     /// The admin API runs: a reload may move it.
@@ -81,22 +88,39 @@ impl Supervisor {
     pub(crate) fn reload(&self) -> Result<ReloadReport, ReloadError> {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let started = Instant::now();
-        let outcome = self.prepare().and_then(|prepared| self.swap_in(prepared).map_err(one_message));
-        let at_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let outcome = self
+            .prepare()
+            .and_then(|prepared| self.swap_in(prepared).map_err(one_message));
+        let at_unix_s = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         let mut current = self.current();
         match outcome {
             Ok((generation, changes)) => {
                 current.reloads_ok += 1;
-                current.last_reload = Some(LastReload { at_unix_s, ok: true, error: None });
+                current.last_reload = Some(LastReload {
+                    at_unix_s,
+                    ok: true,
+                    error: None,
+                });
                 let took_ms = started.elapsed().as_millis() as u64;
                 tracing::info!(generation, took_ms, "configuration reloaded");
-                Ok(ReloadReport { generation, changes, took_ms })
+                Ok(ReloadReport {
+                    generation,
+                    changes,
+                    took_ms,
+                })
             }
             Err(messages) => {
                 current.reloads_failed += 1;
                 let error = ReloadError { messages };
                 tracing::error!(%error, "reload refused; everything stays as it was");
-                current.last_reload = Some(LastReload { at_unix_s, ok: false, error: Some(error.to_string()) });
+                current.last_reload = Some(LastReload {
+                    at_unix_s,
+                    ok: false,
+                    error: Some(error.to_string()),
+                });
                 Err(error)
             }
         }
@@ -107,13 +131,22 @@ impl Supervisor {
         let (old, plugins, generation, listeners) = {
             let current = self.current();
             let generation = current.generation.policy.generation;
-            (current.config.clone(), current.generation.plugins.clone(), generation, current.listeners.clone())
+            (
+                current.config.clone(),
+                current.generation.plugins.clone(),
+                generation,
+                current.listeners.clone(),
+            )
         };
         let fixed = config::restart_only_changes(&old, &config);
         if !fixed.is_empty() {
-            return Err(vec![format!("a change of {} needs a restart of the broker", fixed.join(", "))]);
+            return Err(vec![format!(
+                "a change of {} needs a restart of the broker",
+                fixed.join(", ")
+            )]);
         }
-        self.make_ready(config, &old, generation + 1, &plugins, &listeners).map_err(one_message)
+        self.make_ready(config, &old, generation + 1, &plugins, &listeners)
+            .map_err(one_message)
     }
 
     fn make_ready(
@@ -148,15 +181,33 @@ impl Supervisor {
             })
         });
         let swaps = swaps.collect::<Result<Vec<_>>>()?;
-        Ok(Prepared { config, generation, swaps, done, listeners, admin })
+        Ok(Prepared {
+            config,
+            generation,
+            swaps,
+            done,
+            listeners,
+            admin,
+        })
     }
 
     /// From here on nothing can fail but the admin listener's move, which comes first.
     fn swap_in(&self, prepared: Prepared) -> Result<(u64, Vec<String>)> {
         self.move_admin(&prepared)?;
-        let Prepared { config, generation, swaps, done, listeners, .. } = prepared;
-        self.shared.anonymous.store(anonymous_code(config.auth.anonymous), Ordering::Relaxed);
-        self.shared.max_connections.store(max_connections(&config), Ordering::Relaxed);
+        let Prepared {
+            config,
+            generation,
+            swaps,
+            done,
+            listeners,
+            ..
+        } = prepared;
+        self.shared
+            .anonymous
+            .store(anonymous_code(config.auth.anonymous), Ordering::Relaxed);
+        self.shared
+            .max_connections
+            .store(max_connections(&config), Ordering::Relaxed);
         self.shared.authenticators.swap(generation.auth_chain());
         let shards = swaps.len();
         for (shard, swap) in swaps.into_iter().enumerate() {
@@ -166,7 +217,8 @@ impl Supervisor {
             done.recv().context("a shard has ended")?;
         }
         let number = generation.policy.generation;
-        self.host.retain(|name| config.plugins.iter().any(|plugin| *plugin.name == *name));
+        self.host
+            .retain(|name| config.plugins.iter().any(|plugin| *plugin.name == *name));
         let mut current = self.current();
         let changes = changes(&current, &config, &generation, number);
         current.config = config;
@@ -207,7 +259,11 @@ pub(crate) fn listener_settings(config: &Config) -> Result<Vec<Arc<ListenerSetti
             name: listener.bind.text.clone(),
             address: listener.bind.address,
             tls: tls.with_context(|| format!("listener {}", listener.bind.text))?,
-            identity: listener.tls.as_ref().and_then(|tls| tls.client.as_ref()).and_then(|client| client.identity),
+            identity: listener
+                .tls
+                .as_ref()
+                .and_then(|tls| tls.client.as_ref())
+                .and_then(|client| client.identity),
         }))
     });
     settings.collect()
@@ -218,15 +274,21 @@ pub(crate) fn bind(settings: &ListenerSettings) -> Result<TcpListener> {
     let name = &settings.name;
     let listener = TcpListener::bind(settings.address)
         .with_context(|| format!("listener {name} cannot be bound; is another broker running there?"))?;
-    listener.set_nonblocking(true).with_context(|| format!("listener {name}"))?;
+    listener
+        .set_nonblocking(true)
+        .with_context(|| format!("listener {name}"))?;
     Ok(listener)
 }
 
 /// Binds the admin listener.
 pub(crate) fn bind_admin(config: &Config) -> Result<TcpListener> {
     let bind = &config.admin.bind;
-    TcpListener::bind(bind.address)
-        .with_context(|| format!("[admin] bind = \"{}\" cannot be bound; is another broker running there?", bind.text))
+    TcpListener::bind(bind.address).with_context(|| {
+        format!(
+            "[admin] bind = \"{}\" cannot be bound; is another broker running there?",
+            bind.text
+        )
+    })
 }
 
 fn is_running(running: &[Arc<ListenerSettings>], settings: &ListenerSettings) -> bool {
@@ -240,7 +302,10 @@ fn cloned(
     let pairs = listeners.iter().zip(sockets);
     pairs
         .map(|(settings, socket)| {
-            Ok((settings.clone(), socket.as_ref().map(TcpListener::try_clone).transpose()?))
+            Ok((
+                settings.clone(),
+                socket.as_ref().map(TcpListener::try_clone).transpose()?,
+            ))
         })
         .collect()
 }
@@ -262,8 +327,18 @@ fn changes(current: &Current, config: &Config, generation: &Generation, number: 
     }
     let bound = |config: &Config| config.listeners.iter().map(|l| l.bind.text.clone()).collect::<Vec<_>>();
     let (before, after) = (bound(&current.config), bound(config));
-    changes.extend(after.iter().filter(|bind| !before.contains(bind)).map(|bind| format!("listener {bind} was added")));
-    changes.extend(before.iter().filter(|bind| !after.contains(bind)).map(|bind| format!("listener {bind} was removed")));
+    changes.extend(
+        after
+            .iter()
+            .filter(|bind| !before.contains(bind))
+            .map(|bind| format!("listener {bind} was added")),
+    );
+    changes.extend(
+        before
+            .iter()
+            .filter(|bind| !after.contains(bind))
+            .map(|bind| format!("listener {bind} was removed")),
+    );
     if current.config.limits != config.limits {
         changes.push("limits changed".to_owned());
     }

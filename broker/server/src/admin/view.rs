@@ -58,11 +58,7 @@ fn queued(messages: u64, size: u64) -> String {
 fn listeners(listeners: &[ListenerStatus]) -> Table {
     let mut table = Table::new(["LISTENER", "TRANSPORT", "TLS"]);
     for l in listeners {
-        table.push([
-            l.bind.clone(),
-            l.transport.clone(),
-            yes_no(l.tls),
-        ]);
+        table.push([l.bind.clone(), l.transport.clone(), yes_no(l.tls)]);
     }
     table
 }
@@ -187,12 +183,7 @@ impl View for Vec<PluginInfo> {
         if self.is_empty() {
             return "no plugins\n".into();
         }
-        format!(
-            "{}\n{}\n{}",
-            definitions(self),
-            performance(self),
-            calls(self)
-        )
+        format!("{}\n{}\n{}", definitions(self), performance(self), calls(self))
     }
 }
 
@@ -222,15 +213,7 @@ fn definitions(plugins: &[PluginInfo]) -> Table {
 }
 
 fn performance(plugins: &[PluginInfo]) -> Table {
-    let mut table = Table::new([
-        "PLUGIN",
-        "BREAKER",
-        "FAILURES",
-        "MEAN",
-        "P50",
-        "P99",
-        "KV",
-    ]);
+    let mut table = Table::new(["PLUGIN", "BREAKER", "FAILURES", "MEAN", "P50", "P99", "KV"]);
     for p in plugins {
         table.push([
             p.name.clone(),

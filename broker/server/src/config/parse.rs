@@ -185,6 +185,9 @@ impl Reader<'_> {
             },
             shards: section.count_or_zero("shards", 1..=1024),
             durability: section.word_or("durability", &DURABILITIES, Durability::Memory),
+            response_information: section
+                .parsed("response_information", "reply", validate::response_information)
+                .and_then(Spanned::into_inner),
         }
     }
 
@@ -307,6 +310,9 @@ fn limits(section: &mut Section<'_>) -> Limits {
         queue_bytes: section.count("queue_bytes", 1_024..=1 << 40, default.queue_bytes),
         queue_policy: section.word_or("queue_policy", &QUEUE_POLICIES, default.queue_policy),
         memory_bytes: section.count_or_zero("memory_bytes", 1 << 20..=1 << 50),
+        retained_messages: section.count("retained_messages", 1..=100_000_000, default.retained_messages),
+        retained_bytes: section.count("retained_bytes", 1_024..=1 << 50, default.retained_bytes),
+        max_keep_alive_s: section.count_or_zero("max_keep_alive_s", 1..=65_535),
         publish_rate_per_s: section.count_or_zero("publish_rate_per_s", 1..=10_000_000),
     }
 }

@@ -30,7 +30,7 @@ pub(crate) struct Config {
     pub admin: Admin,
 }
 
-/// `[broker]`: changing any of it needs a restart.
+/// `[broker]`: changing anything but `response_information` needs a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Broker {
     /// Where the broker keeps files; `None` (`""` in the file): nowhere.
@@ -39,6 +39,8 @@ pub(crate) struct Broker {
     pub shards: Option<NonZeroU16>,
     /// What an acknowledgement promises.
     pub durability: Durability,
+    /// Topic prefix of the Response Information of MQTT 5.0; `None` (`""` in the file): there is none.
+    pub response_information: Option<String>,
 }
 
 /// `broker.durability`.
@@ -126,6 +128,12 @@ pub(crate) struct Limits {
     pub queue_policy: QueuePolicy,
     /// Bytes in all queues together; `None` (0 in the file): half of the machine's memory.
     pub memory_bytes: Option<NonZeroU64>,
+    /// Retained messages in all.
+    pub retained_messages: NonZeroU32,
+    /// Bytes of all retained messages.
+    pub retained_bytes: NonZeroU64,
+    /// Longest keep alive that a 5.0 client may ask for, in seconds; `None` (0 in the file): any, and none at all.
+    pub max_keep_alive_s: Option<NonZeroU16>,
     /// PUBLISH packets per second and client, with one second's worth as burst; `None` (0 in the file): unlimited.
     pub publish_rate_per_s: Option<NonZeroU32>,
 }
@@ -201,6 +209,9 @@ impl Limits {
         queue_bytes: non_zero_u64(16_777_216),
         queue_policy: QueuePolicy::DropOldest,
         memory_bytes: None,
+        retained_messages: non_zero_u32(1_000_000),
+        retained_bytes: non_zero_u64(1_073_741_824),
+        max_keep_alive_s: None,
         publish_rate_per_s: None,
     };
 }

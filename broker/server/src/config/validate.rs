@@ -120,3 +120,16 @@ impl Surroundings<'_> {
         }
     }
 }
+
+/// The beginning of a topic name, "" for none.
+pub(super) fn response_information(text: &str) -> Result<Option<String>, String> {
+    match text {
+        "" => Ok(None),
+        prefix => match nervewire_codec::topic::validate_topic_name(prefix) {
+            Ok(()) => Ok(Some(prefix.to_owned())),
+            Err(error) => Err(format!(
+                "is no topic: {error}; write a topic without wildcards, or \"\""
+            )),
+        },
+    }
+}

@@ -35,7 +35,8 @@ impl Worker {
                 Some(socket) => self.add_listener(settings, socket),
                 None => {
                     let known = old.iter_mut().find(|slot| {
-                        slot.as_ref().is_some_and(|listener| listener.settings.address == settings.address)
+                        slot.as_ref()
+                            .is_some_and(|listener| listener.settings.address == settings.address)
                     });
                     if let Some(mut listener) = known.and_then(Option::take) {
                         listener.settings = settings;
@@ -74,7 +75,9 @@ impl Worker {
     /// Accepts what waits; `true`: there may be more.
     pub(super) fn accept(&mut self, number: usize) -> bool {
         for _ in 0..bounds::ACCEPTS_PER_PASS {
-            let Some(Some(listener)) = self.listeners.get(number) else { return false };
+            let Some(Some(listener)) = self.listeners.get(number) else {
+                return false;
+            };
             match listener.socket.accept() {
                 Ok((stream, peer)) => {
                     let settings = listener.settings.clone();

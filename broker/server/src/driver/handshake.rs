@@ -50,7 +50,11 @@ impl Worker {
         let entry = self.pending.vacant_entry();
         let slot = entry.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(socket.stream(), Kind::Pending.token(slot), interest) {
+        if let Err(error) = self
+            .poll
+            .registry()
+            .register(socket.stream(), Kind::Pending.token(slot), interest)
+        {
             tracing::error!(%error, "cannot watch a connection");
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
             return;
@@ -76,7 +80,9 @@ impl Worker {
     pub(super) fn pending_ready(&mut self, slot: usize) {
         self.flush_pending(slot);
         loop {
-            let Some(pending) = self.pending.get_mut(slot) else { return };
+            let Some(pending) = self.pending.get_mut(slot) else {
+                return;
+            };
             if pending.closing || pending.deciding {
                 return;
             }
@@ -94,18 +100,25 @@ impl Worker {
     /// Feeds the handshake what was read. CONNECT may be followed by more, which waits for the CONNACK.
     fn pending_bytes(&mut self, slot: usize) {
         loop {
-            let Some(pending) = self.pending.get_mut(slot) else { return };
+            let Some(pending) = self.pending.get_mut(slot) else {
+                return;
+            };
             if pending.deciding || pending.closing || pending.unread.is_empty() {
                 return;
             }
             if pending.handshake.is_none() {
                 let anonymous = self.shared.anonymous.load(Ordering::Relaxed);
-                pending.handshake = Some(Handshake::new(peer_of(pending), super::worker::anonymous_from(anonymous)));
+                pending.handshake = Some(Handshake::new(
+                    peer_of(pending),
+                    super::worker::anonymous_from(anonymous),
+                ));
             }
             let limit = self.max_packet_bytes.min(bounds::HANDSHAKE_PACKET_BYTES);
             // Copied once: CONNECT is small and rare.
             let source = Bytes::copy_from_slice(&pending.unread);
-            let Some(handshake) = &mut pending.handshake else { return };
+            let Some(handshake) = &mut pending.handshake else {
+                return;
+            };
             let step = match decode(&source, 0, pending.version, limit) {
                 Ok(None) => return,
                 Ok(Some((packet, used))) => {
@@ -127,11 +140,26 @@ impl Worker {
 
     fn step(&mut self, slot: usize, step: Step) {
         match step {
-            Step::Authenticate { client, credentials, only } => {
-                let Some(pending) = self.pending.get_mut(slot) else { return };
+            Step::Authenticate {
+                client,
+                credentials,
+                only,
+            } => {
+                let Some(pending) = self.pending.get_mut(slot) else {
+                    return;
+                };
                 pending.deciding = true;
-                let reply_to = ReplyTo::Pending { shard: self.number, slot, serial: pending.serial };
-                let job = Job { client, credentials, only, reply_to };
+                let reply_to = ReplyTo::Pending {
+                    shard: self.number,
+                    slot,
+                    serial: pending.serial,
+                };
+                let job = Job {
+                    client,
+                    credentials,
+                    only,
+                    reply_to,
+                };
                 if let Err(outcome) = self.shared.authenticators.submit(job) {
                     self.pending_decided(slot, outcome);
                 }
@@ -146,7 +174,11 @@ impl Worker {
 
     /// The authenticators decided about a connection, if it is still there.
     pub(super) fn authenticated(&mut self, slot: usize, serial: u64, outcome: ChainOutcome) {
-        if self.pending.get(slot).is_some_and(|pending| pending.serial == serial && pending.deciding) {
+        if self
+            .pending
+            .get(slot)
+            .is_some_and(|pending| pending.serial == serial && pending.deciding)
+        {
             self.pending_decided(slot, outcome);
             // What came meanwhile.
             self.pending_bytes(slot);
@@ -155,15 +187,21 @@ impl Worker {
     }
 
     fn pending_decided(&mut self, slot: usize, outcome: ChainOutcome) {
-        let Some(pending) = self.pending.get_mut(slot) else { return };
+        let Some(pending) = self.pending.get_mut(slot) else {
+            return;
+        };
         pending.deciding = false;
-        let Some(handshake) = &mut pending.handshake else { return };
+        let Some(handshake) = &mut pending.handshake else {
+            return;
+        };
         let step = handshake.outcome(outcome);
         self.step(slot, step);
     }
 
     fn send_pending(&mut self, slot: usize, packet: &Packet) {
-        let Some(pending) = self.pending.get_mut(slot) else { return };
+        let Some(pending) = self.pending.get_mut(slot) else {
+            return;
+        };
         let version = pending.version.unwrap_or(Version::V311);
         let encoded = pending.out.append(|out| encode(packet, version, out));
         if let Err(error) = encoded {
@@ -173,7 +211,9 @@ impl Worker {
     }
 
     fn flush_pending(&mut self, slot: usize) {
-        let Some(pending) = self.pending.get_mut(slot) else { return };
+        let Some(pending) = self.pending.get_mut(slot) else {
+            return;
+        };
         if pending.socket.write(&mut pending.out).is_err() {
             return self.drop_pending(slot);
         }
@@ -185,7 +225,9 @@ impl Worker {
 
     fn refuse(&mut self, slot: usize, packet: Option<Packet>, reason: ReasonCode) {
         self.driver.refused(reason);
-        let Some(pending) = self.pending.get_mut(slot) else { return };
+        let Some(pending) = self.pending.get_mut(slot) else {
+            return;
+        };
         tracing::info!(peer = %pending.peer, listener = &*pending.settings.name, ?reason, "connection refused");
         pending.closing = true;
         match packet {
@@ -196,14 +238,20 @@ impl Worker {
 
     /// To the shard that owns the session, which may be this one.
     fn hand_over(&mut self, slot: usize, accepted: Box<Accepted>) {
-        let Some(mut pending) = self.pending.try_remove(slot) else { return };
+        let Some(mut pending) = self.pending.try_remove(slot) else {
+            return;
+        };
         let _ = self.poll.registry().deregister(pending.socket.stream()); // It is registered anew, here or elsewhere.
         let home = home_shard(
             accepted.client.tenant.as_deref(),
             &accepted.client.client_id,
             self.shared.mesh.shards(),
         );
-        let adopted = Box::new(Adopted { socket: pending.socket, accepted, unread: pending.unread });
+        let adopted = Box::new(Adopted {
+            socket: pending.socket,
+            accepted,
+            unread: pending.unread,
+        });
         if home == self.number {
             self.adopt(adopted);
         } else {
@@ -243,7 +291,9 @@ impl Worker {
 fn peer_of(pending: &Pending) -> Peer {
     let certificate = pending.socket.peer_certificate().and_then(|der| {
         // Verified by rustls; facts that cannot be read are treated as no certificate, which never lets anybody in.
-        crate::tls::certificate_facts(&der).inspect_err(|error| tracing::warn!(%error, "client certificate")).ok()
+        crate::tls::certificate_facts(&der)
+            .inspect_err(|error| tracing::warn!(%error, "client certificate"))
+            .ok()
     });
     let name = |certificate: &Certificate| {
         let kind = pending.settings.identity?;
@@ -270,5 +320,8 @@ fn random_u128() -> u128 {
 
 /// The outcome when the pool cannot take a job.
 pub(crate) fn busy() -> ChainOutcome {
-    ChainOutcome { answer: Authentication::Deny(ReasonCode::ServerBusy), authenticator: 0 }
+    ChainOutcome {
+        answer: Authentication::Deny(ReasonCode::ServerBusy),
+        authenticator: 0,
+    }
 }

@@ -90,7 +90,10 @@ impl Inbox {
         if let ShardEvent::Mesh(batch) = &event {
             self.mesh_messages.fetch_add(batch.len(), Ordering::Relaxed);
         }
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+        self.events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(event);
         self.wake();
     }
 
@@ -107,7 +110,16 @@ impl Inbox {
         // Before the lock: an event sent after this wakes again, at worst once too often.
         self.awake.store(false, Ordering::Release);
         let events = std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner));
-        let arrived = events.iter().map(|event| if let ShardEvent::Mesh(batch) = event { batch.len() } else { 0 }).sum();
+        let arrived = events
+            .iter()
+            .map(|event| {
+                if let ShardEvent::Mesh(batch) = event {
+                    batch.len()
+                } else {
+                    0
+                }
+            })
+            .sum();
         self.mesh_messages.fetch_sub(arrived, Ordering::Relaxed);
         events
     }
@@ -145,7 +157,9 @@ impl Mesh {
 
     /// This shard took everything that waited: those who waited for it may go on.
     pub(super) fn caught_up(&self, own: u16) {
-        let Some(inbox) = self.inboxes.get(usize::from(own)) else { return };
+        let Some(inbox) = self.inboxes.get(usize::from(own)) else {
+            return;
+        };
         if inbox.waited_for.load(Ordering::SeqCst) && inbox.waited_for.swap(false, Ordering::SeqCst) {
             self.inboxes.iter().for_each(Inbox::wake);
         }

@@ -29,7 +29,11 @@ pub(super) struct Client {
 impl Worker {
     /// A client that was let in, from this shard or another.
     pub(super) fn adopt(&mut self, adopted: Box<Adopted>) {
-        let Adopted { socket, accepted, unread } = *adopted;
+        let Adopted {
+            socket,
+            accepted,
+            unread,
+        } = *adopted;
         let version = accepted.connect.version;
         let id = self.shard.connect(self.now, accepted);
         let slot = id.0 as usize;
@@ -37,9 +41,19 @@ impl Worker {
             self.clients.resize_with(slot + 1, || None);
         }
         let readable = true; // An edge may have passed while the socket was between two polls.
-        let mut client = Client { socket, version, unread, readable, listed: false, closing_until: None };
+        let mut client = Client {
+            socket,
+            version,
+            unread,
+            readable,
+            listed: false,
+            closing_until: None,
+        };
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let registered = self.poll.registry().register(client.socket.stream(), Kind::Client.token(slot), interest);
+        let registered = self
+            .poll
+            .registry()
+            .register(client.socket.stream(), Kind::Client.token(slot), interest);
         self.clients[slot] = Some(client);
         self.run_calls();
         match registered {
@@ -62,7 +76,9 @@ impl Worker {
     }
 
     pub(super) fn client_event(&mut self, id: ConnId, readable: bool, writable: bool) {
-        let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else { return };
+        let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else {
+            return;
+        };
         client.readable |= readable;
         if writable {
             self.touched.push(id);
@@ -82,7 +98,9 @@ impl Worker {
         }
         let mut budget = bounds::READ_BYTES_PER_PASS;
         loop {
-            let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else { return };
+            let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else {
+                return;
+            };
             if !client.readable {
                 return;
             }
@@ -115,7 +133,9 @@ impl Worker {
     }
 
     fn feed_unread(&mut self, id: ConnId) -> bool {
-        let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else { return false };
+        let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else {
+            return false;
+        };
         let unread = std::mem::take(&mut client.unread);
         if unread.is_empty() {
             return self.may_feed(id);
@@ -125,7 +145,9 @@ impl Worker {
 
     /// Feeds the first `n` bytes of the scratch buffer behind what was unread.
     fn feed_bytes(&mut self, id: ConnId, n: usize) -> bool {
-        let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else { return false };
+        let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else {
+            return false;
+        };
         if client.unread.is_empty() {
             let chunk = Bytes::copy_from_slice(&self.scratch[..n]);
             return self.feed_chunk(id, chunk);
@@ -174,7 +196,9 @@ impl Worker {
     /// Writes what a touched connection has, and lets its session go on.
     pub(super) fn flush(&mut self, id: ConnId) {
         let slot = id.0 as usize;
-        let Some(Some(client)) = self.clients.get_mut(slot) else { return };
+        let Some(Some(client)) = self.clients.get_mut(slot) else {
+            return;
+        };
         let Some(out) = self.shard.output(id) else { return };
         let before = out.len();
         let written = client.socket.write(out);
@@ -202,7 +226,9 @@ impl Worker {
     /// The core has said its last word to this connection.
     pub(super) fn close(&mut self, id: ConnId) {
         let until = self.now + bounds::LINGER_MS;
-        let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else { return self.shard.closed(self.now, id) };
+        let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else {
+            return self.shard.closed(self.now, id);
+        };
         client.closing_until = Some(until);
         client.unread.clear();
         self.lingering.push_back((until, id));
@@ -232,6 +258,9 @@ impl Worker {
 
     /// Connections that are still there.
     pub(super) fn open_clients(&self) -> impl Iterator<Item = ConnId> + '_ {
-        self.clients.iter().enumerate().filter_map(|(slot, client)| client.as_ref().map(|_| ConnId(slot as u32)))
+        self.clients
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, client)| client.as_ref().map(|_| ConnId(slot as u32)))
     }
 }

@@ -32,7 +32,10 @@ pub(crate) struct Clock {
 impl Clock {
     pub(crate) fn start() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), started_at_ms: since_epoch.as_millis() as Millis }
+        Self {
+            started: Instant::now(),
+            started_at_ms: since_epoch.as_millis() as Millis,
+        }
     }
 
     pub(crate) fn now(&self) -> Millis {

@@ -14,19 +14,35 @@ pub(crate) struct ShardPlugins {
 
 impl ShardPlugins {
     pub(crate) fn new(instances: Vec<Instance>, authorizers: Vec<usize>, transforms: Vec<usize>) -> Self {
-        Self { instances, authorizers, transforms }
+        Self {
+            instances,
+            authorizers,
+            transforms,
+        }
     }
 
     /// Carries out a call, and says how many nanoseconds the guest took. `None` for what does not belong on a shard.
     pub(super) fn run(&mut self, call: &Call) -> Option<(Answer, u64)> {
         match call {
             Call::Rules { client } => Some(self.rules(client)),
-            Call::Authorize { authorizer, client, request } => {
-                let (answer, ns) = self.on(self.authorizers.get(*authorizer).copied(), |i| i.authorize(client, request));
+            Call::Authorize {
+                authorizer,
+                client,
+                request,
+            } => {
+                let (answer, ns) = self.on(self.authorizers.get(*authorizer).copied(), |i| {
+                    i.authorize(client, request)
+                });
                 Some((Answer::Authorize(answer), ns))
             }
-            Call::Transform { transform, client, message } => {
-                let (answer, ns) = self.on(self.transforms.get(*transform).copied(), |i| i.transform(client, message));
+            Call::Transform {
+                transform,
+                client,
+                message,
+            } => {
+                let (answer, ns) = self.on(self.transforms.get(*transform).copied(), |i| {
+                    i.transform(client, message)
+                });
                 Some((Answer::Transform(answer), ns))
             }
             Call::Authenticate { .. } => None,

@@ -1,7 +1,7 @@
 //! Questions to the shards from the administration.
 
-use super::worker::{Shared, Worker};
 use super::ShardEvent;
+use super::worker::{Shared, Worker};
 use nervewire_codec::ReasonCode;
 use nervewire_core::counters::Counters;
 use nervewire_core::shard::{SessionInfo, ShardInfo};
@@ -90,5 +90,7 @@ pub(crate) fn ask_all<T: Send + 'static>(
         shared.mesh.send(shard, ShardEvent::Ask(ask));
     }
     drop(sender);
-    (0..shared.mesh.shards()).map_while(|_| answers.recv_timeout(PATIENCE).ok()).collect()
+    (0..shared.mesh.shards())
+        .map_while(|_| answers.recv_timeout(PATIENCE).ok())
+        .collect()
 }

@@ -26,7 +26,10 @@ impl Socket {
     }
 
     pub(crate) fn secured(stream: TcpStream, tls: rustls::ServerConnection) -> Self {
-        Self { stream, tls: Some(Box::new(tls)) }
+        Self {
+            stream,
+            tls: Some(Box::new(tls)),
+        }
     }
 
     pub(crate) fn stream(&mut self) -> &mut TcpStream {

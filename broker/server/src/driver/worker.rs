@@ -1,12 +1,12 @@
 //! One shard's thread.
 
+use super::Clock;
 use super::accept::{Listener, ListenerSettings};
 use super::handshake::Pending;
 use super::inbox::{Inbox, Mesh, ShardEvent, Swap};
 use super::io::Client;
 use super::plugins::ShardPlugins;
 use super::requests::DriverCounters;
-use super::Clock;
 use crate::auth_pool::{AuthPool, Job, ReplyTo};
 use mio::{Events, Poll, Token};
 use nervewire_core::fold::AnonymousPolicy;
@@ -18,9 +18,9 @@ use nervewire_core::time::Millis;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize};
 use std::sync::mpsc::Sender;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -95,7 +95,9 @@ pub(crate) const WAKER: Token = Token(Kind::Waker as usize);
 
 /// Starts a shard's thread.
 pub(crate) fn spawn(number: u16, shared: Arc<Shared>, setup: ShardSetup) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || Worker::new(number, shared, setup).run())
+    std::thread::Builder::new()
+        .name(format!("shard-{number}"))
+        .spawn(move || Worker::new(number, shared, setup).run())
 }
 
 impl Worker {
@@ -126,7 +128,11 @@ impl Worker {
             state: State::Running,
             shared,
         };
-        let listeners = setup.listeners.into_iter().map(|(settings, socket)| (settings, Some(socket))).collect();
+        let listeners = setup
+            .listeners
+            .into_iter()
+            .map(|(settings, socket)| (settings, Some(socket)))
+            .collect();
         worker.set_listeners(listeners);
         worker
     }
@@ -225,8 +231,17 @@ impl Worker {
             match notice {
                 Notice::Close(id) => self.close(id),
                 Notice::Resume(id) => self.list(id),
-                Notice::RulesRefused { authorizer, client_id, error } => {
-                    tracing::warn!(authorizer, client_id = &*client_id, error, "a plugin's rules were refused");
+                Notice::RulesRefused {
+                    authorizer,
+                    client_id,
+                    error,
+                } => {
+                    tracing::warn!(
+                        authorizer,
+                        client_id = &*client_id,
+                        error,
+                        "a plugin's rules were refused"
+                    );
                 }
             }
         }
@@ -254,8 +269,23 @@ impl Worker {
     }
 
     fn ask_authenticators(&mut self, id: CallId, call: Call) {
-        let Call::Authenticate { client, credentials, only } = call else { return };
-        let job = Job { client, credentials, only, reply_to: ReplyTo::Call { shard: self.number, call: id } };
+        let Call::Authenticate {
+            client,
+            credentials,
+            only,
+        } = call
+        else {
+            return;
+        };
+        let job = Job {
+            client,
+            credentials,
+            only,
+            reply_to: ReplyTo::Call {
+                shard: self.number,
+                call: id,
+            },
+        };
         if let Err(outcome) = self.shared.authenticators.submit(job) {
             self.reauthenticated(id, outcome);
         }
@@ -335,7 +365,13 @@ impl Worker {
         };
         let deadline = self.deadlines.front().map(|(at, ..)| *at);
         let lingering = self.lingering.front().map(|(at, _)| *at);
-        let due = [self.shard.next_deadline(), deadline, lingering, self.accept_again_at, ending];
+        let due = [
+            self.shard.next_deadline(),
+            deadline,
+            lingering,
+            self.accept_again_at,
+            ending,
+        ];
         let next = due.into_iter().flatten().min()?;
         Some(Duration::from_millis(next.saturating_sub(self.shared.clock.now())))
     }

@@ -75,13 +75,7 @@ fn lists_read_well_in_a_terminal() {
         &["queued          7 messages, 2.0 KiB\n", "session expiry  never\n"],
     );
     check(&["kick", "room/1 ü%2F"], &["room/1 ü%2F was disconnected\n"]);
-    check(
-        &["plugins"],
-        &[
-            "12.5 us",
-            "acl     authorize  trap     1\n",
-        ],
-    );
+    check(&["plugins"], &["12.5 us", "acl     authorize  trap     1\n"]);
 }
 
 #[test]

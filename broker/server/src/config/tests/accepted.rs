@@ -46,7 +46,8 @@ fn every_value_of_the_example_arrives() {
         Broker {
             data_dir: None,
             shards: NonZeroU16::new(2),
-            durability: Durability::Memory
+            durability: Durability::Memory,
+            response_information: Some("reply".to_owned()),
         }
     );
     assert_eq!(config.listeners[0].tls, None);
@@ -79,6 +80,9 @@ fn every_value_of_the_example_arrives() {
             queue_bytes: NonZeroU64::new(4_096).unwrap(),
             queue_policy: QueuePolicy::RefuseNew,
             memory_bytes: NonZeroU64::new(1_048_576),
+            retained_messages: NonZeroU32::new(5).unwrap(),
+            retained_bytes: NonZeroU64::new(2_048).unwrap(),
+            max_keep_alive_s: NonZeroU16::new(300),
             publish_rate_per_s: NonZeroU32::new(100),
         }
     );

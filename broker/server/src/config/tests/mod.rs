@@ -25,6 +25,7 @@ const EXAMPLE: &str = r##"
 data_dir = ""
 shards = 2
 durability = "memory"
+response_information = "reply"
 
 [[listener]]
 bind = "0.0.0.0:1883"
@@ -45,6 +46,9 @@ queue_messages = 7
 queue_bytes = 4_096
 queue_policy = "refuse-new"
 memory_bytes = 1_048_576
+retained_messages = 5
+retained_bytes = 2_048
+max_keep_alive_s = 300
 publish_rate_per_s = 100
 
 [[plugin]]

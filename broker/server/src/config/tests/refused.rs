@@ -371,7 +371,7 @@ fn a_token_is_never_shown() {
     assert!(!format!("{config:?}").contains("secret"));
 }
 
-/// The example with one of its texts replaced is refused with this, about line 12.
+/// The example with one of its texts replaced is refused with this, about line 13.
 #[track_caller]
 fn check_example(from: &str, to: &str, expected: &str) {
     let directory = example_directory();
@@ -381,7 +381,7 @@ fn check_example(from: &str, to: &str, expected: &str) {
         .to_string();
     assert_eq!(
         errors.replace(&format!("{}/", directory.path().display()), ""),
-        format!("f.toml:12:{expected}")
+        format!("f.toml:13:{expected}")
     );
 }
 
@@ -451,6 +451,14 @@ fn files_that_cannot_be_read() {
     let errors = parse(EXAMPLE, directory.path()).unwrap_err().to_string();
     assert_eq!(
         errors,
-        "f.toml:37:19: users \"passwd\" is not a file; write the path of one"
+        "f.toml:41:19: users \"passwd\" is not a file; write the path of one"
+    );
+}
+
+#[test]
+fn a_response_information_is_a_topic() {
+    check(
+        "[broker]\nresponse_information = \"a/#\"",
+        "2:24: response_information \"a/#\" is no topic: a topic name must not contain the wildcards + and #; write a topic without wildcards, or \"\"",
     );
 }

@@ -157,7 +157,7 @@ impl Reader {
                 self.output = printed;
             }
             Step::Terminal(text) => self.open_terminal(&text),
-            Step::Write(file, text) => fs::write(self.cwd.join(file), text).expect("a file"),
+            Step::Write(file, text) => fs::write(self.cwd.join(file), self.translated(&text)).expect("a file"),
             Step::Insert(file, text) => insert(&self.cwd.join(file), &text),
             Step::Expect(text) => self.expect(&text),
         }

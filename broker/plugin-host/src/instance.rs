@@ -260,37 +260,40 @@ where
     store.data_mut().memory.refused = false;
     // One more: the current epoch is already partly over.
     store.set_epoch_deadline(deadline_ms / crate::engine::EPOCH_MS + 1);
-    // A panic in one of our host functions must not take the shard along.
-    let ended = catch_unwind(AssertUnwindSafe(|| function.call(&mut *store, params)));
+    let answer = guarded(|| function.call(&mut *store, params));
     store.data_mut().flush_output();
-    match ended {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(Failure::of(&error, store.data().memory.refused)),
-        Err(_) => Err(Failure {
-            outcome: Outcome::Trap,
-            detail: "a host function panicked".to_owned(),
-        }),
-    }
+    answer.map_err(|error| Failure::of(&error, store.data().memory.refused))
 }
 
-/// The cause of an error and the functions it went through.
+/// A panic in one of our host functions must not take the shard along: it ends the call like a trap.
+pub(crate) fn guarded<T>(guest: impl FnOnce() -> wasmtime::Result<T>) -> wasmtime::Result<T> {
+    let panicked = |_| Err(HostRefusal("a host function panicked").into());
+    catch_unwind(AssertUnwindSafe(guest)).unwrap_or_else(panicked)
+}
+
+/// The cause of an error and the plugin's functions it went through, innermost first.
 fn describe(error: &wasmtime::Error) -> String {
     const MAX_FRAMES: usize = 8;
     let cause = error.root_cause().to_string();
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return cause;
     };
-    let names = backtrace.frames().iter().filter_map(|frame| frame.func_name());
-    let path: Vec<String> = names.take(MAX_FRAMES).map(demangled).collect();
-    if path.is_empty() {
-        cause
-    } else {
-        format!("{cause}, in {}", path.join(" < "))
+    let frames = backtrace.to_string(); // The only form in which names are demangled: `0: 0x1234 - module!function`.
+    let names = frames.lines().filter_map(|line| Some(line.rsplit_once('!')?.1.trim()));
+    let path: Vec<&str> = names.filter(|name| !is_runtime(name)).take(MAX_FRAMES).collect();
+    match path.is_empty() {
+        true => cause,
+        false => format!("{cause}, in {}", path.join(" < ")),
     }
 }
 
-fn demangled(name: &str) -> String {
-    name.rsplit_once("::h").map_or(name, |(path, _)| path).to_owned()
+/// Functions of the language's runtime, through which a panic goes before it traps.
+fn is_runtime(function: &str) -> bool {
+    let inside = |prefix: &str| function.trim_start_matches('<').starts_with(prefix);
+    function == "abort"
+        || ["std::", "core::", "alloc::", "__rustc", "rust_begin_unwind"]
+            .into_iter()
+            .any(inside)
 }
 
 /// The hook that a call belongs to.

@@ -5,7 +5,7 @@ use crate::contract::Exports;
 use crate::error::{LoadError, StartError};
 use crate::guest::{Guest, Shared};
 use crate::host::HostInner;
-use crate::instance::{self, Failure, Functions, Instance, Live};
+use crate::instance::{self, Failure, Functions, Instance, Live, guarded};
 use crate::spec::{Grant, Hook, Limits, PluginSpec, Role};
 use crate::stats::{Call, Outcome, PluginStats};
 use crate::wire;
@@ -195,11 +195,9 @@ impl Plugin {
     pub(crate) fn start(&self, role: Role, init_deadline_ms: u64) -> Result<Live, StartError> {
         let mut store = self.store(role);
         store.set_epoch_deadline(init_deadline_ms);
-        let instance = self
-            .component
-            .instantiate(&mut store)
-            .map_err(|error| start_error(&error))?;
+        let instance = guarded(|| self.component.instantiate(&mut store));
         store.data_mut().flush_output();
+        let instance = instance.map_err(|error| start_error(&error))?;
         let functions = self
             .functions(&mut store, &instance)
             .map_err(|error| start_error(&error))?;

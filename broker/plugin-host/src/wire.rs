@@ -18,6 +18,7 @@ pub(crate) enum Protocol {
 #[derive(Clone, Copy, Debug, ComponentType, Lower, Lift)]
 #[component(enum)]
 #[repr(u8)]
+#[allow(clippy::enum_variant_names)] // The contract's names.
 pub(crate) enum Qos {
     #[component(name = "at-most-once")]
     AtMostOnce,

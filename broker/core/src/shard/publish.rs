@@ -153,7 +153,7 @@ impl Shard {
                 match self.judge(now, &mut flow.judge, &publish_request(&work.message)) {
                     Judgement::Allowed => work.unauthorized = false,
                     // What a plugin made of a message is left out; the message itself is refused.
-                    Judgement::Denied if work.transform > 0 && others => {
+                    Judgement::Denied if others => {
                         self.counters.denied_publish += 1;
                         flow.work.pop_front();
                     }

@@ -357,6 +357,10 @@ fn deliveries_stop_while_rules_fail_unless_they_are_skipped() {
         b.set_policy(policy(1, 1, 0));
         b.publish(p, "t", 1, "denied");
         assert!(b.payloads(s).is_empty());
+        b.rules(vec![rule(Effect::Allow, "#")]);
+        b.publish(p, "t", 1, "asked again");
+        assert_eq!(b.payloads(s), ["asked again"]);
+        failing(b);
         b.set_policy(skipping(policy(2, 1, 0)));
         b.publish(p, "t", 1, "skipped");
         assert_eq!(b.payloads(s), ["skipped"]);

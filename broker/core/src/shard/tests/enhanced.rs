@@ -136,6 +136,22 @@ fn another_method_or_a_wrong_turn_is_a_protocol_error() {
         let c = b.connect(v5("a"));
         b.send(c, again("m"));
         assert_eq!(b.farewell(c), Some(ReasonCode::ProtocolError));
+        answers(
+            b,
+            Authentication::Challenge {
+                data: "prove it".into(),
+                state: "nonce".into(),
+            },
+        );
+        let c = connected(b);
+        b.send(c, again("m"));
+        b.take(c);
+        b.send(c, again("m"));
+        assert_eq!(
+            b.farewell(c),
+            Some(ReasonCode::ProtocolError),
+            "the challenge waits for its answer"
+        );
     });
 }
 

@@ -96,3 +96,47 @@ fn timers_of_connections_and_sessions_long_gone_are_forgotten() {
         assert_eq!(b.sessions(), 0, "the last ones still hold");
     });
 }
+
+#[test]
+fn a_client_that_waits_for_a_plugin_is_not_silent() {
+    each(|b| {
+        b.set_policy(transforming());
+        b.hold_calls();
+        let c = b.connect(v5("a").keep_alive(1));
+        b.send(c, Packet::Publish(publish("t", 0, "x")));
+        b.advance(10_000);
+        assert!(b.is_open(c));
+        let pass = crate::hook::Transformation::Pass;
+        b.answer_held(super::Answer::Transform(Ok(pass)));
+        b.advance(1_499);
+        assert!(b.is_open(c));
+        b.advance(1);
+        assert!(!b.is_open(c));
+    });
+}
+
+#[test]
+fn a_pause_as_long_as_the_keep_alive_does_not_end_the_connection() {
+    each(|b| {
+        b.set_policy(transforming());
+        b.transform(|_, _| Ok(crate::hook::Transformation::Drop));
+        let c = b.connect(v5("a").keep_alive(2));
+        b.call_ns = 4 * crate::limits::PLUGIN_TIME_NS;
+        b.send(c, Packet::Publish(publish("t", 0, "x")));
+        b.call_ns = 0;
+        b.send(c, Packet::PingReq);
+        assert!(b.take(c).is_empty(), "paused for three seconds");
+        b.advance(3_000);
+        assert!(b.is_open(c));
+        assert_eq!(b.take(c), [Packet::PingResp]);
+    });
+}
+
+/// One transform, and nobody to authorize.
+fn transforming() -> crate::policy::Policy {
+    let default = crate::fold::DefaultDecision::Allow;
+    crate::policy::Policy {
+        default,
+        ..super::script::policy(1, 0, 1)
+    }
+}

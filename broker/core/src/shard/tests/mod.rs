@@ -49,6 +49,10 @@ struct Broker {
     held: VecDeque<(usize, CallId, Call)>,
     /// Nothing passes between shards.
     mesh_held: bool,
+    /// Nothing leaves this shard.
+    held_from: Option<usize>,
+    /// New clients acknowledge nothing by themselves.
+    manual_clients: bool,
     rules_refused: usize,
 }
 
@@ -125,6 +129,8 @@ impl Broker {
             calls: Vec::new(),
             held: VecDeque::new(),
             mesh_held: false,
+            held_from: None,
+            manual_clients: false,
             rules_refused: 0,
         }
     }
@@ -157,7 +163,7 @@ impl Broker {
             undecoded: Vec::new(),
             open: true,
             stuck: false,
-            acknowledges: true,
+            acknowledges: !self.manual_clients,
             next_packet_id: 1,
         });
         self.settle();
@@ -255,7 +261,7 @@ impl Broker {
 
     fn carry_mesh(&mut self, from: usize) -> bool {
         let mut busy = false;
-        for to in (0..self.shards.len()).filter(|to| *to != from && !self.mesh_held) {
+        for to in (0..self.shards.len()).filter(|to| *to != from && !self.mesh_held && self.held_from != Some(from)) {
             for message in self.shards[from].take_mesh(to as u16) {
                 busy = true;
                 self.shards[to].mesh(self.now, message);

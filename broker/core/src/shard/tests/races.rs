@@ -368,3 +368,73 @@ fn retained_messages_for_a_connection_that_was_replaced_meanwhile_go_nowhere() {
         assert_eq!(b.total(|c| c.queued_messages), 0);
     });
 }
+
+#[test]
+fn a_verdict_cached_for_one_identity_is_not_the_next_ones() {
+    each(|b| {
+        b.set_policy(policy(1, 1, 0));
+        b.script = Box::new(|call| {
+            Some(match call {
+                super::Call::Rules { .. } => Answer::Rules(vec![Ok(None)]),
+                super::Call::Authorize { client, .. } if client.username.as_deref() == Some("admin") => {
+                    verdict(Decision::Allow, 1_000_000)
+                }
+                _ => verdict(Decision::Deny, 0),
+            })
+        });
+        let admin = b.connect(v5("a").lasting().username("admin"));
+        assert_eq!(b.publish(admin, "secret", 1, "x"), Some(ReasonCode::Success));
+        let guest = b.connect(v5("a").lasting().username("guest"));
+        assert_eq!(b.publish(guest, "secret", 1, "x"), Some(ReasonCode::NotAuthorized));
+    });
+}
+
+#[test]
+fn a_message_of_an_earlier_identity_is_not_judged_by_what_a_later_one_may_do() {
+    each(|b| {
+        b.set_policy(policy(1, 2, 0));
+        b.script = Box::new(|call| match call {
+            super::Call::Rules { .. } => Some(Answer::Rules(vec![Ok(None), Ok(None)])),
+            super::Call::Authorize {
+                client, authorizer: 0, ..
+            } if client.username.as_deref() == Some("guest") => None,
+            super::Call::Authorize { client, .. } if client.username.as_deref() == Some("admin") => {
+                Some(verdict(Decision::Allow, 1_000_000))
+            }
+            _ => Some(verdict(Decision::Deny, 0)),
+        });
+        let watcher = b.connect(v5("w").username("admin"));
+        b.subscribe(watcher, "secret", 1);
+        let guest = b.connect(v5("a").lasting().username("guest"));
+        b.publish(guest, "secret", 0, "forbidden");
+        let admin = b.connect(v5("a").lasting().username("admin"));
+        b.publish(admin, "secret", 0, "allowed");
+        b.answer_held(verdict(Decision::Abstain, 0));
+        assert_eq!(b.payloads(watcher), ["allowed"]);
+    });
+}
+
+#[test]
+fn a_verdict_about_a_message_that_gave_way_is_none_about_the_next() {
+    super::each_with(
+        |config| config.queue_messages = 1,
+        |b| {
+            b.set_policy(policy(1, 1, 0));
+            b.script = Box::new(|call| match call {
+                super::Call::Rules { .. } => Some(Answer::Rules(vec![Ok(Some(vec![
+                    deliver_rule(Effect::Ask, "#"),
+                    rule(Effect::Allow, "#"),
+                ]))])),
+                _ => None,
+            });
+            let (s, p) = (b.connect(v5("s")), b.connect(v5("pub")));
+            b.subscribe(s, "#", 1);
+            b.publish(p, "no", 1, "no");
+            b.publish(p, "yes", 1, "yes");
+            b.answer_held(verdict(Decision::Deny, 0));
+            assert_eq!(b.held.len(), 1, "asked about the other one");
+            b.answer_held(verdict(Decision::Allow, 0));
+            assert_eq!(b.payloads(s), ["yes"]);
+        },
+    );
+}

@@ -184,3 +184,16 @@ fn a_message_on_its_way_to_a_session_that_ended_goes_to_another_member() {
         assert!(!b.is_open(all[0]));
     });
 }
+
+#[test]
+fn the_turn_goes_on_where_it_was_when_a_member_leaves() {
+    each(|b| {
+        let all = members(b, &["a", "b", "c"], 1);
+        let p = b.connect(v5("pub"));
+        send(b, p, 1, 1);
+        assert_eq!(b.payloads(all[0]).len(), 1);
+        b.unsubscribe(all[0], &["$share/g/t"]);
+        send(b, p, 1, 1);
+        assert_eq!((b.payloads(all[1]).len(), b.payloads(all[2]).len()), (1, 0));
+    });
+}

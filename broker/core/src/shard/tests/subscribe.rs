@@ -215,3 +215,18 @@ fn a_tenant_that_left_nothing_behind_is_forgotten() {
         assert!(spaces.iter().all(|spaces| *spaces == 1), "{spaces:?}");
     });
 }
+
+#[test]
+fn a_tenant_stays_while_somebody_of_it_is_there() {
+    each(|b| {
+        let who = |id: &str| v5(id).tenant("x");
+        let (s, p, passing) = (b.connect(who("s")), b.connect(who("pub")), b.connect(who("b")));
+        b.subscribe(s, "t", 1);
+        b.subscribe(passing, "$share/g/t", 1);
+        b.unsubscribe(passing, &["$share/g/t"]);
+        b.lose(passing);
+        b.advance(2_000);
+        b.publish(p, "t", 1, "x");
+        assert_eq!(b.payloads(s), ["x"]);
+    });
+}

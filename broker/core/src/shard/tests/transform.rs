@@ -267,3 +267,23 @@ fn a_transform_may_change_the_expiry_and_other_properties() {
         assert_eq!(properties.content_type.as_deref(), Some("new"));
     });
 }
+
+#[test]
+fn a_message_that_keeps_its_topic_is_not_authorized_again() {
+    each(|b| {
+        b.set_policy(policy(1, 1, 1));
+        b.script = Box::new(|call| {
+            Some(match call {
+                super::Call::Rules { .. } => Answer::Rules(vec![Ok(None)]),
+                super::Call::Authorize { .. } => verdict(Decision::Allow, 0),
+                super::Call::Transform { message, .. } => {
+                    Answer::Transform(Ok(Transformation::Emit(vec![appended(message, "1"), to("u", message)])))
+                }
+                other => panic!("{other:?}"),
+            })
+        });
+        let p = b.connect(v5("pub"));
+        b.publish(p, "t", 1, "x");
+        assert_eq!(b.verdict_calls(), 2, "the message, and the one with another topic");
+    });
+}

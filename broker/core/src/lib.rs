@@ -16,4 +16,5 @@ pub mod retained;
 pub mod rules;
 mod session;
 pub mod shard;
+pub mod store;
 pub mod time;

@@ -1,5 +1,7 @@
 //! The bounds of one shard, each with its unit in its name.
 
+use crate::store::Durability;
+
 /// Configured bounds and the place of this shard among its siblings.
 #[derive(Clone, Debug)]
 pub struct ShardConfig {
@@ -27,6 +29,8 @@ pub struct ShardConfig {
     pub retained_messages: usize,
     /// Bytes of retained messages of this shard.
     pub retained_bytes: usize,
+    /// What an acknowledgement promises. Fixed when the shard is made.
+    pub durability: Durability,
 }
 
 /// `queue_policy`: what gives way when a session's queue is full.
@@ -54,6 +58,7 @@ impl Default for ShardConfig {
             response_information: None,
             retained_messages: 10_000_000,
             retained_bytes: usize::MAX,
+            durability: Durability::Memory,
         }
     }
 }
@@ -62,6 +67,8 @@ impl Default for ShardConfig {
 pub const MAX_IN_FLIGHT_MESSAGES: u16 = 256;
 /// QoS 2 messages in flight from one client (our Receive Maximum).
 pub const RECEIVE_MAXIMUM: u16 = 1_024;
+/// Acknowledgements of one client that may wait for the store; at this bound its socket is not read.
+pub const MAX_PENDING_ACKNOWLEDGEMENTS: usize = 1_024;
 /// Topic aliases a client may use towards us.
 pub const TOPIC_ALIAS_MAXIMUM: u16 = 64;
 /// Topic aliases we use towards a client that allows them.

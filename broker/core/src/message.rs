@@ -30,13 +30,7 @@ impl Message {
     /// Bytes that a queue accounts for it: topic, payload, properties and bookkeeping.
     pub fn queue_bytes(&self) -> usize {
         const BOOKKEEPING_BYTES: usize = 96;
-        let properties = self.app.properties.as_deref().map_or(0, |p| {
-            p.content_type.as_ref().map_or(0, |s| s.len())
-                + p.response_topic.as_ref().map_or(0, |s| s.len())
-                + p.correlation_data.as_ref().map_or(0, Bytes::len)
-                + p.user_properties.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>()
-        });
-        self.app.topic.len() + self.app.payload.len() + properties + BOOKKEEPING_BYTES
+        self.app.bytes() + BOOKKEEPING_BYTES
     }
 
     /// Whether it is past its expiry.
@@ -52,6 +46,17 @@ impl Message {
 }
 
 impl AppMessage {
+    /// Bytes of topic, payload and properties.
+    pub(crate) fn bytes(&self) -> usize {
+        let properties = self.properties.as_deref().map_or(0, |p| {
+            p.content_type.as_ref().map_or(0, |s| s.len())
+                + p.response_topic.as_ref().map_or(0, |s| s.len())
+                + p.correlation_data.as_ref().map_or(0, Bytes::len)
+                + p.user_properties.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>()
+        });
+        self.topic.len() + self.payload.len() + properties
+    }
+
     /// Copies everything out of the buffer it was read into, which a message that may stay must not keep alive.
     pub(crate) fn detach(&mut self) {
         self.payload = Bytes::copy_from_slice(&self.payload);

@@ -4,7 +4,7 @@ use crate::hook::{AppMessage, Client, Decision, Quotas, Request};
 use crate::limits::MAX_CACHED_VERDICTS;
 use crate::message::Message;
 use crate::policy::{ClientRules, RequestRef};
-use crate::shard::{ConnId, Entry, SharedKey};
+use crate::shard::{CommitId, ConnId, Entry, SharedKey};
 use crate::time::Millis;
 use hashbrown::{HashMap, HashSet};
 use nervewire_codec::{PacketId, QoS, Utf8String};
@@ -35,7 +35,10 @@ pub(crate) struct Session {
     pub(crate) queue_bytes: u64,
     pub(crate) in_flight: InFlight,
     /// QoS 2 packet identifiers received and not yet released.
-    pub(crate) received: HashSet<PacketId>,
+    /// Each with the commit that its PUBREC waits for.
+    pub(crate) received: HashMap<PacketId, CommitId>,
+    /// The store has a record of it.
+    pub(crate) stored: bool,
     pub(crate) will: Option<Box<Will>>,
     pub(crate) rules: Option<Arc<ClientRules>>,
     /// Deliveries wait for rules or for a verdict.
@@ -181,6 +184,10 @@ impl InFlight {
                 return (id, number);
             }
         }
+    }
+
+    pub(crate) fn find(&self, packet_id: PacketId) -> Option<&Sent> {
+        self.entries.iter().find(|sent| sent.packet_id == packet_id)
     }
 
     pub(crate) fn position(&self, packet_id: PacketId) -> Option<usize> {

@@ -1,5 +1,6 @@
 //! What a shard knows of one connection.
 
+use super::lane::Lanes;
 use super::{ConnId, Feed, Notice, Shard};
 use crate::limits::{MAX_OUTBOUND_TOPIC_ALIASES, OUTPUT_HIGH_WATER_BYTES, PLUGIN_TIME_NS, PLUGIN_TIME_PERIOD_MS};
 use crate::message::detached;
@@ -18,6 +19,10 @@ pub(super) struct Conn {
     pub(super) out: OutBuf,
     pub(super) touched: bool,
     pub(super) closing: bool,
+    /// CONNACK with success was written.
+    pub(super) connected: bool,
+    /// Packets that wait for the store, or for such packets.
+    pub(super) lanes: Lanes,
     /// A flow of this connection waits for an answer.
     pub(super) waiting: bool,
     pub(super) connected_at: Millis,
@@ -129,12 +134,12 @@ impl Bucket {
 impl Conn {
     /// Its session may send on it now.
     pub(super) fn accepts_output(&self) -> bool {
-        !self.closing && self.session.is_some() && self.out.len() < OUTPUT_HIGH_WATER_BYTES
+        !self.closing && self.connected && self.session.is_some() && self.out.len() < OUTPUT_HIGH_WATER_BYTES
     }
 
     pub(super) fn feed(&self, now: Millis) -> Feed {
         let paused = self.paused_until.is_some_and(|until| until > now);
-        if self.waiting || self.closing || paused {
+        if self.waiting || self.closing || paused || self.lanes.are_full() {
             Feed::Stop
         } else {
             Feed::More

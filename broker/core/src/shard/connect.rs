@@ -1,8 +1,10 @@
 //! From an accepted CONNECT to its CONNACK: rules, the will's permission, takeover, the session (MQTT 5.0 section 3.1.4).
 
 use super::auth::Enhanced;
+use super::commit::Then;
 use super::conn::{Bucket, Conn, OutboundAliases, encode_within};
 use super::judge::{Judge, Judgement};
+use super::lane::{Lanes, Outcome};
 use super::{Answer, Call, ConnId, Shard, Waiter};
 use crate::handshake::Accepted;
 use crate::hook::{Action, AppMessage};
@@ -10,8 +12,9 @@ use crate::limits::{MAX_IN_FLIGHT_MESSAGES, RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM
 use crate::policy::{ClientRules, RequestRef};
 use crate::session::{InFlight, Session, VerdictCache, Will};
 use crate::time::Millis;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use nervewire_codec::{ConnAck, Packet, Properties, ReasonCode, Utf8String, Version};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -22,6 +25,16 @@ pub(super) struct Connecting {
     serial: u64,
     accepted: Box<Accepted>,
     judge: Judge,
+}
+
+/// A client that has its session and waits for CONNACK.
+#[derive(Debug)]
+pub(super) struct Entered {
+    conn: ConnId,
+    serial: u64,
+    session: u32,
+    present: bool,
+    accepted: Box<Accepted>,
 }
 
 impl Shard {
@@ -61,6 +74,8 @@ impl Shard {
             out: crate::outbuf::OutBuf::default(),
             touched: false,
             closing: false,
+            connected: false,
+            lanes: Lanes::default(),
             waiting: true,
             connected_at: now,
             last_received: now,
@@ -147,13 +162,29 @@ impl Shard {
     fn complete_connect(&mut self, now: Millis, flow: Connecting) {
         let Connecting {
             conn: id,
+            serial,
             accepted,
             judge,
-            ..
         } = flow;
         if !self.accepts_connack(id, &accepted) {
             return self.refuse_connect(id, ReasonCode::PacketTooLarge);
         }
+        // What ends and what begins here is stored before the client hears of it.
+        let commit = self.begin(SmallVec::new());
+        let (session, present) = self.within(Some(commit), |shard| shard.enter(now, id, &accepted, judge.rules));
+        let entered = Entered {
+            conn: id,
+            serial,
+            session,
+            present,
+            accepted,
+        };
+        self.follow_by(commit, Then::Connected(Box::new(entered)));
+        self.part_settled(now, commit, Ok(()));
+    }
+
+    /// Takes the client's session over, or makes one; answers it, and whether it was present.
+    fn enter(&mut self, now: Millis, id: ConnId, accepted: &Accepted, rules: Option<Arc<ClientRules>>) -> (u32, bool) {
         let key = (accepted.client.tenant.clone(), accepted.client.client_id.clone());
         let existing = self.by_key.get(&key).copied();
         if let Some(session) = existing {
@@ -170,16 +201,41 @@ impl Shard {
         };
         let session = match present {
             Some(session) => session,
-            None => self.new_session(key, &accepted),
+            None => self.new_session(key, accepted),
         };
-        self.attach(session, id, &accepted, judge.rules);
-        let connack = self.connack(&accepted, present.is_some());
+        self.attach(session, id, accepted, rules);
+        self.record_session(session);
+        (session, present.is_some())
+    }
+
+    /// The session is as durable as it has to be: the client is told.
+    pub(super) fn connected(&mut self, now: Millis, entered: Entered, outcome: Outcome) {
+        let Entered {
+            conn: id,
+            serial,
+            session,
+            present,
+            accepted,
+        } = entered;
+        let Some(conn) = self.same_conn(id, serial) else { return };
+        if outcome.is_err() {
+            return self.refuse_entered(now, id, session);
+        }
+        conn.connected = true;
+        let connack = self.connack(&accepted, present);
         self.send(id, &Packet::ConnAck(Box::new(connack)));
         self.counters.connects_accepted += 1;
         self.start_keep_alive(now, id);
         self.shared_presence_of(now, session, true);
         self.resume(now, id);
         self.pump(now, session);
+    }
+
+    /// The session stays as if its connection had been lost, but for the will, of which the client knows that it was refused.
+    fn refuse_entered(&mut self, now: Millis, id: ConnId, session: u32) {
+        self.detach(id);
+        self.connection_ended(now, session, true);
+        self.refuse_connect(id, ReasonCode::QuotaExceeded);
     }
 
     /// Whether the CONNACK stays within the client's Maximum Packet Size [MQTT-3.1.2-24].
@@ -210,7 +266,8 @@ impl Shard {
             queue: VecDeque::new(),
             queue_bytes: 0,
             in_flight: InFlight::default(),
-            received: HashSet::new(),
+            received: HashMap::new(),
+            stored: false,
             will: None,
             rules: None,
             judging: false,

@@ -8,6 +8,7 @@ use crate::limits::OUTPUT_HIGH_WATER_BYTES;
 use crate::message::Message;
 use crate::policy::{Native, RequestRef};
 use crate::session::{Queued, Stage};
+use crate::store::Durability;
 use crate::time::Millis;
 use nervewire_codec::QoS;
 use smallvec::SmallVec;
@@ -16,10 +17,10 @@ use std::sync::Arc;
 /// One session that a message is for.
 #[derive(Debug)]
 pub(super) struct Target {
-    session: u32,
-    qos: QoS,
-    retain: bool,
-    identifiers: SmallVec<[u32; 2]>,
+    pub(super) session: u32,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) identifiers: SmallVec<[u32; 2]>,
 }
 
 impl Target {
@@ -51,7 +52,7 @@ impl Shard {
         // It may have expired between two shards; a lifetime of 0 still reaches those who are there.
         if message.is_expired(now) && message.accepted_at < now {
             self.counters.dropped.expired += 1;
-            return;
+            return self.record_acknowledged(session, message.id, target.qos);
         }
         if self.goes_straight(session, target.qos, message) {
             match self.decide_natively(session, message, target) {
@@ -64,7 +65,10 @@ impl Shard {
                     } = target;
                     return self.send_now(now, session, message, *qos, *retain, identifiers, None);
                 }
-                Some(false) => return self.count_denied_delivery(),
+                Some(false) => {
+                    self.count_denied_delivery();
+                    return self.record_acknowledged(session, message.id, target.qos);
+                }
                 None => {}
             }
         }
@@ -83,8 +87,11 @@ impl Shard {
 
     /// Queues a message and sends what can be sent.
     pub(super) fn deliver(&mut self, now: Millis, session: u32, queued: Queued) {
+        let (message, qos) = (queued.message.id, queued.qos);
         if self.enqueue(now, session, queued) {
             self.pump(now, session);
+        } else {
+            self.record_acknowledged(session, message, qos);
         }
     }
 
@@ -166,7 +173,7 @@ impl Shard {
         if !emit::fits(conn, &shape, now) {
             // [MQTT-3.1.2-25]: as if it had been sent.
             self.counters.dropped.too_large += 1;
-            return;
+            return self.record_acknowledged(session, message.id, qos);
         }
         let packet_id = (qos != QoS::AtMostOnce).then(|| {
             let identifiers = SmallVec::from_slice(identifiers);
@@ -179,6 +186,11 @@ impl Shard {
                 shared,
             })
         });
+        if let Some(packet_id) = packet_id
+            && self.config.durability == Durability::Stored
+        {
+            return self.send_in_flight(now, session, id, packet_id, false);
+        }
         emit::publish(conn, &shape, packet_id, now, &mut self.cache);
         self.counters.sent_messages[qos as usize] += 1;
         self.touch(id);
@@ -270,9 +282,16 @@ impl Shard {
                     if !emit::fits(conn, &shape, now) {
                         // [MQTT-3.1.2-25]: this connection accepts less than the last one.
                         self.counters.dropped.too_large += 1;
+                        let (message, qos) = (message.id, *qos);
                         let before = s.in_flight.bytes();
                         s.in_flight.remove(s.in_flight.resent);
                         self.in_flight_bytes -= before - s.in_flight.bytes();
+                        self.record_acknowledged(session, message, qos);
+                        continue;
+                    }
+                    if self.config.durability == Durability::Stored {
+                        s.in_flight.resent += 1;
+                        self.send_in_flight(now, session, id, packet_id, true);
                         continue;
                     }
                     emit::publish(conn, &shape, Some(packet_id), now, &mut self.cache);
@@ -282,8 +301,7 @@ impl Shard {
                 }
                 Stage::Released => {
                     s.in_flight.resent += 1;
-                    let success = nervewire_codec::ReasonCode::Success;
-                    self.send_ack(id, nervewire_codec::Packet::PubRel, packet_id, success);
+                    self.send_pub_rel(now, session, id, packet_id);
                 }
             }
         }
@@ -309,7 +327,7 @@ impl Shard {
                 }
                 Judgement::Denied => {
                     self.count_denied_delivery();
-                    self.dequeue(session);
+                    self.drop_head(session);
                 }
                 Judgement::Ask(call) => {
                     if let (Some(judge), Some(s)) = (judge, self.sessions.get_mut(session as usize)) {

@@ -1,5 +1,6 @@
 //! How a connection ends, and what that means for its session and will (MQTT 5.0 sections 3.14, 3.1.2.5, 4.1).
 
+use super::mesh::Assignment;
 use super::{ConnId, MeshMessage, Notice, SessionRef, Shard};
 use crate::session::Stage;
 use crate::time::Millis;
@@ -52,7 +53,7 @@ impl Shard {
         let Some(conn) = self.conn(id).filter(|conn| !conn.closing) else {
             return;
         };
-        let connected = conn.session.is_some();
+        let connected = conn.session.is_some() && conn.connected;
         if conn.version == Version::V5 && connected {
             let reason = if reason.allowed_in(PacketType::Disconnect) {
                 reason
@@ -113,7 +114,7 @@ impl Shard {
     }
 
     /// Parts a connection from its session.
-    fn detach(&mut self, id: ConnId) -> Option<u32> {
+    pub(super) fn detach(&mut self, id: ConnId) -> Option<u32> {
         let session = self.conn_mut(id)?.session.take()?;
         if let Some(s) = self.sessions.get_mut(session as usize) {
             s.conn = None;
@@ -121,7 +122,7 @@ impl Shard {
         Some(session)
     }
 
-    fn connection_ended(&mut self, now: Millis, session: u32, will_discarded: bool) {
+    pub(super) fn connection_ended(&mut self, now: Millis, session: u32, will_discarded: bool) {
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return;
         };
@@ -136,10 +137,12 @@ impl Shard {
         }
         self.shared_presence_of(now, session, false);
         self.schedule_end(now, session, serial, expiry_s);
-        match will_delay_s {
-            Some(0) => self.will_due(now, session, serial),
-            Some(delay_s) => self.schedule_will(now, session, serial, delay_s),
-            None => {}
+        if let Some(delay_s) = will_delay_s.filter(|delay_s| *delay_s > 0) {
+            self.schedule_will(now, session, serial, delay_s);
+        }
+        self.record_session(session);
+        if will_delay_s == Some(0) {
+            self.will_due(now, session, serial);
         }
     }
 
@@ -168,6 +171,7 @@ impl Shard {
         };
         if let Some(will) = s.will.take() {
             self.publish_will(now, session, *will);
+            self.record_session(session);
         }
     }
 
@@ -183,6 +187,7 @@ impl Shard {
             slot: session,
             serial,
         };
+        self.record_gone(session);
         let Some(s) = self.sessions.get(session as usize) else {
             return;
         };
@@ -221,7 +226,8 @@ impl Shard {
             match queued.shared.clone() {
                 Some(key) if queued.qos != QoS::AtMostOnce => {
                     let owner = key.owner(self.config.shards);
-                    self.send_mesh(now, owner, MeshMessage::Reassign(super::mesh::Assignment(queued)));
+                    let delivery = Assignment { queued, confirm: None };
+                    self.send_mesh(now, owner, MeshMessage::Reassign(delivery));
                 }
                 _ => self.counters.dropped.session_ended += 1,
             }

@@ -3,6 +3,7 @@
 use super::{ConnId, Feed, Shard};
 use crate::message::detached;
 use crate::session::Stage;
+use crate::store::Record;
 use crate::time::Millis;
 use nervewire_codec::{Ack, Packet, PacketId, Publish, QoS, ReasonCode, UnsubAck, Unsubscribe, Version};
 
@@ -18,7 +19,7 @@ impl Shard {
             Packet::Publish(publish) => self.inbound_publish(now, id, session, publish),
             Packet::PubAck(ack) => self.acknowledged(now, id, session, &ack),
             Packet::PubRec(ack) => self.received(now, id, session, &ack),
-            Packet::PubRel(ack) => self.released(id, session, &ack),
+            Packet::PubRel(ack) => self.released(now, id, session, &ack),
             Packet::PubComp(ack) => self.completed(now, session, &ack),
             Packet::Subscribe(subscribe) => self.subscribe(now, id, session, subscribe),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(now, id, session, unsubscribe),
@@ -66,9 +67,9 @@ impl Shard {
             return;
         };
         if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
-            if s.received.contains(&packet_id) {
+            if let Some(commit) = s.received.get(&packet_id).copied() {
                 // [MQTT-4.3.3-10]: seen before, acknowledged again, not routed again.
-                return self.send_ack(id, Packet::PubRec, packet_id, ReasonCode::Success);
+                return self.acknowledge_again(id, packet_id, commit);
             }
             if s.received.len() >= usize::from(crate::limits::RECEIVE_MAXIMUM) && self.speaks(id, Version::V5) {
                 self.counters.receive_maximum_exceeded += 1;
@@ -128,7 +129,7 @@ impl Shard {
             return self.protocol_error(now, id, ReasonCode::ProtocolError, "PUBACK for a QoS 2 message");
         }
         // An error in PUBACK discards the message as well [MQTT-4.8.2-6].
-        self.change_in_flight(session, |in_flight| in_flight.remove(position));
+        self.discard_in_flight(session, position);
         self.pump(now, session);
     }
 
@@ -148,24 +149,42 @@ impl Shard {
         }
         if ack.reason.is_error() {
             // [MQTT-4.8.2-6]: refused by the client, the identifier is free again.
-            self.change_in_flight(session, |in_flight| in_flight.remove(position));
+            self.discard_in_flight(session, position);
             return self.pump(now, session);
         }
         self.change_in_flight(session, |in_flight| in_flight.release(position));
-        self.send_ack(id, Packet::PubRel, ack.packet_id, ReasonCode::Success);
+        self.send_pub_rel(now, session, id, ack.packet_id);
     }
 
-    fn released(&mut self, id: ConnId, session: u32, ack: &Ack) {
+    /// The client has the message, or does not want it.
+    fn discard_in_flight(&mut self, session: u32, position: usize) {
+        let sent = self.change_in_flight(session, |in_flight| in_flight.remove(position));
+        if let Some(Stage::AtLeastOnce(queued) | Stage::ExactlyOnce(queued)) = sent.flatten().map(|sent| sent.stage) {
+            self.record_acknowledged(session, queued.message.id, queued.qos);
+        }
+    }
+
+    fn released(&mut self, now: Millis, id: ConnId, session: u32, ack: &Ack) {
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return;
         };
-        let known = s.received.remove(&ack.packet_id);
+        let known = s.received.remove(&ack.packet_id).is_some();
         let reason = if known {
             ReasonCode::Success
         } else {
             ReasonCode::PacketIdentifierNotFound
         };
-        self.send_ack(id, Packet::PubComp, ack.packet_id, reason);
+        let packet_id = ack.packet_id;
+        let packet = Packet::PubComp(Ack {
+            packet_id,
+            reason,
+            properties: None,
+        });
+        // Recorded even where it is not known: an earlier record of this may have failed.
+        self.send_stored(now, id, session, packet, |session| {
+            let session = session.clone();
+            vec![Record::Released { session, packet_id }]
+        });
     }
 
     fn completed(&mut self, now: Millis, session: u32, ack: &Ack) {
@@ -180,6 +199,7 @@ impl Shard {
             .is_some_and(|sent| matches!(sent.stage, Stage::Released))
         {
             self.change_in_flight(session, |in_flight| in_flight.remove(position));
+            self.record_completed(session, ack.packet_id);
             self.pump(now, session);
         }
     }
@@ -198,7 +218,13 @@ impl Shard {
             properties: None,
             reasons,
         };
-        self.send(id, &Packet::UnsubAck(ack));
+        self.send_stored(now, id, session, Packet::UnsubAck(ack), |session| {
+            let gone = |filter| Record::Unsubscribed {
+                session: session.clone(),
+                filter,
+            };
+            unsubscribe.filters.into_iter().map(gone).collect()
+        });
     }
 
     pub(super) fn send_ack(&mut self, id: ConnId, kind: fn(Ack) -> Packet, packet_id: PacketId, reason: ReasonCode) {

@@ -1,10 +1,10 @@
 //! What shards say to each other. Nothing here assumes that they share memory.
 
-use super::Shard;
 use super::subscribe::Entry;
-use crate::limits::PARTITIONS;
+use super::{CommitId, Shard};
 use crate::message::Message;
 use crate::session::Queued;
+use crate::store::{AppendFailed, Partition};
 use crate::time::Millis;
 use nervewire_codec::Utf8String;
 use std::sync::Arc;
@@ -13,7 +13,19 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub enum MeshMessage {
     /// A message to route to the receiver's own sessions, shared groups and retained messages.
-    Publish(Arc<Message>),
+    Publish {
+        /// What.
+        message: Arc<Message>,
+        /// Who waits until its records are durable.
+        confirm: Option<Confirm>,
+    },
+    /// The records that a message made on another shard are durable, or one of them failed.
+    Confirmed {
+        /// Who waited.
+        commit: CommitId,
+        /// What became of them.
+        outcome: Result<(), AppendFailed>,
+    },
     /// The retained messages of one filter are wanted.
     Gather {
         /// Who asks.
@@ -72,7 +84,19 @@ pub enum MeshMessage {
 
 /// A message on its way through a shared subscription.
 #[derive(Clone, Debug)]
-pub struct Assignment(pub(crate) Queued);
+pub struct Assignment {
+    pub(crate) queued: Queued,
+    pub(crate) confirm: Option<Confirm>,
+}
+
+/// Whom to tell when records are durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confirm {
+    /// The shard that waits.
+    pub(super) shard: u16,
+    /// What waits there.
+    pub(super) commit: CommitId,
+}
 
 /// A session on some shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -98,17 +122,16 @@ pub struct SharedKey {
 
 /// The shard that owns the session of this key: its partition modulo the number of shards.
 pub fn home_shard(tenant: Option<&str>, client_id: &str, shards: u16) -> u16 {
-    let partition = hash(&[tenant.unwrap_or("").as_bytes(), client_id.as_bytes()]) % PARTITIONS;
-    (partition % u64::from(shards.max(1))) as u16
+    Partition::of_session(tenant, client_id).owner(shards)
 }
 
 /// The shard that owns the retained message of a topic.
 pub fn topic_owner(tenant: Option<&str>, topic: &str, shards: u16) -> u16 {
-    (hash(&[tenant.unwrap_or("").as_bytes(), topic.as_bytes()]) % u64::from(shards.max(1))) as u16
+    Partition::of_topic(tenant, topic).owner(shards)
 }
 
 /// FNV-1a: the same on every machine and in every version, which placement needs.
-fn hash(parts: &[&[u8]]) -> u64 {
+pub(crate) fn hash(parts: &[&[u8]]) -> u64 {
     let mut state = 0xcbf2_9ce4_8422_2325_u64;
     let mut byte = |b: u8| state = (state ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);
     for part in parts {
@@ -123,7 +146,10 @@ impl Shard {
     /// A message from another shard.
     pub fn mesh(&mut self, now: Millis, message: MeshMessage) {
         match message {
-            MeshMessage::Publish(message) => self.route_here(now, &message),
+            MeshMessage::Publish { message, confirm } => {
+                self.confirming(now, confirm, |shard| shard.route_here(now, &message));
+            }
+            MeshMessage::Confirmed { commit, outcome } => self.part_settled(now, commit, outcome),
             MeshMessage::Gather {
                 session,
                 ticket,
@@ -149,8 +175,14 @@ impl Shard {
             MeshMessage::SharedJoin { key, session, entry } => self.shared_join(key, session, entry),
             MeshMessage::SharedLeave { key, session } => self.shared_leave(&key, session),
             MeshMessage::SharedPresence { key, session, online } => self.shared_presence(&key, session, online),
-            MeshMessage::Assign { session, delivery } => self.assigned(now, session, delivery.0),
-            MeshMessage::Reassign(delivery) => self.reassign(now, delivery.0),
+            MeshMessage::Assign { session, delivery } => {
+                self.confirming(now, delivery.confirm, |shard| {
+                    shard.assigned(now, session, delivery.queued)
+                });
+            }
+            MeshMessage::Reassign(delivery) => {
+                self.confirming(now, delivery.confirm, |shard| shard.reassign(now, delivery.queued));
+            }
         }
     }
 

@@ -2,12 +2,13 @@
 //!
 //! Contract with the driver: every method takes `now`. Packets of a connection are fed in order, and only while
 //! [`Shard::packet`] answered [`Feed::More`] or [`Notice::Resume`] named the connection. After any call the driver carries
-//! out, in this order: each [`Call`] (and hands back its [`Answer`]), each batch for another shard, each [`Notice`], then one
+//! out, in this order: each [`Call`] (and hands back its [`Answer`]), each append (and reports it by [`Shard::stored`]), each batch for another shard, each [`Notice`], then one
 //! write for each touched connection. Batches leave before sockets are written: what was acknowledged is visible to every
 //! later request on any shard.
 
 mod admin;
 mod auth;
+mod commit;
 mod conn;
 mod connect;
 mod deliver;
@@ -15,9 +16,11 @@ mod disconnect;
 mod emit;
 mod inbound;
 mod judge;
+mod lane;
 mod mesh;
 mod publish;
 mod queue;
+mod record;
 mod retain;
 mod route;
 mod shared;
@@ -27,7 +30,9 @@ mod tests;
 mod timers;
 
 pub use admin::{SessionInfo, ShardInfo};
-pub use mesh::{MeshMessage, SessionRef, SharedKey, home_shard, topic_owner};
+pub use commit::CommitId;
+pub(crate) use mesh::hash;
+pub use mesh::{Assignment, Confirm, MeshMessage, SessionRef, SharedKey, home_shard, topic_owner};
 
 use crate::counters::Counters;
 use crate::handshake::ChainOutcome;
@@ -40,6 +45,7 @@ use crate::policy::{ClientRules, Policy};
 use crate::retained::Retained;
 use crate::session::Session;
 use crate::time::Millis;
+use commit::Commits;
 use conn::Conn;
 use deliver::Target;
 use emit::EncodeCache;
@@ -184,6 +190,7 @@ pub struct Shard {
     spaces: Slab<Space>,
     by_tenant: HashMap<Option<Arc<str>>, u32>,
     timers: Timers,
+    commits: Commits,
     waiters: Slab<Waiter>,
     calls: VecDeque<(CallId, Call)>,
     notices: VecDeque<Notice>,
@@ -215,6 +222,7 @@ impl Shard {
             spaces: Slab::new(),
             by_tenant: HashMap::new(),
             timers: Timers::new(now),
+            commits: Commits::default(),
             waiters: Slab::new(),
             calls: VecDeque::new(),
             notices: VecDeque::new(),
@@ -245,11 +253,12 @@ impl Shard {
         &self.policy
     }
 
-    /// Changed bounds; number and count of shards stay as they were.
+    /// Changed bounds; number and count of shards and durability stay as they were.
     pub fn set_config(&mut self, config: ShardConfig) {
         self.config = ShardConfig {
             shard: self.config.shard,
             shards: self.config.shards,
+            durability: self.config.durability,
             ..config
         };
     }

@@ -1,14 +1,19 @@
 //! A message between its PUBLISH and its routing: authorization, transforms, and the acknowledgement that follows.
 
+use super::commit::Then;
 use super::judge::{Judge, Judgement, publish_request};
-use super::{Answer, Call, ConnId, Shard, Waiter};
+use super::lane::{LaneKind, Outgoing};
+use super::{Answer, Call, CommitId, ConnId, Shard, Waiter};
 use crate::fold::failed_transformation;
 use crate::hook::{AppMessage, Client, MAX_EMITTED_MESSAGES, Transformation};
 use crate::limits::MAX_MESSAGES_PER_PUBLISH;
+use crate::message::Message;
 use crate::policy::{Native, Policy};
 use crate::session::Will;
+use crate::store::Record;
 use crate::time::Millis;
-use nervewire_codec::{Packet, PacketId, Properties, Publish, QoS, ReasonCode, Version};
+use nervewire_codec::{Ack, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Version};
+use smallvec::smallvec;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -247,6 +252,9 @@ impl Shard {
         if reason.is_error() {
             self.counters.denied_publish += u64::from(reason == ReasonCode::NotAuthorized);
         } else {
+            if self.waits_for_store() {
+                return self.conclude_stored(now, origin, client, messages);
+            }
             for message in messages {
                 self.accept(now, client, message);
             }
@@ -272,14 +280,98 @@ impl Shard {
         };
         let session = conn.session;
         if qos != QoS::ExactlyOnce {
-            return self.send_ack(id, Packet::PubAck, packet_id, reason);
+            return self.send_in_order(id, acknowledgement(QoS::AtLeastOnce, packet_id, reason));
         }
         if !reason.is_error()
             && let Some(s) = session.and_then(|slot| self.sessions.get_mut(slot as usize))
         {
-            s.received.insert(packet_id);
+            s.received.insert(packet_id, CommitId::NONE);
         }
-        self.send_ack(id, Packet::PubRec, packet_id, reason);
+        self.send_in_order(id, acknowledgement(qos, packet_id, reason));
+    }
+
+    /// Routes what was accepted, and acknowledges it when every record of that is durable. A QoS 2 message of a durable session
+    /// is not routed before its identifier is.
+    fn conclude_stored(
+        &mut self,
+        now: Millis,
+        origin: Origin,
+        client: &Arc<Client>,
+        messages: impl IntoIterator<Item = AppMessage>,
+    ) {
+        let messages = messages.into_iter().map(|app| self.message(now, client, app));
+        let messages: Vec<Arc<Message>> = messages.collect();
+        let (conn, qos, packet_id) = match origin {
+            Origin::Packet {
+                conn,
+                qos,
+                packet_id: Some(packet_id),
+                ..
+            } => (conn, qos, packet_id),
+            _ => return self.within(None, |shard| messages.iter().for_each(|m| shard.spread(now, m))),
+        };
+        let ack = Outgoing::Packet(acknowledgement(qos, packet_id, ReasonCode::Success));
+        let Some(release) = self.hold(conn, LaneKind::Acknowledgements, ack) else {
+            return;
+        };
+        match self.conn(conn).and_then(|conn| conn.session) {
+            Some(session) if qos == QoS::ExactlyOnce => {
+                self.receive_stored(now, session, packet_id, release, messages);
+            }
+            _ => {
+                let commit = self.begin(smallvec![release]);
+                self.spread_within(now, commit, &messages);
+                self.part_settled(now, commit, Ok(()));
+            }
+        }
+    }
+
+    fn receive_stored(
+        &mut self,
+        now: Millis,
+        session: u32,
+        packet_id: PacketId,
+        release: Then,
+        messages: Vec<Arc<Message>>,
+    ) {
+        let key = self.durable(session);
+        let Some(serial) = self.sessions.get(session as usize).map(|s| s.serial) else {
+            return;
+        };
+        let received = Then::Received {
+            session,
+            serial,
+            packet_id,
+        };
+        let commit = self.begin(smallvec![received, release]);
+        if let Some(s) = self.sessions.get_mut(session as usize) {
+            s.received.insert(packet_id, commit);
+        }
+        let Some(session) = key else {
+            self.spread_within(now, commit, &messages);
+            return self.part_settled(now, commit, Ok(()));
+        };
+        let partition = session.partition();
+        let record = Record::Received {
+            session,
+            packet_id,
+            messages: messages.clone(),
+        };
+        let identifier = self.begin(smallvec![Then::Route { messages, commit }]);
+        self.within(Some(identifier), |shard| shard.append(partition, vec![record]));
+        self.part_settled(now, identifier, Ok(()));
+    }
+}
+
+fn acknowledgement(qos: QoS, packet_id: PacketId, reason: ReasonCode) -> Packet {
+    let ack = Ack {
+        packet_id,
+        reason,
+        properties: None,
+    };
+    match qos {
+        QoS::ExactlyOnce => Packet::PubRec(ack),
+        _ => Packet::PubAck(ack),
     }
 }
 

@@ -32,11 +32,20 @@ impl Shard {
             *counter += 1;
             let oldest_goes = self.config.queue_policy == QueuePolicy::DropOldest;
             let in_vain = matches!(bound, Bound::MessageTooLarge);
-            if in_vain || !oldest_goes || self.dequeue(session).is_none() {
+            if in_vain || !oldest_goes || !self.drop_head(session) {
                 return false;
             }
         }
         true
+    }
+
+    /// Drops the next message of a queue; whether there was one.
+    pub(super) fn drop_head(&mut self, session: u32) -> bool {
+        let dropped = self.dequeue(session);
+        if let Some(queued) = &dropped {
+            self.record_acknowledged(session, queued.message.id, queued.qos);
+        }
+        dropped.is_some()
     }
 
     /// Drops the next message of a queue where it has expired [MQTT-3.3.2-5].
@@ -45,7 +54,7 @@ impl Shard {
         let expired = head.is_some_and(|head| head.message.is_expired(now));
         if expired {
             self.counters.dropped.expired += 1;
-            self.dequeue(session);
+            self.drop_head(session);
         }
         expired
     }

@@ -36,9 +36,11 @@ impl Shard {
             );
             if space.retained.set(message.clone()) == SetOutcome::Full {
                 self.counters.retained_refused += 1;
+                return;
             }
         }
         self.retained.exchange(before, ShardInfo::of(&space.retained));
+        self.record_retained(message);
     }
 
     /// Removes retained messages that expired, and forgets tenants that have nothing left.
@@ -158,6 +160,7 @@ impl Shard {
                 shared: None,
                 message,
             };
+            self.record_queued(slot, &queued);
             self.deliver(now, slot, queued);
         }
     }

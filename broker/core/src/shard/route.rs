@@ -12,13 +12,19 @@ impl Shard {
     /// Takes a judged message on: to the sessions of this shard, to the other shards, to the retained messages.
     pub(super) fn accept(&mut self, now: Millis, client: &Client, app: AppMessage) {
         let message = self.message(now, client, app);
-        for shard in self.other_shards() {
-            self.send_mesh(now, shard, MeshMessage::Publish(message.clone()));
-        }
-        self.route_here(now, &message);
+        self.spread(now, &message);
     }
 
-    fn message(&mut self, now: Millis, client: &Client, mut app: AppMessage) -> Arc<Message> {
+    /// To this shard and all others.
+    pub(super) fn spread(&mut self, now: Millis, message: &Arc<Message>) {
+        for shard in self.other_shards() {
+            let (message, confirm) = (message.clone(), self.confirm());
+            self.send_mesh(now, shard, MeshMessage::Publish { message, confirm });
+        }
+        self.route_here(now, message);
+    }
+
+    pub(super) fn message(&mut self, now: Millis, client: &Client, mut app: AppMessage) -> Arc<Message> {
         let expiry_s = app.properties.as_deref().and_then(|p| p.message_expiry_interval);
         if expiry_s.is_some() {
             app.properties = app.properties.as_deref().and_then(without_expiry);
@@ -61,6 +67,7 @@ impl Shard {
         }
         self.find_targets(space, message);
         let targets = std::mem::take(&mut self.targets);
+        self.record_targets(message, &targets);
         for target in &targets {
             self.deliver_live(now, message, target);
         }

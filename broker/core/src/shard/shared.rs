@@ -203,7 +203,8 @@ impl Shard {
     }
 
     fn assign(&mut self, now: Millis, session: SessionRef, queued: Queued) {
-        let delivery = Assignment(queued);
+        let confirm = self.confirm();
+        let delivery = Assignment { queued, confirm };
         self.send_mesh(now, session.shard, MeshMessage::Assign { session, delivery });
     }
 
@@ -214,12 +215,14 @@ impl Shard {
             .get(session.slot as usize)
             .is_some_and(|s| s.serial == session.serial)
         {
+            self.record_queued(session.slot, &queued);
             return self.deliver(now, session.slot, queued);
         }
         // It ended while the message was on its way.
         if let Some(key) = queued.shared.clone() {
             let owner = key.owner(self.config.shards);
-            self.send_mesh(now, owner, MeshMessage::Reassign(Assignment(queued)));
+            let confirm = self.confirm();
+            self.send_mesh(now, owner, MeshMessage::Reassign(Assignment { queued, confirm }));
         }
     }
 

@@ -7,6 +7,7 @@ use crate::hook::Action;
 use crate::limits::MAX_SUBSCRIPTIONS;
 use crate::message::detached;
 use crate::policy::RequestRef;
+use crate::store::Record;
 use crate::time::Millis;
 use nervewire_codec::topic::SharedFilter;
 use nervewire_codec::{Packet, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions, Utf8String};
@@ -108,13 +109,14 @@ impl Shard {
             .as_deref()
             .and_then(|p| p.subscription_identifiers.first())
             .copied();
+        let entry_of = |options| Entry {
+            options,
+            identifier: identifier.unwrap_or(0),
+        };
         let mut reasons = Vec::with_capacity(flow.allowed.len());
         let mut wanted = Vec::new();
         for (filter, allowed) in flow.packet.filters.iter().zip(&flow.allowed) {
-            let entry = Entry {
-                options: filter.options,
-                identifier: identifier.unwrap_or(0),
-            };
+            let entry = entry_of(filter.options);
             let reason = match allowed {
                 true => self.add_subscription(now, session, &filter.filter, entry, &mut wanted),
                 false => ReasonCode::NotAuthorized,
@@ -126,7 +128,17 @@ impl Shard {
             properties: None,
             reasons,
         };
-        self.send(flow.conn, &Packet::SubAck(ack));
+        let granted = ack.reasons.clone();
+        let filters = &flow.packet.filters;
+        self.send_stored(now, flow.conn, session, Packet::SubAck(ack), |session| {
+            let granted = filters.iter().zip(granted).filter(|(_, reason)| !reason.is_error());
+            let subscribed = granted.map(|(filter, _)| Record::Subscribed {
+                session: session.clone(),
+                filter: detached(&filter.filter),
+                entry: entry_of(filter.options),
+            });
+            subscribed.collect()
+        });
         self.resume(now, flow.conn);
         for (filter, entry) in wanted {
             self.gather(now, session, filter, entry);

@@ -1,6 +1,6 @@
 //! What happens by itself: keep alive, delayed wills, session expiry, pauses, purging.
 
-use super::{ConnId, Notice, Shard};
+use super::{ConnId, Feed, Notice, Shard};
 use crate::limits::PURGE_INTERVAL_MS;
 use crate::time::Millis;
 use nervewire_codec::ReasonCode;
@@ -111,7 +111,7 @@ impl Shard {
     fn check_keep_alive(&mut self, now: Millis, id: ConnId, serial: u64) {
         let Some(conn) = self.same_conn(id, serial) else { return };
         // A client that we do not read cannot be silent.
-        if conn.waiting || conn.paused_until.is_some() {
+        if conn.waiting || conn.paused_until.is_some() || conn.lanes.are_full() {
             conn.last_received = now;
         }
         let at = conn.last_received + conn.keep_alive_ms;
@@ -128,7 +128,7 @@ impl Shard {
         if conn.paused_until.is_some_and(|until| until <= now) {
             conn.paused_until = None;
             conn.last_received = now;
-            if !conn.waiting {
+            if conn.feed(now) == Feed::More {
                 self.notices.push_back(Notice::Resume(id));
             }
         }

@@ -1,4 +1,5 @@
-//! Behaviour of whole shards in virtual time: each test runs with one shard and with three, through the same harness.
+//! Behaviour of whole shards in virtual time: each test runs with one shard and with three, with a store
+//! and without, through the same harness.
 
 mod authorize;
 mod chaos;
@@ -25,6 +26,7 @@ use super::{Answer, Call, CallId, ConnId, Feed, Notice, Shard, home_shard};
 use crate::counters::Counters;
 use crate::limits::ShardConfig;
 use crate::policy::Policy;
+use crate::store::Durability;
 use crate::time::Millis;
 use bytes::Bytes;
 use nervewire_codec::{Ack, Packet, ReasonCode, Version, decode, encode};
@@ -79,22 +81,20 @@ struct Link {
 type C = usize;
 
 fn each(test: impl Fn(&mut Broker)) {
-    for shards in [1, 3] {
-        test(&mut Broker::new(ShardConfig {
-            shards,
-            ..ShardConfig::default()
-        }));
-    }
+    each_with(|_| {}, test);
 }
 
 fn each_with(config: impl Fn(&mut ShardConfig), test: impl Fn(&mut Broker)) {
     for shards in [1, 3] {
-        let mut bounds = ShardConfig {
-            shards,
-            ..ShardConfig::default()
-        };
-        config(&mut bounds);
-        test(&mut Broker::new(bounds));
+        for durability in [Durability::Memory, Durability::Stored] {
+            let mut bounds = ShardConfig {
+                shards,
+                durability,
+                ..ShardConfig::default()
+            };
+            config(&mut bounds);
+            test(&mut Broker::new(bounds));
+        }
     }
 }
 
@@ -234,6 +234,7 @@ impl Broker {
             let mut busy = false;
             for shard in 0..self.shards.len() {
                 busy |= self.run_calls(shard);
+                busy |= self.carry_store(shard);
                 busy |= self.carry_mesh(shard);
                 busy |= self.carry_out_notices(shard);
                 busy |= self.flush(shard);
@@ -255,6 +256,17 @@ impl Broker {
                 None => self.held.push_back((shard, id, call.clone())),
             }
             self.calls.push(call);
+        }
+        busy
+    }
+
+    /// A store that is done at once.
+    fn carry_store(&mut self, shard: usize) -> bool {
+        let mut busy = false;
+        while let Some(append) = self.shards[shard].next_append() {
+            busy = true;
+            assert_eq!(usize::from(append.partition.owner(self.shards.len() as u16)), shard);
+            self.shards[shard].stored(self.now, append.ticket, Ok(()));
         }
         busy
     }

@@ -72,6 +72,14 @@ pub(super) enum Then {
     Connected(Box<Entered>),
 }
 
+#[cfg(test)]
+impl Commits {
+    /// Nobody waits and nothing is left to append.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.by_ticket.is_empty() && self.appends.is_empty()
+    }
+}
+
 impl Shard {
     /// The next append to carry out; order holds per partition. There are none with [`Durability::Memory`].
     pub fn next_append(&mut self) -> Option<Append> {

@@ -266,7 +266,13 @@ impl Bench {
     }
 
     fn settle(&mut self) {
-        while (0..self.shards.len()).fold(false, |busy, shard| self.pass(shard) || busy) {}
+        let mut busy = true;
+        while busy {
+            busy = false;
+            for shard in 0..self.shards.len() {
+                busy |= self.pass(shard);
+            }
+        }
     }
 
     /// As the module of shards asks of its driver: appends, other shards, notices, sockets.

@@ -69,6 +69,22 @@ fn acknowledgements_keep_the_order_of_the_publishes() {
 }
 
 #[test]
+fn what_need_not_wait_for_the_store_waits_for_those_before_it() {
+    each(|b| {
+        subscribed(b, "s", "t", 1);
+        let p = lasting(b, "pub");
+        b.publish(p, 2, 7, "nobody", "m");
+        b.expect(p, &["PUBREC 7 Success"]);
+        b.hold();
+        b.publish(p, 1, 8, "t", "m");
+        b.publish(p, 2, 7, "nobody", "m");
+        b.expect(p, &[]);
+        b.release_all();
+        b.expect(p, &["PUBACK 8 Success", "PUBREC 7 Success"]);
+    });
+}
+
+#[test]
 fn puback_waits_for_every_partition_with_targets() {
     each(|b| {
         subscribed(b, "a", "t", 1);

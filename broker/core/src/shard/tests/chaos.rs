@@ -6,6 +6,7 @@ use super::script::{deliver_rule, policy, rule, verdict};
 use super::{Broker, C};
 use crate::hook::{CallFailed, Decision, Effect, Transformation};
 use crate::limits::{QueuePolicy, ShardConfig};
+use crate::store::Durability;
 use nervewire_codec::{Disconnect, Packet, Publish, ReasonCode, Subscribe, Unsubscribe, Version};
 use proptest::prelude::*;
 
@@ -34,6 +35,8 @@ enum Op {
     },
     Stick(usize, bool),
     HoldMesh(bool),
+    HoldStore(bool),
+    FailStore(bool),
     Policy(usize, bool),
     Answer(u8),
     Advance(u64),
@@ -53,6 +56,8 @@ fn op() -> impl Strategy<Value = Op> {
         ),
         1 => (who, flag()).prop_map(|(who, stuck)| Op::Stick(who, stuck)),
         1 => flag().prop_map(Op::HoldMesh),
+        1 => flag().prop_map(Op::HoldStore),
+        1 => flag().prop_map(Op::FailStore),
         1 => (0..4usize, flag()).prop_map(|(kind, holds)| Op::Policy(kind, holds)),
         3 => any::<u8>().prop_map(Op::Answer),
         1 => (0..20_000u64).prop_map(Op::Advance),
@@ -200,6 +205,14 @@ fn apply(b: &mut Broker, links: &mut [Option<C>; CLIENTS], op: Op) {
             b.mesh_held = held;
             b.settle();
         }
+        Op::HoldStore(held) => {
+            b.store_held = held;
+            b.settle();
+        }
+        Op::FailStore(fails) => {
+            b.store_fails = fails;
+            b.settle();
+        }
         Op::Policy(kind, holds) => {
             let generation = b.shards[0].policy().generation + 1;
             b.set_policy(policy(generation, kind % 2, kind / 2));
@@ -235,9 +248,10 @@ fn check_bounds(b: &Broker) {
     }
 }
 
-fn check(shards: u16, queue_policy: QueuePolicy, ops: Vec<Op>) {
+fn check(shards: u16, queue_policy: QueuePolicy, durability: Durability, ops: Vec<Op>) {
     let config = ShardConfig {
         shards,
+        durability,
         queue_policy,
         queue_messages: 5,
         queue_bytes: 9_000,
@@ -252,7 +266,7 @@ fn check(shards: u16, queue_policy: QueuePolicy, ops: Vec<Op>) {
         apply(&mut b, &mut links, op);
         check_bounds(&b);
     }
-    b.mesh_held = false;
+    (b.mesh_held, b.store_held, b.store_fails) = (false, false, false);
     b.settle();
     while !b.held.is_empty() {
         answer_one(&mut b, 7);
@@ -281,6 +295,7 @@ fn check_empty(b: &Broker) {
         assert_eq!((c.sessions, c.connections, c.subscriptions), (0, 0, 0));
         assert_eq!((c.queued_messages, c.queued_bytes), (0, 0));
         assert!(shard.waiters.is_empty());
+        assert!(shard.commits.is_empty());
         assert_eq!(shard.in_flight_bytes, 0);
         let groups = shard
             .spaces
@@ -296,7 +311,9 @@ proptest! {
 
     #[test]
     fn whatever_happens_bounds_hold_and_nothing_is_left_behind(ops in proptest::collection::vec(op(), 1..80)) {
-        check(1, QueuePolicy::DropOldest, ops.clone());
-        check(3, QueuePolicy::RefuseNew, ops);
+        check(1, QueuePolicy::DropOldest, Durability::Memory, ops.clone());
+        check(3, QueuePolicy::RefuseNew, Durability::Memory, ops.clone());
+        check(1, QueuePolicy::RefuseNew, Durability::Stored, ops.clone());
+        check(3, QueuePolicy::DropOldest, Durability::Stored, ops);
     }
 }

@@ -26,7 +26,7 @@ use super::{Answer, Call, CallId, ConnId, Feed, Notice, Shard, home_shard};
 use crate::counters::Counters;
 use crate::limits::ShardConfig;
 use crate::policy::Policy;
-use crate::store::Durability;
+use crate::store::{AppendFailed, Durability};
 use crate::time::Millis;
 use bytes::Bytes;
 use nervewire_codec::{Ack, Packet, ReasonCode, Version, decode, encode};
@@ -49,6 +49,10 @@ struct Broker {
     calls: Vec<Call>,
     /// Calls that have no answer yet.
     held: VecDeque<(usize, CallId, Call)>,
+    /// Nothing becomes durable.
+    store_held: bool,
+    /// Nothing is stored.
+    store_fails: bool,
     /// Nothing passes between shards.
     mesh_held: bool,
     /// Nothing leaves this shard.
@@ -128,6 +132,8 @@ impl Broker {
             call_ns: 0,
             calls: Vec::new(),
             held: VecDeque::new(),
+            store_held: false,
+            store_fails: false,
             mesh_held: false,
             held_from: None,
             manual_clients: false,
@@ -260,13 +266,20 @@ impl Broker {
         busy
     }
 
-    /// A store that is done at once.
+    /// A store that is done at once, where the test does not say otherwise.
     fn carry_store(&mut self, shard: usize) -> bool {
         let mut busy = false;
-        while let Some(append) = self.shards[shard].next_append() {
+        let outcome = if self.store_fails {
+            Err(AppendFailed::Full)
+        } else {
+            Ok(())
+        };
+        while !self.store_held
+            && let Some(append) = self.shards[shard].next_append()
+        {
             busy = true;
             assert_eq!(usize::from(append.partition.owner(self.shards.len() as u16)), shard);
-            self.shards[shard].stored(self.now, append.ticket, Ok(()));
+            self.shards[shard].stored(self.now, append.ticket, outcome);
         }
         busy
     }

@@ -3,6 +3,7 @@
 use super::scene::{Who, client, publish, qos};
 use super::{Broker, C};
 use crate::limits::ShardConfig;
+use crate::store::Durability;
 use nervewire_codec::{Packet, Publish, Version};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -160,9 +161,10 @@ impl Model {
     }
 }
 
-fn check(shards: u16, ops: Vec<Op>) {
+fn check(shards: u16, durability: Durability, ops: Vec<Op>) {
     let mut b = Broker::new(ShardConfig {
         shards,
+        durability,
         ..ShardConfig::default()
     });
     let mut model = Model::default();
@@ -189,7 +191,9 @@ proptest! {
 
     #[test]
     fn acknowledged_messages_arrive_once_and_in_the_publishers_order(ops in proptest::collection::vec(op(), 1..60)) {
-        check(1, ops.clone());
-        check(3, ops);
+        for durability in [Durability::Memory, Durability::Stored] {
+            check(1, durability, ops.clone());
+            check(3, durability, ops.clone());
+        }
     }
 }

@@ -10,19 +10,35 @@
 //! - Each ticket is answered exactly once. An outcome that is not known is [`AppendFailed::Doubtful`].
 //! - Only the shard that owns a partition ([`Partition::owner`]) appends to it.
 //!
+//! # What waits, with [`Durability::Stored`]
+//!
+//! - PUBACK and PUBREC: for the records of the message in every partition with durable targets, on whatever shard, and of its
+//!   topic where it is retained; always in the order of the PUBLISHes [MQTT-4.6.0-2].
+//! - Routing a QoS 2 message of a durable session: for its identifier.
+//! - CONNACK, SUBACK, UNSUBACK, PUBCOMP, PUBREL and the outgoing QoS 2 PUBLISH of a durable session: for their own records. A
+//!   Clean Start that ends a durable session: for its end.
+//! - What fails is never acknowledged. A 5.0 publisher gets 0x97 in PUBACK or PUBREC, a refused CONNECT its CONNACK; all others
+//!   are disconnected (0x97 under 5.0), and may try again.
+//! - A client that has [`MAX_PENDING_ACKNOWLEDGEMENTS`](crate::limits::MAX_PENDING_ACKNOWLEDGEMENTS) to come is not read.
+//!
+//! QoS 0, and the packets of sessions that end with their connection, do not wait, except for the durable targets of a message.
+//! Nobody waits for records that only free something (acknowledged, completed, routed) or follow a lost connection.
+//!
 //! # What the durability issue adds
 //!
 //! The broker runs with [`Durability::Memory`]: nothing is appended, nothing waits, nothing survives. Still to come:
-//! - **Recovery**: replaying records into sessions, and doing so again after a failed append (fence, replay, resume); until
-//!   then a partition that failed goes on from memory, and only what was not acknowledged is at risk. [`Record::Received`]
-//!   without its [`Record::Routed`] is routed again then, under the same message ids; a partition that has enqueued an id
-//!   passes it over. Today a failure between the partitions of one QoS 2 message makes its publisher, if it speaks 3.1.1,
-//!   send it again, and the targets that had it get it twice.
+//! - **Recovery**: replaying records into sessions at start, and again after a failed append (fence, replay, resume). Until then
+//!   a shard whose append failed goes on from its memory, which is ahead of the log: it has subscriptions, messages and ends of
+//!   sessions that the log does not have, none of which it has acknowledged.
+//! - **QoS 2 across partitions**: [`Record::Received`] without its [`Record::Routed`] is routed again at recovery, under the same
+//!   message ids; a partition that has enqueued an id passes it over. Today, where one of several partitions fails, a 3.1.1
+//!   publisher sends the message again and the targets in the others have it twice.
 //! - **Message ids** that no earlier run of the broker has used: they count from the shard's number at every start.
 //! - **The index on disk**: queues are in memory, and their bounds are memory's.
-//! - **Moving between partitions**: a shared message that leaves an ended session is enqueued elsewhere without waiting, and
-//!   a will under judgement is in no log, so a crash at that moment can lose either.
-//! - **Group commit**, checkpoints and truncation, all behind the log seam of `nervewire-store`.
+//! - **Moving between partitions**: a shared message that leaves an ended session is enqueued elsewhere while the end is being
+//!   stored, and a will under judgement is in no log, so a crash at that moment can lose either.
+//! - **Group commit**, checkpoints and truncation, all behind the log seam of `nervewire-store`; and a driver that carries
+//!   [`Shard::next_append`](crate::shard::Shard::next_append) to it.
 
 use crate::hook::{AppMessage, Client};
 use crate::limits::PARTITIONS;

@@ -80,6 +80,13 @@ impl Commits {
     }
 }
 
+#[cfg(test)]
+impl Shard {
+    pub(super) fn has_appends(&self) -> bool {
+        !self.commits.appends.is_empty()
+    }
+}
+
 impl Shard {
     /// The next append to carry out; order holds per partition. There are none with [`Durability::Memory`].
     pub fn next_append(&mut self) -> Option<Append> {

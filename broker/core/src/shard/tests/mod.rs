@@ -8,6 +8,7 @@ mod enhanced;
 mod expiry;
 mod inbound;
 mod keep_alive;
+mod kept;
 mod limits;
 mod model;
 mod outbound;
@@ -49,6 +50,8 @@ struct Broker {
     calls: Vec<Call>,
     /// Calls that have no answer yet.
     held: VecDeque<(usize, CallId, Call)>,
+    /// What was stored.
+    kept: kept::Kept,
     /// Nothing becomes durable.
     store_held: bool,
     /// Nothing is stored.
@@ -97,7 +100,9 @@ fn each_with(config: impl Fn(&mut ShardConfig), test: impl Fn(&mut Broker)) {
                 ..ShardConfig::default()
             };
             config(&mut bounds);
-            test(&mut Broker::new(bounds));
+            let mut broker = Broker::new(bounds);
+            test(&mut broker);
+            broker.check_kept();
         }
     }
 }
@@ -132,6 +137,7 @@ impl Broker {
             call_ns: 0,
             calls: Vec::new(),
             held: VecDeque::new(),
+            kept: kept::Kept::default(),
             store_held: false,
             store_fails: false,
             mesh_held: false,
@@ -279,6 +285,10 @@ impl Broker {
         {
             busy = true;
             assert_eq!(usize::from(append.partition.owner(self.shards.len() as u16)), shard);
+            self.kept.failed |= outcome.is_err();
+            if !self.kept.failed {
+                append.records.into_iter().for_each(|record| self.kept.replay(record));
+            }
             self.shards[shard].stored(self.now, append.ticket, outcome);
         }
         busy

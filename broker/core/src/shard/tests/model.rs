@@ -50,6 +50,7 @@ struct Model {
     due: BTreeMap<(usize, usize), Vec<u32>>,
     seen: BTreeMap<(usize, usize), Vec<u32>>,
     next: u32,
+    connections: u16,
 }
 
 fn who(n: usize) -> Who {
@@ -66,7 +67,11 @@ impl Model {
         match op {
             Op::Connect(n) => {
                 self.collect(b);
-                self.links[n] = Some(b.connect(who(n)));
+                let c = b.connect(who(n));
+                // Identifiers whose PUBREC never came are not used for other messages.
+                self.connections += 1;
+                b.links[c].next_packet_id = 100 * self.connections;
+                self.links[n] = Some(c);
                 self.known[n] = true;
             }
             Op::Lose(n) => {
@@ -170,6 +175,7 @@ fn check(shards: u16, durability: Durability, ops: Vec<Op>) {
     let mut model = Model::default();
     for op in ops {
         model.apply(&mut b, op);
+        b.check_kept();
     }
     model.finish(&mut b);
     for (pair, due) in &model.due {

@@ -8,6 +8,7 @@
 //! - The appends of one partition are carried out in the order in which they were emitted, and complete in that order without
 //!   gaps: an append that fails fails all that follow it until the partition was fenced again.
 //! - Each ticket is answered exactly once. An outcome that is not known is [`AppendFailed::Doubtful`].
+//! - The driver takes appends after every call. What exceeds its own bound in bytes it answers with [`AppendFailed::Full`].
 //! - Only the shard that owns a partition ([`Partition::owner`]) appends to it.
 //!
 //! # What waits, with [`Durability::Stored`]

@@ -59,11 +59,11 @@ impl Lanes {
             .is_some_and(|lanes| !lanes[kind as usize].held.is_empty())
     }
 
-    /// Whether no more acknowledgements may be made to wait: the client is not read.
+    /// Whether no more packets may be made to wait: the client is not read. Deliveries count because a client can ask for the
+    /// same PUBREL again and again.
     pub(super) fn are_full(&self) -> bool {
-        let acknowledgements = LaneKind::Acknowledgements as usize;
-        let full = |lanes: &[Lane; 2]| lanes[acknowledgements].held.len() >= MAX_PENDING_ACKNOWLEDGEMENTS;
-        self.0.as_deref().is_some_and(full)
+        let full = |lane: &Lane| lane.held.len() >= MAX_PENDING_ACKNOWLEDGEMENTS;
+        self.0.as_deref().is_some_and(|lanes| lanes.iter().any(full))
     }
 }
 

@@ -373,6 +373,22 @@ fn a_client_with_too_many_acknowledgements_to_come_is_not_read() {
 }
 
 #[test]
+fn a_client_that_asks_for_the_same_pubrel_without_end_is_not_read_either() {
+    each(|b| {
+        let (s, p) = (subscribed(b, "s", "t", 2), brief(b, "pub"));
+        b.publish(p, 2, 1, "t", "m");
+        b.expect(s, &["PUBLISH m at 2"]);
+        b.hold();
+        for _ in 0..1_100 {
+            b.send(s, Packet::PubRec(ack(1)));
+        }
+        assert_eq!(b.unread(s), 76);
+        b.release_all();
+        assert_eq!((b.unread(s), b.received(s).len()), (0, 1_100));
+    });
+}
+
+#[test]
 fn with_durability_memory_nothing_is_appended_and_nothing_waits() {
     for shards in [1, 3] {
         let b = &mut Bench::new(shards, Durability::Memory);

@@ -228,7 +228,7 @@ impl Shard {
         }
     }
 
-    /// Holds the acknowledgement of a PUBLISH; [`Then::Release`] lets it go.
+    /// Holds a packet in its lane; the answer, as a part of what follows a commit, lets it go.
     pub(super) fn hold(&mut self, id: ConnId, lane: LaneKind, outgoing: Outgoing) -> Option<Then> {
         let conn = self.conns.get_mut(id.0 as usize)?;
         let was_full = conn.lanes.are_full();

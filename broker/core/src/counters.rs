@@ -28,6 +28,7 @@ pub struct Counters {
     pub verdict_cache_cleared: u64,
     pub emitted_over_bound: u64,
     pub gather_topics_over_bound: u64,
+    pub gathered_over_bound: u64,
     pub sessions: u64,
     pub connections: u64,
     pub subscriptions: u64,

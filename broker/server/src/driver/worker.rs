@@ -286,7 +286,7 @@ impl Worker {
                 call: id,
             },
         };
-        if let Err(outcome) = self.shared.authenticators.submit(job) {
+        if let Some(outcome) = self.shared.authenticators.submit(job) {
             self.reauthenticated(id, outcome);
         }
     }
@@ -303,7 +303,7 @@ impl Worker {
                     self.run_calls();
                 }
             }
-            ShardEvent::Adopt(adopted) => self.adopt(adopted),
+            ShardEvent::Adopt(adopted) => self.adopt(*adopted),
             ShardEvent::Authenticated(slot, serial, outcome) => self.authenticated(slot, serial, outcome),
             ShardEvent::Reauthenticated(call, outcome) => self.reauthenticated(call, outcome),
             ShardEvent::Swap(swap) => self.swap(*swap),

@@ -1,6 +1,7 @@
 //! Behaviour of whole shards in virtual time: each test runs with one shard and with three, through the same harness.
 
 mod authorize;
+mod backlog;
 mod chaos;
 mod connect;
 mod enhanced;

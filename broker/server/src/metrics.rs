@@ -102,6 +102,7 @@ fn bounds_hit(
         ("connect_timeout_ms", of(|r| r.driver.connect_timeouts)),
         ("accept_errors", of(|r| r.driver.accept_errors)),
         ("mesh_messages", of(|r| r.driver.mesh_over_bound)),
+        ("log_lines", crate::logging::lines_dropped()),
         ("authentication_queue", shared.authenticators.over_bound()),
     ]
 }

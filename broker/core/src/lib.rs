@@ -5,6 +5,7 @@
 
 pub mod counters;
 pub mod fold;
+mod gather;
 pub mod handshake;
 pub mod hook;
 pub mod index;

@@ -89,6 +89,8 @@ pub const PLUGIN_TIME_NS: u64 = 50_000_000;
 pub const PLUGIN_TIME_PERIOD_MS: u64 = 1_000;
 /// Topics remembered per retained-message gathering, to tell stale answers.
 pub const MAX_GATHER_TOPICS: usize = 4_096;
+/// Retained messages that wait to be sent to one session, as pointers.
+pub const MAX_GATHERED_MESSAGES: usize = 1_000_000;
 /// Expired retained messages removed in one tick.
 pub const PURGE_STEP_MESSAGES: usize = 256;
 /// Milliseconds between two purges of expired retained messages.

@@ -1,10 +1,11 @@
 //! A session: what the server keeps for one client identifier (MQTT 5.0 section 4.1).
 
+use crate::gather::Gathers;
 use crate::hook::{AppMessage, Client, Decision, Quotas, Request};
 use crate::limits::MAX_CACHED_VERDICTS;
 use crate::message::Message;
 use crate::policy::{ClientRules, RequestRef};
-use crate::shard::{CommitId, ConnId, Entry, SharedKey};
+use crate::shard::{CommitId, ConnId, SharedKey};
 use crate::time::Millis;
 use hashbrown::{HashMap, HashSet};
 use nervewire_codec::{PacketId, QoS, Utf8String};
@@ -44,7 +45,8 @@ pub(crate) struct Session {
     /// Deliveries wait for rules or for a verdict.
     pub(crate) judging: bool,
     pub(crate) verdicts: VerdictCache,
-    pub(crate) gathers: Vec<Gather>,
+    /// Retained messages that are asked for or wait.
+    pub(crate) gathers: Option<Box<Gathers>>,
     /// Position of this session among the targets of the message being routed, stamped with the routing's number.
     pub(crate) route_mark: (u64, u32),
 }
@@ -68,18 +70,6 @@ pub(crate) struct Queued {
     pub(crate) shared: Option<Arc<SharedKey>>,
 }
 
-/// Retained messages on their way from other shards after a SUBSCRIBE.
-#[derive(Debug)]
-pub(crate) struct Gather {
-    pub(crate) ticket: u64,
-    pub(crate) filter: Utf8String,
-    pub(crate) entry: Entry,
-    /// Shards that have not answered yet.
-    pub(crate) outstanding: u16,
-    /// Live messages delivered meanwhile: a retained answer accepted no later is stale.
-    pub(crate) live: HashMap<Utf8String, Millis>,
-}
-
 impl Session {
     pub(crate) fn tenant(&self) -> Option<&Arc<str>> {
         self.client.tenant.as_ref()
@@ -88,6 +78,11 @@ impl Session {
     /// Ends with its connection.
     pub(crate) fn ends_with_connection(&self) -> bool {
         self.expiry_interval_s == 0
+    }
+
+    /// A live message passes, which a retained one that waits must not follow. Says how many gatherings remember it not.
+    pub(crate) fn note_live(&mut self, message: &Message) -> u64 {
+        self.gathers.as_mut().map_or(0, |gathers| gathers.note_live(message))
     }
 }
 

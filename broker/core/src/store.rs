@@ -23,6 +23,8 @@
 //! - A client that has [`MAX_PENDING_ACKNOWLEDGEMENTS`](crate::limits::MAX_PENDING_ACKNOWLEDGEMENTS) to come is not read.
 //!
 //! QoS 0, and the packets of sessions that end with their connection, do not wait, except for the durable targets of a message.
+//! Retained messages that a SUBSCRIBE has asked for are recorded as they enter the session's queue; those that still wait for the
+//! client to take them end with its connection, as they do without a store.
 //! Nobody waits for records that only free something (acknowledged, completed, routed) or follow a lost connection.
 //!
 //! # What the durability issue adds

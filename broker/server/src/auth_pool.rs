@@ -94,23 +94,23 @@ impl AuthPool {
         let _ = self.queue.replies.set(Arc::downgrade(shared)); // Set once, at start.
     }
 
-    /// Queues a job. `Err`: the outcome is known at once, because there is nobody to ask or the queue is full.
-    pub(crate) fn submit(&self, job: Job) -> Result<(), ChainOutcome> {
+    /// Queues a job. `Some`: the outcome is known at once, because there is nobody to ask or the queue is full.
+    pub(crate) fn submit(&self, job: Job) -> Option<ChainOutcome> {
         let mut state = self.queue.lock();
         if state.chain.links.is_empty() {
-            return Err(ChainOutcome {
+            return Some(ChainOutcome {
                 answer: Authentication::Abstain,
                 authenticator: 0,
             });
         }
         if state.jobs.len() >= bounds::AUTHENTICATION_QUEUE {
             self.queue.over_bound.fetch_add(1, Ordering::Relaxed);
-            return Err(busy());
+            return Some(busy());
         }
         state.jobs.push_back(job);
         drop(state);
         self.queue.wake.notify_one();
-        Ok(())
+        None
     }
 
     /// The authenticators from now on; a job that is being worked on ends with those it began with.

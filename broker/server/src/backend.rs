@@ -353,3 +353,42 @@ fn histogram(latency: Latency) -> HistogramSnapshot {
         over: latency.buckets.last().copied().unwrap_or(0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn latency(counts: &[(usize, u64)]) -> Latency {
+        let mut latency = Latency::default();
+        for (bucket, count) in counts {
+            latency.buckets[*bucket] = *count;
+        }
+        latency
+    }
+
+    #[test]
+    fn a_percentile_is_the_bound_of_its_bucket() {
+        let check = |counts: &[(usize, u64)], percent, expected| {
+            assert_eq!(
+                percentile_us(&latency(counts), percent),
+                expected,
+                "{percent}% of {counts:?}"
+            );
+        };
+        check(&[], 50, None);
+        check(&[(0, 1)], 50, Some(0.1));
+        check(&[(0, 98), (3, 2)], 50, Some(0.1));
+        check(&[(0, 98), (3, 2)], 98, Some(0.1));
+        check(&[(0, 98), (3, 2)], 99, Some(1.0));
+        // Slower than the last bound: at least that.
+        check(&[(LATENCY_BUCKETS_NS.len(), 1)], 99, Some(1_000_000.0));
+    }
+
+    #[test]
+    fn the_mean_is_of_all_calls() {
+        let mut calls = latency(&[(0, 1), (1, 1)]);
+        calls.sum_ns = 300;
+        assert_eq!(mean_us(&calls), Some(0.15));
+        assert_eq!(mean_us(&Latency::default()), None);
+    }
+}

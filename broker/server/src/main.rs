@@ -10,6 +10,7 @@ mod cli;
 mod config;
 mod driver;
 mod generation;
+mod logging;
 mod metrics;
 mod passwd;
 mod plugin_inspect;
@@ -24,7 +25,7 @@ use admin::guard::Token;
 use anyhow::Result;
 use clap::Parser;
 use cli::{Cli, Command, PluginCommand};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -42,7 +43,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(args) if args.print_config => print(config::DEFAULTS_TOML),
         Command::Run(args) => {
-            start_logging();
+            let _written_at_the_end = logging::start();
             run::run(args.config)
         }
         Command::Check(args) => Ok(run::check(&args.config)),
@@ -82,18 +83,4 @@ fn admin_endpoint(file: &Path) -> Result<AdminEndpoint> {
 fn print(text: &str) -> Result<ExitCode> {
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Logs to standard error: readable on a terminal, one JSON object per line elsewhere with `NERVEWIRE_LOG_FORMAT=json`.
-/// `NERVEWIRE_LOG` takes a level or a filter, as `info,plugin=debug`.
-fn start_logging() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("NERVEWIRE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match std::env::var("NERVEWIRE_LOG_FORMAT").as_deref() {
-        Ok("json") => builder.json().init(),
-        _ => builder.with_ansi(std::io::stderr().is_terminal()).init(),
-    }
 }

@@ -97,10 +97,12 @@ fn bounds_hit(
         ("cached_verdicts", core(|c| c.verdict_cache_cleared)),
         ("messages_per_publish", core(|c| c.emitted_over_bound)),
         ("gather_topics", core(|c| c.gather_topics_over_bound)),
+        ("gathered_messages", core(|c| c.gathered_over_bound)),
         ("max_connections", of(|r| r.driver.connections_over_bound)),
         ("connect_timeout_ms", of(|r| r.driver.connect_timeouts)),
         ("accept_errors", of(|r| r.driver.accept_errors)),
         ("mesh_messages", of(|r| r.driver.mesh_over_bound)),
+        ("log_lines", crate::logging::lines_dropped()),
         ("authentication_queue", shared.authenticators.over_bound()),
     ]
 }

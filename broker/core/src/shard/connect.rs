@@ -37,6 +37,12 @@ pub(super) struct Entered {
     accepted: Box<Accepted>,
 }
 
+impl Connecting {
+    pub(super) fn conn(&self) -> (ConnId, u64) {
+        (self.conn, self.serial)
+    }
+}
+
 impl Shard {
     /// A connection whose client was let in. The driver keeps its socket under the returned number.
     pub fn connect(&mut self, now: Millis, accepted: Box<Accepted>) -> ConnId {
@@ -272,7 +278,7 @@ impl Shard {
             rules: None,
             judging: false,
             verdicts: VerdictCache::default(),
-            gathers: Vec::new(),
+            gathers: None,
             route_mark: (0, 0),
         }) as u32;
         self.by_key.insert(key, session);

@@ -2,12 +2,12 @@
 
 use super::judge::{Judge, Judgement};
 use super::subscribe::Entry;
-use super::{Answer, Shard, Waiter, emit};
+use super::{Answer, Call, Shard, Waiter, emit};
 use crate::hook::Action;
 use crate::limits::OUTPUT_HIGH_WATER_BYTES;
 use crate::message::Message;
 use crate::policy::{Native, RequestRef};
-use crate::session::{Queued, Stage};
+use crate::session::{Queued, Session, Stage};
 use crate::store::Durability;
 use crate::time::Millis;
 use nervewire_codec::QoS;
@@ -197,7 +197,7 @@ impl Shard {
     }
 
     /// Puts a message at the end of a session's queue; at a bound the configured policy decides which message goes.
-    fn enqueue(&mut self, now: Millis, session: u32, mut queued: Queued) -> bool {
+    pub(super) fn enqueue(&mut self, now: Millis, session: u32, mut queued: Queued) -> bool {
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return false;
         };
@@ -308,7 +308,7 @@ impl Shard {
     }
 
     fn send_queued(&mut self, now: Millis, session: u32, mut judge: Option<Judge>) {
-        while self.may_send_next(session) {
+        while self.next_may_go(now, session) {
             if self.drop_expired_head(now, session) {
                 continue;
             }
@@ -330,9 +330,8 @@ impl Shard {
                     self.drop_head(session);
                 }
                 Judgement::Ask(call) => {
-                    if let (Some(judge), Some(s)) = (judge, self.sessions.get_mut(session as usize)) {
-                        s.judging = true;
-                        self.call(Waiter::Deliver(Box::new(judge)), call);
+                    if let Some(judge) = judge {
+                        self.ask_about_delivery(session, judge, call);
                     }
                     return;
                 }
@@ -340,17 +339,23 @@ impl Shard {
         }
     }
 
-    /// Whether the head of a session's queue may be sent, or judged first.
-    fn may_send_next(&self, session: u32) -> bool {
-        let Some(s) = self.sessions.get(session as usize) else {
-            return false;
-        };
+    /// Whether the next message may be sent, or judged first: the head of the queue, else a retained one that waits.
+    fn next_may_go(&mut self, now: Millis, session: u32) -> bool {
+        self.refill(now, session);
+        let s = self.sessions.get(session as usize);
+        s.is_some_and(|s| {
+            let head = s.queue.front();
+            head.is_some_and(|head| self.may_send(s, head.qos, &head.message))
+        })
+    }
+
+    /// Whether a session's client can take a message now.
+    pub(super) fn may_send(&self, s: &Session, qos: QoS, message: &Message) -> bool {
         let Some(conn) = s.conn.and_then(|id| self.conn(id)) else {
             return false;
         };
-        let Some(head) = s.queue.front() else { return false };
         let all_resent = s.in_flight.resent == s.in_flight.len();
-        let room = head.qos == QoS::AtMostOnce || self.window_is_open(s, conn, &head.message);
+        let room = qos == QoS::AtMostOnce || self.window_is_open(s, conn, message);
         !s.judging && all_resent && room && conn.accepts_output()
     }
 
@@ -371,6 +376,19 @@ impl Shard {
             retain: head.retain,
         };
         self.judge(now, judge.insert(fresh), &request)
+    }
+
+    /// The session's deliveries wait for the answer, whose plugin time is its connection's of this moment.
+    fn ask_about_delivery(&mut self, session: u32, judge: Judge, call: Call) {
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return;
+        };
+        let Some(id) = s.conn else { return };
+        let Some(conn) = self.conns.get(id.0 as usize) else {
+            return;
+        };
+        s.judging = true;
+        self.call(Waiter::Deliver(Box::new(judge), (id, conn.serial)), call);
     }
 
     /// An answer about a session's deliveries. It is of no use where session, identity or policy have changed since.
@@ -398,7 +416,7 @@ impl Shard {
         let Some(session) = conn.session else { return };
         let waits = self.sessions.get(session as usize).is_some_and(|s| {
             let resending = s.in_flight.resent < s.in_flight.len();
-            !s.queue.is_empty() || resending
+            !s.queue.is_empty() || s.gathers.is_some() || resending
         });
         if waits {
             self.pump(now, session);

@@ -126,7 +126,7 @@ impl Shard {
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return;
         };
-        s.gathers.clear();
+        s.gathers = None;
         if will_discarded {
             s.will = None;
         }

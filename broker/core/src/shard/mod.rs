@@ -148,8 +148,8 @@ enum Waiter {
     Connect(Box<connect::Connecting>),
     Publish(Box<PublishFlow>),
     Subscribe(Box<SubscribeFlow>),
-    /// The head of a session's queue.
-    Deliver(Box<Judge>),
+    /// The head of a session's queue, and the connection that it is for.
+    Deliver(Box<Judge>, (ConnId, u64)),
     Reauthenticate(ConnId, u64),
 }
 
@@ -313,7 +313,11 @@ impl Shard {
             return;
         };
         match waiter {
-            Waiter::Connect(flow) => self.connect_answered(now, flow, answer),
+            Waiter::Connect(flow) => {
+                let (conn, serial) = flow.conn();
+                self.charge(now, conn, serial, spent_ns);
+                self.connect_answered(now, flow, answer);
+            }
             Waiter::Publish(flow) => {
                 if let Some((conn, serial)) = flow.conn() {
                     self.charge(now, conn, serial, spent_ns);
@@ -325,7 +329,10 @@ impl Shard {
                 self.charge(now, conn, serial, spent_ns);
                 self.subscribe_answered(now, flow, answer);
             }
-            Waiter::Deliver(judge) => self.deliver_answered(now, *judge, answer),
+            Waiter::Deliver(judge, (conn, serial)) => {
+                self.charge(now, conn, serial, spent_ns);
+                self.deliver_answered(now, *judge, answer);
+            }
             Waiter::Reauthenticate(conn, serial) => self.reauthentication_answered(now, conn, serial, answer),
         }
     }

@@ -2,10 +2,10 @@
 
 use super::subscribe::Entry;
 use super::{MeshMessage, SessionRef, Shard, ShardInfo, topic_owner};
-use crate::limits::{MAX_GATHER_TOPICS, PURGE_STEP_MESSAGES};
-use crate::message::{Message, detached};
+use crate::gather::{Gathers, Turn};
+use crate::limits::PURGE_STEP_MESSAGES;
+use crate::message::Message;
 use crate::retained::SetOutcome;
-use crate::session::{Gather, Queued};
 use crate::time::Millis;
 use nervewire_codec::Utf8String;
 use smallvec::SmallVec;
@@ -98,13 +98,9 @@ impl Shard {
             serial: s.serial,
         };
         let tenant = s.tenant().cloned();
-        s.gathers.push(Gather {
-            ticket,
-            filter: filter.clone(),
-            entry,
-            outstanding: shards.len() as u16,
-            live: Default::default(),
-        });
+        s.gathers
+            .get_or_insert_default()
+            .begin(ticket, filter.clone(), entry, shards.len() as u16);
         for shard in shards {
             let (tenant, filter) = (tenant.clone(), filter.clone());
             self.send_mesh(
@@ -128,58 +124,57 @@ impl Shard {
         }
     }
 
-    /// Retained messages from one shard: queued for the session, except those that a live message has overtaken.
+    /// Retained messages from one shard: they wait until the session can take them.
     pub(super) fn gathered(&mut self, now: Millis, session: SessionRef, ticket: u64, messages: Vec<Arc<Message>>) {
         let slot = session.slot;
-        let Some(s) = self
-            .sessions
-            .get_mut(slot as usize)
-            .filter(|s| s.serial == session.serial)
-        else {
+        let s = self.sessions.get(slot as usize);
+        if s.is_none_or(|s| s.serial != session.serial) {
             return;
-        };
-        let Some(position) = s.gathers.iter().position(|gather| gather.ticket == ticket) else {
-            return;
-        };
-        let gather = &mut s.gathers[position];
-        gather.outstanding = gather.outstanding.saturating_sub(1);
-        let entry = gather.entry;
-        let overtaken = |m: &Message| gather.live.get(&m.app.topic).is_some_and(|live| *live >= m.accepted_at);
-        let fresh: Vec<Arc<Message>> = messages.into_iter().filter(|m| !overtaken(m)).collect();
-        if gather.outstanding == 0 {
-            s.gathers.swap_remove(position);
         }
-        for message in fresh {
-            let queued = Queued {
-                qos: message.app.qos.min(entry.options.qos),
-                retain: true, // [MQTT-3.3.1-8]
-                identifiers: (entry.identifier != 0)
-                    .then_some(entry.identifier)
-                    .into_iter()
-                    .collect(),
-                shared: None,
-                message,
-            };
-            self.record_queued(slot, &queued);
-            self.deliver(now, slot, queued);
+        let over_bound = self.change_gathers(slot, |gathers| gathers.answered(ticket, messages));
+        self.counters.gathered_over_bound += over_bound.unwrap_or(0) as u64;
+        self.pump(now, slot);
+    }
+
+    /// Puts the next retained message that waits into a session's queue, where that is empty and the client can take it.
+    pub(super) fn refill(&mut self, now: Millis, session: u32) {
+        while let Some(turn) = self.next_gathered(now, session) {
+            match turn {
+                Turn::Fresh(queued) => {
+                    self.record_queued(session, &queued);
+                    let (message, qos) = (queued.message.id, queued.qos);
+                    if self.enqueue(now, session, queued) {
+                        return;
+                    }
+                    self.record_acknowledged(session, message, qos);
+                }
+                Turn::Overtaken => {}
+                Turn::Expired => self.counters.dropped.expired += 1,
+            }
         }
+    }
+
+    fn next_gathered(&mut self, now: Millis, session: u32) -> Option<Turn> {
+        let s = self.sessions.get(session as usize)?;
+        let (qos, message) = s.gathers.as_ref()?.next()?;
+        if !s.queue.is_empty() || !self.may_send(s, qos, message) {
+            return None;
+        }
+        self.change_gathers(session, |gathers| gathers.take_next(now))?
+    }
+
+    /// Changes what a session waits for, and forgets it where nothing is left to wait for.
+    pub(super) fn change_gathers<T>(&mut self, session: u32, change: impl FnOnce(&mut Gathers) -> T) -> Option<T> {
+        let s = self.sessions.get_mut(session as usize)?;
+        let answer = change(s.gathers.as_mut()?);
+        s.gathers.take_if(|gathers| gathers.is_empty());
+        Some(answer)
     }
 
     /// A live message passes a session that waits for retained ones.
     pub(super) fn note_live(&mut self, session: u32, message: &Message) {
-        let Some(s) = self.sessions.get_mut(session as usize) else {
-            return;
-        };
-        for gather in &mut s.gathers {
-            if !nervewire_codec::topic::matches(&gather.filter, &message.app.topic) {
-                continue;
-            }
-            if gather.live.len() >= MAX_GATHER_TOPICS {
-                self.counters.gather_topics_over_bound += 1;
-                continue;
-            }
-            let latest = gather.live.entry(detached(&message.app.topic)).or_insert(0);
-            *latest = (*latest).max(message.accepted_at);
+        if let Some(s) = self.sessions.get_mut(session as usize) {
+            self.counters.gather_topics_over_bound += s.note_live(message);
         }
     }
 }

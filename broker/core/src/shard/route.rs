@@ -80,6 +80,7 @@ impl Shard {
         self.route_number += 1;
         self.targets.clear();
         let (route, targets, sessions) = (self.route_number, &mut self.targets, &mut self.sessions);
+        let counters = &mut self.counters;
         let Some(space) = self.spaces.get(space as usize) else {
             return;
         };
@@ -89,6 +90,9 @@ impl Shard {
             };
             // [MQTT-3.8.3-3]
             if entry.options.no_local && message.publisher.as_deref() == Some(&*s.client.client_id) {
+                if message.app.retain {
+                    counters.gather_topics_over_bound += s.note_live(message);
+                }
                 return;
             }
             if s.route_mark.0 != route {

@@ -199,6 +199,8 @@ impl Shard {
                 // Shared subscriptions get no retained messages (4.8.2).
                 if send {
                     wanted.push((filter.clone(), entry));
+                } else {
+                    self.change_gathers(session, |gathers| gathers.change(topic, entry));
                 }
             }
         }
@@ -233,6 +235,7 @@ impl Shard {
                 if let Some(space) = self.spaces.get_mut(space as usize) {
                     space.index.remove(topic, session);
                 }
+                self.change_gathers(session, |gathers| gathers.forget(topic));
             }
         }
         true

@@ -160,7 +160,7 @@ impl Worker {
                     only,
                     reply_to,
                 };
-                if let Err(outcome) = self.shared.authenticators.submit(job) {
+                if let Some(outcome) = self.shared.authenticators.submit(job) {
                     self.pending_decided(slot, outcome);
                 }
             }
@@ -253,7 +253,7 @@ impl Worker {
             unread: pending.unread,
         });
         if home == self.number {
-            self.adopt(adopted);
+            self.adopt(*adopted);
         } else {
             self.shared.mesh.send(home, ShardEvent::Adopt(adopted));
         }

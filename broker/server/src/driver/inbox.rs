@@ -165,3 +165,65 @@ impl Mesh {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nervewire_core::shard::SessionRef;
+    use std::time::Duration;
+
+    fn two_shards() -> (Mesh, Vec<mio::Poll>) {
+        crate::driver::inboxes(2).unwrap()
+    }
+
+    fn batch(messages: usize) -> ShardEvent {
+        let session = SessionRef {
+            shard: 0,
+            slot: 0,
+            serial: 0,
+        };
+        let message = MeshMessage::Gathered {
+            session,
+            ticket: 0,
+            messages: Vec::new(),
+        };
+        ShardEvent::Mesh(vec![message; messages])
+    }
+
+    fn is_woken(poll: &mut mio::Poll) -> bool {
+        let mut events = mio::Events::with_capacity(8);
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        !events.is_empty()
+    }
+
+    #[test]
+    fn events_come_out_in_order_with_one_wake() {
+        let (mesh, mut polls) = two_shards();
+        mesh.send(1, batch(1));
+        mesh.send(1, ShardEvent::ShutDown);
+        assert!(is_woken(&mut polls[1]));
+        let events = mesh.inboxes[1].take();
+        assert!(matches!(
+            events.iter().collect::<Vec<_>>()[..],
+            [ShardEvent::Mesh(_), ShardEvent::ShutDown]
+        ));
+        assert!(!is_woken(&mut polls[1]));
+        mesh.send(1, ShardEvent::ShutDown);
+        assert!(is_woken(&mut polls[1]), "taken events must not swallow the next wake");
+    }
+
+    #[test]
+    fn whoever_waits_for_a_shard_is_woken_when_it_has_caught_up() {
+        let (mesh, mut polls) = two_shards();
+        mesh.send(1, batch(bounds::MESH_MESSAGES));
+        assert!(!mesh.is_congested(0));
+        mesh.send(1, batch(1));
+        assert!(mesh.is_congested(0));
+        assert!(!mesh.is_congested(1), "a shard does not wait for itself");
+        assert!(!is_woken(&mut polls[0]));
+        mesh.inboxes[1].take();
+        mesh.caught_up(1);
+        assert!(is_woken(&mut polls[0]));
+        assert!(!mesh.is_congested(0));
+    }
+}

@@ -28,12 +28,12 @@ pub(super) struct Client {
 
 impl Worker {
     /// A client that was let in, from this shard or another.
-    pub(super) fn adopt(&mut self, adopted: Box<Adopted>) {
+    pub(super) fn adopt(&mut self, adopted: Adopted) {
         let Adopted {
             socket,
             accepted,
             unread,
-        } = *adopted;
+        } = adopted;
         let version = accepted.connect.version;
         let id = self.shard.connect(self.now, accepted);
         let slot = id.0 as usize;

@@ -71,6 +71,8 @@ pub(crate) struct Worker {
     pub(super) accept_again_at: Option<Millis>,
     pub(super) driver: DriverCounters,
     accepting: Vec<usize>,
+    /// The last pass left something to be carried out.
+    unfinished: bool,
     state: State,
 }
 
@@ -125,6 +127,7 @@ impl Worker {
             accept_again_at: None,
             driver: DriverCounters::default(),
             accepting: Vec::new(),
+            unfinished: false,
             state: State::Running,
             shared,
         };
@@ -214,6 +217,7 @@ impl Worker {
             self.send_batches();
             self.shard.take_touched(&mut self.touched);
             if self.touched.is_empty() {
+                self.unfinished = false;
                 return;
             }
             let mut touched = std::mem::take(&mut self.touched);
@@ -224,6 +228,7 @@ impl Worker {
                 self.touched = touched; // Keeps its memory.
             }
         }
+        self.unfinished = true; // Others first: the next pass goes on at once.
     }
 
     fn carry_out_notices(&mut self) {
@@ -286,7 +291,7 @@ impl Worker {
                 call: id,
             },
         };
-        if let Err(outcome) = self.shared.authenticators.submit(job) {
+        if let Some(outcome) = self.shared.authenticators.submit(job) {
             self.reauthenticated(id, outcome);
         }
     }
@@ -303,7 +308,7 @@ impl Worker {
                     self.run_calls();
                 }
             }
-            ShardEvent::Adopt(adopted) => self.adopt(adopted),
+            ShardEvent::Adopt(adopted) => self.adopt(*adopted),
             ShardEvent::Authenticated(slot, serial, outcome) => self.authenticated(slot, serial, outcome),
             ShardEvent::Reauthenticated(call, outcome) => self.reauthenticated(call, outcome),
             ShardEvent::Swap(swap) => self.swap(*swap),
@@ -353,7 +358,7 @@ impl Worker {
 
     /// How long nothing will be due.
     fn timeout(&self) -> Option<Duration> {
-        if !self.accepting.is_empty() || !self.touched.is_empty() {
+        if self.unfinished || !self.accepting.is_empty() {
             return Some(Duration::ZERO);
         }
         if !self.ready.is_empty() && !self.shared.mesh.is_congested(self.number) {

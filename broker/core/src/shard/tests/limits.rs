@@ -1,9 +1,9 @@
 //! Rates and budgets: a client over its bound is not read for a while.
 
 use super::scene::{publish, v5};
-use super::script::{policy, verdict};
-use super::{each, each_with};
-use crate::hook::{Decision, Quotas};
+use super::script::{deliver_rule, policy, rule, verdict};
+use super::{Answer, Call, each, each_with};
+use crate::hook::{Decision, Effect, Quotas};
 use crate::limits::PLUGIN_TIME_NS;
 use nervewire_codec::Packet;
 
@@ -65,6 +65,68 @@ fn a_client_over_its_plugin_time_is_paused() {
         assert!(b.total(|c| c.received_messages[0]) >= 4);
         b.advance(3_000);
         assert_eq!(b.total(|c| c.received_messages[0]), 6);
+    });
+}
+
+/// Whether a client's next packet is read at once.
+fn is_read(b: &mut super::Broker, c: super::C) -> bool {
+    b.send(c, Packet::PingReq);
+    !b.pick(c, |packet| matches!(packet, Packet::PingResp)).is_empty()
+}
+
+#[test]
+fn plugin_time_of_connect_is_the_clients() {
+    each(|b| {
+        b.set_policy(policy(1, 1, 0));
+        b.authorize(|| vec![Ok(None)], |_, _| verdict(Decision::Allow, 0));
+        b.call_ns = 2 * PLUGIN_TIME_NS;
+        let c = b.connect(v5("a"));
+        assert!(!is_read(b, c));
+        assert_eq!(b.total(|c| c.paused_plugin_time), 1);
+        b.advance(1_000);
+        assert_eq!(b.take(c), [Packet::PingResp]);
+    });
+}
+
+/// A policy that asks about each delivery and about nothing else; no answer comes by itself.
+fn ask_about_deliveries(b: &mut super::Broker) {
+    b.set_policy(policy(1, 1, 0));
+    b.script = Box::new(|call| {
+        let rules = || vec![deliver_rule(Effect::Ask, "#"), rule(Effect::Allow, "#")];
+        matches!(call, Call::Rules { .. }).then(|| Answer::Rules(vec![Ok(Some(rules()))]))
+    });
+}
+
+#[test]
+fn plugin_time_of_deliveries_is_the_receivers() {
+    each(|b| {
+        ask_about_deliveries(b);
+        let (s, p) = (b.connect(v5("s")), b.connect(v5("pub")));
+        b.subscribe(s, "t", 0);
+        b.publish(p, "t", 0, "x");
+        b.call_ns = 2 * PLUGIN_TIME_NS;
+        b.answer_held(verdict(Decision::Allow, 0));
+        assert_eq!(b.payloads(s), ["x"]);
+        assert!(is_read(b, s), "it may have been read already");
+        assert_eq!((is_read(b, s), is_read(b, p)), (false, true));
+        b.advance(1_000);
+        assert_eq!(b.take(s), [Packet::PingResp]);
+    });
+}
+
+#[test]
+fn plugin_time_of_a_connection_that_left_is_not_its_successors() {
+    each(|b| {
+        ask_about_deliveries(b);
+        let (s, p) = (b.connect(v5("s").lasting()), b.connect(v5("pub")));
+        b.subscribe(s, "t", 1);
+        b.publish(p, "t", 1, "x");
+        b.lose(s);
+        let s = b.connect(v5("s").lasting());
+        b.call_ns = 2 * PLUGIN_TIME_NS;
+        b.answer_held(verdict(Decision::Allow, 0));
+        assert!(is_read(b, s) && is_read(b, s));
+        assert_eq!(b.total(|c| c.paused_plugin_time), 0);
     });
 }
 

@@ -2,6 +2,7 @@
 //! and without, through the same harness.
 
 mod authorize;
+mod backlog;
 mod chaos;
 mod connect;
 mod enhanced;

@@ -23,6 +23,7 @@ pub struct Counters {
     pub paused_publish_rate: u64,
     pub paused_plugin_time: u64,
     pub receive_maximum_exceeded: u64,
+    pub sessions_refused: u64,
     pub subscriptions_refused: u64,
     pub retained_refused: u64,
     pub verdict_cache_cleared: u64,

@@ -11,6 +11,8 @@ pub struct ShardConfig {
     pub shards: u16,
     /// Largest packet a client may send, in bytes.
     pub max_packet_bytes: u32,
+    /// Sessions of this shard, connected or not.
+    pub sessions: usize,
     /// Messages that one offline or slow session may queue.
     pub queue_messages: u32,
     /// Bytes that one offline or slow session may queue.
@@ -49,6 +51,7 @@ impl Default for ShardConfig {
             shard: 0,
             shards: 1,
             max_packet_bytes: 1_048_576,
+            sessions: 10_000_000,
             queue_messages: 1_000,
             queue_bytes: 16_777_216,
             queue_policy: QueuePolicy::DropOldest,

@@ -92,6 +92,7 @@ fn bounds_hit(
         ("publish_rate_per_s", core(|c| c.paused_publish_rate)),
         ("plugin_time_ns", core(|c| c.paused_plugin_time)),
         ("receive_maximum", core(|c| c.receive_maximum_exceeded)),
+        ("max_sessions", core(|c| c.sessions_refused)),
         ("subscriptions", core(|c| c.subscriptions_refused)),
         ("retained", core(|c| c.retained_refused)),
         ("cached_verdicts", core(|c| c.verdict_cache_cleared)),

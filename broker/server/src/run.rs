@@ -244,6 +244,7 @@ pub(crate) fn shard_config(config: &Config, shards: u16) -> ShardConfig {
     ShardConfig {
         shards,
         max_packet_bytes: limits.max_packet_bytes.get(),
+        sessions: share(u64::from(limits.max_sessions.get()), shards),
         queue_messages: limits.queue_messages.get(),
         queue_bytes: limits.queue_bytes.get(),
         queue_policy: limits.queue_policy,

@@ -175,6 +175,10 @@ impl Shard {
         if !self.accepts_connack(id, &accepted) {
             return self.refuse_connect(id, ReasonCode::PacketTooLarge);
         }
+        if self.is_full_for(&accepted) {
+            self.counters.sessions_refused += 1;
+            return self.refuse_connect(id, ReasonCode::QuotaExceeded);
+        }
         // What ends and what begins here is stored before the client hears of it.
         let commit = self.begin(SmallVec::new());
         let (session, present) = self.within(Some(commit), |shard| shard.enter(now, id, &accepted, judge.rules));
@@ -187,6 +191,12 @@ impl Shard {
         };
         self.follow_by(commit, Then::Connected(Box::new(entered)));
         self.part_settled(now, commit, Ok(()));
+    }
+
+    /// A session that does not exist yet would be one too many.
+    fn is_full_for(&self, accepted: &Accepted) -> bool {
+        let key = (accepted.client.tenant.clone(), accepted.client.client_id.clone());
+        self.sessions.len() >= self.config.sessions && !self.by_key.contains_key(&key)
     }
 
     /// Takes the client's session over, or makes one; answers it, and whether it was present.

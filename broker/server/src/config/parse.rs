@@ -305,6 +305,7 @@ fn limits(section: &mut Section<'_>) -> Limits {
     Limits {
         max_packet_bytes: section.count("max_packet_bytes", 1_024..=MAX_PACKET_BYTES, default.max_packet_bytes),
         max_connections: section.count("max_connections", 1..=10_000_000, default.max_connections),
+        max_sessions: section.count("max_sessions", 1..=100_000_000, default.max_sessions),
         connect_timeout_ms: section.count("connect_timeout_ms", 100..=600_000, default.connect_timeout_ms),
         queue_messages: section.count("queue_messages", 1..=100_000_000, default.queue_messages),
         queue_bytes: section.count("queue_bytes", 1_024..=1 << 40, default.queue_bytes),

@@ -118,6 +118,8 @@ pub(crate) struct Limits {
     pub max_packet_bytes: NonZeroU32,
     /// Connections at a time, over all listeners.
     pub max_connections: NonZeroU32,
+    /// Sessions in all, connected or not.
+    pub max_sessions: NonZeroU32,
     /// Time from the TCP connection to a complete CONNECT packet.
     pub connect_timeout_ms: NonZeroU32,
     /// Messages in the queue of one offline or slow session.
@@ -204,6 +206,7 @@ impl Limits {
     pub(super) const DEFAULT: Self = Self {
         max_packet_bytes: non_zero_u32(1_048_576),
         max_connections: non_zero_u32(1_000_000),
+        max_sessions: non_zero_u32(2_000_000),
         connect_timeout_ms: non_zero_u32(10_000),
         queue_messages: non_zero_u32(1_000),
         queue_bytes: non_zero_u64(16_777_216),

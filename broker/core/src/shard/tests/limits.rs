@@ -5,7 +5,7 @@ use super::script::{deliver_rule, policy, rule, verdict};
 use super::{Answer, Call, each, each_with};
 use crate::hook::{Decision, Effect, Quotas};
 use crate::limits::PLUGIN_TIME_NS;
-use nervewire_codec::Packet;
+use nervewire_codec::{Packet, ReasonCode};
 
 fn burst(b: &mut super::Broker, c: super::C, count: usize) {
     for _ in 0..count {
@@ -155,4 +155,25 @@ fn changed_bounds_hold_from_the_next_message_on() {
 fn an_idle_client_is_small() {
     assert!(size_of::<super::super::Conn>() <= 272);
     assert!(size_of::<super::super::Session>() <= 384);
+}
+
+#[test]
+fn a_session_too_many_is_refused_and_those_that_exist_may_come_back() {
+    each_with(
+        |config| config.sessions = 1,
+        |b| {
+            // As many sessions as there are shards, wherever their keys belong: at least one more is refused.
+            let clients: Vec<_> = (0..64).map(|n| b.open(v5(&format!("c{n}")).lasting())).collect();
+            let answers: Vec<_> = clients.iter().map(|c| b.connack(*c).reason).collect();
+            let kept: Vec<usize> = (0..64).filter(|n| answers[*n] == ReasonCode::Success).collect();
+            assert_eq!(kept.len() as u64, b.sessions());
+            assert!(answers.contains(&ReasonCode::QuotaExceeded));
+            assert_eq!(b.total(|c| c.sessions_refused), 64 - kept.len() as u64);
+            for n in kept {
+                b.disconnect(clients[n]);
+                let (_, again) = b.connect_for(v5(&format!("c{n}")).lasting().clean_start(false));
+                assert!(again.session_present, "c{n}");
+            }
+        },
+    );
 }

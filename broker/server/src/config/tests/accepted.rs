@@ -75,6 +75,7 @@ fn every_value_of_the_example_arrives() {
         Limits {
             max_packet_bytes: NonZeroU32::new(2_097_152).unwrap(),
             max_connections: NonZeroU32::new(10).unwrap(),
+            max_sessions: NonZeroU32::new(20).unwrap(),
             connect_timeout_ms: NonZeroU32::new(5_000).unwrap(),
             queue_messages: NonZeroU32::new(7).unwrap(),
             queue_bytes: NonZeroU64::new(4_096).unwrap(),

@@ -41,6 +41,7 @@ default = "allow"
 [limits]
 max_packet_bytes = 2_097_152
 max_connections = 10
+max_sessions = 20
 connect_timeout_ms = 5_000
 queue_messages = 7
 queue_bytes = 4_096

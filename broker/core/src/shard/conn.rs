@@ -18,6 +18,8 @@ pub(super) struct Conn {
     pub(super) version: Version,
     pub(super) out: OutBuf,
     pub(super) touched: bool,
+    /// On the list of those whose output is to be written before more is routed to them.
+    pub(super) full: bool,
     pub(super) closing: bool,
     /// CONNACK with success was written.
     pub(super) connected: bool,
@@ -162,11 +164,16 @@ impl Shard {
     }
 
     pub(super) fn touch(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.get_mut(id.0 as usize)
-            && !conn.touched
-        {
+        let Some(conn) = self.conns.get_mut(id.0 as usize) else {
+            return;
+        };
+        if !conn.touched {
             conn.touched = true;
             self.touched.push(id);
+        }
+        if !conn.full && conn.out.len() >= OUTPUT_HIGH_WATER_BYTES {
+            conn.full = true;
+            self.full.push(id);
         }
     }
 

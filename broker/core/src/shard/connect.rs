@@ -79,6 +79,7 @@ impl Shard {
             version: connect.version,
             out: crate::outbuf::OutBuf::default(),
             touched: false,
+            full: false,
             closing: false,
             connected: false,
             lanes: Lanes::default(),

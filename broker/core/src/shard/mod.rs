@@ -195,6 +195,7 @@ pub struct Shard {
     calls: VecDeque<(CallId, Call)>,
     notices: VecDeque<Notice>,
     touched: Vec<ConnId>,
+    full: Vec<ConnId>,
     mesh_out: Vec<Vec<MeshMessage>>,
     counters: Counters,
     serial: u64,
@@ -227,6 +228,7 @@ impl Shard {
             calls: VecDeque::new(),
             notices: VecDeque::new(),
             touched: Vec::new(),
+            full: Vec::new(),
             mesh_out: (0..shards).map(|_| Vec::new()).collect(),
             counters: Counters::default(),
             serial: 0,
@@ -282,6 +284,17 @@ impl Shard {
             conn.is_some_and(|conn| std::mem::replace(&mut conn.touched, false))
         };
         into.extend(self.touched.drain(..).filter(touched));
+    }
+
+    /// Connections whose output has filled up since the last call. What is routed to them goes to their sessions' queues; a
+    /// driver that writes them at once, instead of at the end of its pass, keeps a burst from running into the queues' bounds.
+    pub fn take_full(&mut self) -> Vec<ConnId> {
+        let mut full = std::mem::take(&mut self.full);
+        full.retain(|id| {
+            let conn = self.conns.get_mut(id.0 as usize);
+            conn.is_some_and(|conn| std::mem::replace(&mut conn.full, false))
+        });
+        full
     }
 
     /// What waits for a connection's socket.

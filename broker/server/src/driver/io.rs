@@ -176,6 +176,7 @@ impl Worker {
                     at += used;
                     let feed = self.shard.packet(self.now, id, packet);
                     self.run_calls();
+                    self.write_full();
                     more = feed == Feed::More || self.may_feed(id);
                 }
                 Ok(None) => break,

@@ -252,6 +252,18 @@ impl Worker {
         }
     }
 
+    /// Writes connections whose output has filled up in the middle of a pass: their subscribers may well keep up.
+    pub(super) fn write_full(&mut self) {
+        let full = self.shard.take_full();
+        if full.is_empty() {
+            return;
+        }
+        self.send_batches();
+        for id in full {
+            self.flush(id);
+        }
+    }
+
     fn send_batches(&mut self) {
         for shard in 0..self.shared.mesh.shards() {
             if shard != self.number {
@@ -306,6 +318,7 @@ impl Worker {
                 for message in batch {
                     self.shard.mesh(self.now, message);
                     self.run_calls();
+                    self.write_full();
                 }
             }
             ShardEvent::Adopt(adopted) => self.adopt(*adopted),

@@ -2,6 +2,7 @@
 
 use super::scene::{ack, client, payloads, publish, v5};
 use super::{Broker, C, each, each_version};
+use crate::limits::OUTPUT_HIGH_WATER_BYTES;
 use nervewire_codec::{Packet, ReasonCode, Version};
 
 fn send(b: &mut Broker, p: C, level: u8, texts: &[&str]) {
@@ -252,5 +253,28 @@ fn versions_meet() {
         for c in [old, new, older] {
             assert_eq!(b.payloads(c), ["x", "y", "z"]);
         }
+    });
+}
+
+#[test]
+fn a_connection_whose_output_fills_up_is_named_once_until_it_was_written() {
+    each(|b| {
+        let (p, s) = (b.connect(v5("p")), b.connect(v5("s")));
+        b.subscribe(s, "t", 0);
+        b.links[s].stuck = true;
+        let (shard, id) = (b.links[s].shard, b.links[s].id);
+        let payload = "x".repeat(1_000);
+        let half = OUTPUT_HIGH_WATER_BYTES / 2_000;
+        for _ in 0..half {
+            b.publish(p, "t", 0, &payload);
+        }
+        assert_eq!(b.shards[shard].take_full(), []);
+        for _ in 0..2 * half {
+            b.publish(p, "t", 0, &payload);
+        }
+        assert_eq!(b.shards[shard].take_full(), [id]);
+        assert_eq!(b.shards[shard].take_full(), []);
+        b.unstick(s);
+        assert_eq!(b.payloads(s).len(), 3 * half, "nothing was lost meanwhile");
     });
 }

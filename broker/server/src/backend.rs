@@ -7,7 +7,7 @@ use crate::admin::backend::{
 };
 use crate::admin::metrics::{HistogramSnapshot, MetricsSnapshot, PluginCalls, PluginMetrics};
 use crate::config::Component;
-use crate::driver::{ShardReport, Shared, Worker, ask_all};
+use crate::driver::{ShardReport, Shared, Worker, ask, ask_all};
 use crate::generation::LoadedPlugin;
 use crate::metrics;
 use crate::supervisor::Supervisor;
@@ -188,10 +188,7 @@ fn at_home<T: Send + 'static>(
     question: impl Fn(&mut Worker, &ClientKey) -> T + Send + Sync + 'static,
 ) -> Option<T> {
     let home = home_shard(key.tenant.as_deref(), &key.client_id, shared.mesh.shards());
-    let answers = ask_all(shared, move |worker| {
-        (worker.number() == home).then(|| question(worker, &key))
-    });
-    answers.into_iter().flatten().next()
+    ask(shared, home..home + 1, move |worker| question(worker, &key)).pop()
 }
 
 fn client_info(info: &SessionInfo) -> ClientInfo {

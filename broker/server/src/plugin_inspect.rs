@@ -19,8 +19,7 @@ pub(crate) fn run(args: &PluginInspectArgs) -> Result<ExitCode> {
     let host = Host::new(HostConfig {
         max_instances: 8,
         ..HostConfig::default()
-    })
-    .map_err(|error| anyhow!("the plugin host cannot be started: {error}"))?;
+    })?;
     let inspection = host
         .inspect(&component)
         .map_err(|error| anyhow!("{}: {error}", args.file.display()))?;

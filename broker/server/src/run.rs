@@ -30,12 +30,8 @@ const RESERVED_FILES: u64 = 128;
 /// # Errors
 /// Whatever keeps it from starting, in words.
 pub(crate) fn run(file: Option<PathBuf>) -> Result<ExitCode> {
-    let config = match read_config(file.as_deref()) {
-        Ok(config) => config,
-        Err(messages) => {
-            messages.iter().for_each(|message| eprintln!("{message}"));
-            return Ok(ExitCode::from(2));
-        }
+    let Some(config) = read_or_explain(file.as_deref()) else {
+        return Ok(ExitCode::from(2));
     };
     raise_file_limit(&config);
     let host = host(&config)?;
@@ -56,6 +52,13 @@ pub(crate) fn run(file: Option<PathBuf>) -> Result<ExitCode> {
     runtime.block_on(until_stopped(&broker.supervisor))?;
     broker.stop();
     Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration, or on standard error everything that is wrong with it.
+fn read_or_explain(file: Option<&Path>) -> Option<Config> {
+    read_config(file)
+        .inspect_err(|messages| messages.iter().for_each(|message| eprintln!("{message}")))
+        .ok()
 }
 
 /// A started broker.
@@ -210,7 +213,7 @@ pub(crate) fn host(config: &Config) -> Result<Host> {
         max_message_bytes: config.limits.max_packet_bytes.get() as usize,
         ..HostConfig::default()
     };
-    Host::new(host_config).map_err(|error| anyhow!("the plugin host cannot be started: {error}"))
+    Ok(Host::new(host_config)?)
 }
 
 fn create_data_dir(dir: &Path) -> Result<()> {
@@ -306,12 +309,8 @@ fn raise_file_limit(config: &Config) {
 
 /// `nervewire check`: everything that a start would refuse, short of binding. Exit code 0, or 2 with what to write instead.
 pub(crate) fn check(file: &Path) -> ExitCode {
-    let config = match read_config(Some(file)) {
-        Ok(config) => config,
-        Err(messages) => {
-            messages.iter().for_each(|message| eprintln!("{message}"));
-            return ExitCode::from(2);
-        }
+    let Some(config) = read_or_explain(Some(file)) else {
+        return ExitCode::from(2);
     };
     match check_plugins(&config) {
         Ok(()) => {
@@ -331,7 +330,7 @@ fn check_plugins(config: &Config) -> Result<()> {
         max_instances: 64,
         ..HostConfig::default()
     };
-    let host = Host::new(host_config).map_err(|error| anyhow!("the plugin host cannot be started: {error}"))?;
+    let host = Host::new(host_config)?;
     generation::load(&host, config, 1, &[])?;
     listener_settings(config).map(|_| ())
 }

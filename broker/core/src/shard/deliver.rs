@@ -113,10 +113,7 @@ impl Shard {
         if self.needs_no_judgement(session) {
             return Some(true);
         }
-        let rules = self.sessions.get(session as usize)?.rules.as_ref()?;
-        if rules.generation != self.policy.generation || rules.has_failed() {
-            return None;
-        }
+        let rules = self.current_rules(session)?;
         let Target { qos, retain, .. } = *target;
         let request = RequestRef {
             action: Action::Deliver,
@@ -136,13 +133,10 @@ impl Shard {
     }
 
     fn needs_no_judgement(&self, session: u32) -> bool {
-        let Some(s) = self.sessions.get(session as usize) else {
-            return false;
-        };
         self.policy.authorizers.is_empty()
-            || s.rules.as_ref().is_some_and(|rules| {
-                rules.generation == self.policy.generation && !rules.may_deny_deliveries() && !rules.has_failed()
-            })
+            || self
+                .current_rules(session)
+                .is_some_and(|rules| !rules.may_deny_deliveries())
     }
 
     #[allow(clippy::too_many_arguments)] // What a PUBLISH consists of.

@@ -104,8 +104,13 @@ impl Shard {
         if self.policy.authorizers.is_empty() {
             return Some(self.no_rules.clone());
         }
+        self.current_rules(session).cloned()
+    }
+
+    /// What a session's authorizers said, unless the policy has changed since or one of them failed.
+    pub(super) fn current_rules(&self, session: u32) -> Option<&Arc<ClientRules>> {
         let rules = self.sessions.get(session as usize)?.rules.as_ref()?;
-        (rules.generation == self.policy.generation && !rules.has_failed()).then(|| rules.clone())
+        (rules.generation == self.policy.generation && !rules.has_failed()).then_some(rules)
     }
 
     /// Judges natively as far as possible.

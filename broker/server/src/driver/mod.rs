@@ -16,7 +16,7 @@ pub(crate) use accept::ListenerSettings;
 pub(crate) use handshake::busy;
 pub(crate) use inbox::{ShardEvent, Swap, bounds};
 pub(crate) use plugins::ShardPlugins;
-pub(crate) use requests::{ShardReport, ask_all};
+pub(crate) use requests::{ShardReport, ask, ask_all};
 pub(crate) use worker::{ShardSetup, Shared, Worker, anonymous_code, inboxes, spawn};
 
 use nervewire_core::time::Millis;

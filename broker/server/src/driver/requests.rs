@@ -5,6 +5,7 @@ use super::worker::{Shared, Worker};
 use nervewire_codec::ReasonCode;
 use nervewire_core::counters::Counters;
 use nervewire_core::shard::{SessionInfo, ShardInfo};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -74,15 +75,24 @@ impl Worker {
     }
 }
 
-/// Asks every shard and waits for the answers; a shard that does not answer in time is left out.
+/// Asks every shard.
 pub(crate) fn ask_all<T: Send + 'static>(
     shared: &Shared,
+    question: impl Fn(&mut Worker) -> T + Send + Sync + 'static,
+) -> Vec<T> {
+    ask(shared, 0..shared.mesh.shards(), question)
+}
+
+/// Asks these shards and waits for the answers; a shard that does not answer in time is left out.
+pub(crate) fn ask<T: Send + 'static>(
+    shared: &Shared,
+    shards: Range<u16>,
     question: impl Fn(&mut Worker) -> T + Send + Sync + 'static,
 ) -> Vec<T> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let question = Arc::new(question);
     let (sender, answers) = channel();
-    for shard in 0..shared.mesh.shards() {
+    for shard in shards.clone() {
         let (sender, question) = (sender.clone(), question.clone());
         let ask = Box::new(move |worker: &mut Worker| {
             let _ = sender.send(question(worker)); // Nobody waits any more.
@@ -90,7 +100,5 @@ pub(crate) fn ask_all<T: Send + 'static>(
         shared.mesh.send(shard, ShardEvent::Ask(ask));
     }
     drop(sender);
-    (0..shared.mesh.shards())
-        .map_while(|_| answers.recv_timeout(PATIENCE).ok())
-        .collect()
+    shards.map_while(|_| answers.recv_timeout(PATIENCE).ok()).collect()
 }

@@ -73,16 +73,17 @@ fn a_client_authenticates_again_and_goes_on_with_its_new_identity() {
     });
 }
 
+fn challenge() -> Authentication {
+    Authentication::Challenge {
+        data: "prove it".into(),
+        state: "nonce".into(),
+    }
+}
+
 #[test]
 fn a_challenge_goes_back_to_the_authenticator_that_made_it() {
     each(|b| {
-        answers(
-            b,
-            Authentication::Challenge {
-                data: "prove it".into(),
-                state: "nonce".into(),
-            },
-        );
+        answers(b, challenge());
         let c = connected(b);
         b.send(c, again("m"));
         assert_eq!(b.take(c), [auth(ReasonCode::ContinueAuthentication, "m", "prove it")]);
@@ -136,13 +137,7 @@ fn another_method_or_a_wrong_turn_is_a_protocol_error() {
         let c = b.connect(v5("a"));
         b.send(c, again("m"));
         assert_eq!(b.farewell(c), Some(ReasonCode::ProtocolError));
-        answers(
-            b,
-            Authentication::Challenge {
-                data: "prove it".into(),
-                state: "nonce".into(),
-            },
-        );
+        answers(b, challenge());
         let c = connected(b);
         b.send(c, again("m"));
         b.take(c);

@@ -9,10 +9,20 @@ mod subscribe;
 
 use crate::{DecodeError, Packet, PacketType, QoS, Version};
 use bytes::Bytes;
+pub use publish::PublishRef;
 use reader::Reader;
 
 /// Most bytes of a variable byte integer (1.5.5).
 const MAX_VARIABLE_BYTES: usize = 4;
+
+/// A packet as [`decode_in_place`] finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PacketRef<'a> {
+    /// A PUBLISH that was not copied.
+    Publish(PublishRef<'a>),
+    /// Any other packet; it owns its parts.
+    Other(Packet),
+}
 
 /// The packet that starts at `at` and the bytes it took; `None` while it is incomplete. Strings and payloads share `source`.
 ///
@@ -29,18 +39,47 @@ pub fn decode(
     version: Option<Version>,
     max_packet_bytes: u32,
 ) -> Result<Option<(Packet, usize)>, DecodeError> {
-    let Some((&first, _)) = source.get(at..).and_then(<[u8]>::split_first) else {
+    let bytes = source.get(at..).unwrap_or_default();
+    let decoded = decode_from(bytes, Some(source), version, max_packet_bytes)?;
+    Ok(decoded.map(|(packet, used)| match packet {
+        PacketRef::Publish(publish) => (Packet::Publish(publish.shared_by(Some(source))), used),
+        PacketRef::Other(packet) => (packet, used),
+    }))
+}
+
+/// The packet at the start of `bytes`, as [`decode`] does, but nothing is shared: topic and payload of a PUBLISH stay where they
+/// are, everything else is copied. For a read buffer that is used again, and from which most messages go straight on.
+///
+/// # Errors
+/// As [`decode`].
+#[inline]
+pub fn decode_in_place(
+    bytes: &[u8],
+    version: Option<Version>,
+    max_packet_bytes: u32,
+) -> Result<Option<(PacketRef<'_>, usize)>, DecodeError> {
+    decode_from(bytes, None, version, max_packet_bytes)
+}
+
+#[inline]
+fn decode_from<'a>(
+    bytes: &'a [u8],
+    source: Option<&'a Bytes>,
+    version: Option<Version>,
+    max_packet_bytes: u32,
+) -> Result<Option<(PacketRef<'a>, usize)>, DecodeError> {
+    let Some(&first) = bytes.first() else {
         return Ok(None);
     };
     let (packet, flags) = first_byte(first)?;
     let version = admit(packet, flags, version)?;
-    let Some(frame) = Frame::measure(&source[at..], max_packet_bytes)? else {
+    let Some(frame) = Frame::measure(bytes, max_packet_bytes)? else {
         return Ok(None);
     };
-    if source.len() - at < frame.packet_bytes {
+    let Some(body_bytes) = bytes.get(frame.header_bytes..frame.packet_bytes) else {
         return Ok(None);
-    }
-    let mut reader = Reader::new(source, at + frame.header_bytes, at + frame.packet_bytes);
+    };
+    let mut reader = Reader::new(body_bytes, source);
     let decoded = body(&mut reader, packet, flags, version)?;
     match reader.len() {
         0 => Ok(Some((decoded, frame.packet_bytes))),
@@ -105,9 +144,9 @@ fn admit(packet: PacketType, flags: u8, version: Option<Version>) -> Result<Vers
 }
 
 #[inline]
-fn body(r: &mut Reader<'_>, packet: PacketType, flags: u8, version: Version) -> Result<Packet, DecodeError> {
-    Ok(match packet {
-        PacketType::Publish => Packet::Publish(publish::publish(r, flags, version)?),
+fn body<'a>(r: &mut Reader<'a>, packet: PacketType, flags: u8, version: Version) -> Result<PacketRef<'a>, DecodeError> {
+    let packet = match packet {
+        PacketType::Publish => return publish::publish(r, flags, version).map(PacketRef::Publish),
         PacketType::PubAck => Packet::PubAck(publish::ack(r, packet, version)?),
         PacketType::PubRec => Packet::PubRec(publish::ack(r, packet, version)?),
         PacketType::PubRel => Packet::PubRel(publish::ack(r, packet, version)?),
@@ -122,7 +161,8 @@ fn body(r: &mut Reader<'_>, packet: PacketType, flags: u8, version: Version) -> 
         PacketType::PingResp => Packet::PingResp,
         PacketType::Disconnect => Packet::Disconnect(outcome::disconnect(r, version)?),
         PacketType::Auth => Packet::Auth(outcome::auth(r)?),
-    })
+    };
+    Ok(PacketRef::Other(packet))
 }
 
 /// The lengths a fixed header announces.

@@ -13,7 +13,7 @@ mod reason;
 pub mod topic;
 mod utf8;
 
-pub use decode::{decode, frame_len};
+pub use decode::{PacketRef, PublishRef, decode, decode_in_place, frame_len};
 pub use encode::{PublishHeader, encode, encode_publish_header, encoded_publish_len};
 pub use error::{DecodeError, EncodeError};
 pub use packet::{
@@ -23,4 +23,4 @@ pub use packet::{
 pub use properties::{Properties, UserProperty};
 pub use property_id::{PropertyId, PropertyOwner};
 pub use reason::ReasonCode;
-pub use utf8::{MAX_STRING_BYTES, StringError, Utf8String};
+pub use utf8::{MAX_STRING_BYTES, StringError, Utf8Ref, Utf8String};

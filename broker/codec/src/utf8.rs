@@ -72,34 +72,138 @@ impl Utf8String {
         self.0
     }
 
-    /// `source[start..end]` as a string that shares `source`, with what the validating pass saw.
+    /// The same string by reference.
     #[inline]
-    pub(crate) fn slice(source: &Bytes, start: usize, end: usize) -> Result<(Self, Scan), StringError> {
-        let scan = scan_string(&source[start..end])?;
-        Ok((Self(source.slice(start..end)), scan))
+    pub fn borrowed(&self) -> Utf8Ref<'_> {
+        Utf8Ref(&self.0)
     }
 }
 
-/// Validates in one pass that the compiler can vectorize; only strings beyond ASCII pay for a second one.
+/// A valid UTF-8 Encoded String that is still where it was read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Utf8Ref<'a>(&'a [u8]); // Invariant: `scan_string` accepted these bytes.
+
+impl<'a> Utf8Ref<'a> {
+    /// The string.
+    #[inline]
+    pub fn as_str(self) -> &'a str {
+        // SAFETY: the field is private to this module and set in two places only: by `scan`, after `scan_string` ran
+        // `str::from_utf8` over the very bytes or saw that all are ASCII, and from a `Utf8String`, whose invariant is the same.
+        // The borrow keeps anybody from changing them.
+        unsafe { std::str::from_utf8_unchecked(self.0) }
+    }
+
+    /// Its bytes.
+    #[inline]
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// A copy that owns its bytes.
+    pub fn to_utf8_string(self) -> Utf8String {
+        Utf8String(Bytes::copy_from_slice(self.0))
+    }
+
+    /// The same string in `source`, which it is a part of: shared where it can be, else copied.
+    pub(crate) fn shared_by(self, source: Option<&Bytes>) -> Utf8String {
+        Utf8String(share(self.0, source))
+    }
+
+    /// Validates, and says what the validating pass saw.
+    #[inline]
+    pub(crate) fn scan(bytes: &'a [u8]) -> Result<(Self, Scan), StringError> {
+        let scan = scan_string(bytes)?;
+        Ok((Self(bytes), scan))
+    }
+}
+
+impl Deref for Utf8Ref<'_> {
+    type Target = str;
+    #[inline]
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Debug for Utf8Ref<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// A part of `source` that shares it; a copy where there is nothing to share.
+#[inline]
+pub(crate) fn share(part: &[u8], source: Option<&Bytes>) -> Bytes {
+    match source {
+        Some(source) => source.slice_ref(part),
+        None => Bytes::copy_from_slice(part),
+    }
+}
+
+/// Validates in one pass over eight bytes at a time, because topics are short; only strings beyond ASCII pay for a second pass.
 #[inline]
 pub(crate) fn scan_string(bytes: &[u8]) -> Result<Scan, StringError> {
     if bytes.len() > MAX_STRING_BYTES {
         return Err(StringError::TooLong);
     }
-    let (mut seen, mut null, mut wildcard, mut separators) = (0u8, false, false, 0usize);
-    for &byte in bytes {
-        seen |= byte;
-        null |= byte == 0;
-        wildcard |= (byte == b'#') | (byte == b'+');
-        separators += usize::from(byte == b'/');
+    let mut seen = Seen::default();
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        seen.word(u64::from_le_bytes(*word));
     }
-    if !seen.is_ascii() && std::str::from_utf8(bytes).is_err() {
-        return Err(StringError::NotUtf8);
+    if !rest.is_empty() {
+        // Filled up with a byte that nobody looks for.
+        let mut last = [b'x'; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        seen.word(u64::from_le_bytes(last));
     }
-    if null {
-        return Err(StringError::NullCharacter);
+    seen.verdict(bytes)
+}
+
+/// What eight bytes at a time add up to.
+#[derive(Default)]
+struct Seen {
+    any: u64,
+    null: u64,
+    wildcard: u64,
+    separators: u32,
+}
+
+impl Seen {
+    #[inline]
+    fn word(&mut self, word: u64) {
+        self.any |= word;
+        self.null |= zero_bytes(word);
+        self.wildcard |= zero_bytes(word ^ every(b'#')) | zero_bytes(word ^ every(b'+'));
+        self.separators += zero_bytes(word ^ every(b'/')).count_ones();
     }
-    Ok(Scan { wildcard, separators })
+
+    #[inline]
+    fn verdict(self, bytes: &[u8]) -> Result<Scan, StringError> {
+        if self.any & HIGH_BITS != 0 && std::str::from_utf8(bytes).is_err() {
+            return Err(StringError::NotUtf8);
+        }
+        if self.null != 0 {
+            return Err(StringError::NullCharacter);
+        }
+        Ok(Scan {
+            wildcard: self.wildcard != 0,
+            separators: self.separators as usize,
+        })
+    }
+}
+
+const HIGH_BITS: u64 = every(0x80);
+
+/// The byte in all eight places.
+const fn every(byte: u8) -> u64 {
+    byte as u64 * 0x0101_0101_0101_0101
+}
+
+/// The high bit of every byte that is zero, and no other: the sum cannot carry from one byte into the next.
+#[inline]
+const fn zero_bytes(word: u64) -> u64 {
+    !(((word & !HIGH_BITS) + !HIGH_BITS) | word | !HIGH_BITS)
 }
 
 impl TryFrom<Bytes> for Utf8String {
@@ -228,6 +332,27 @@ mod tests {
     }
 
     #[test]
+    fn every_byte_is_seen_at_every_place() {
+        for len in 1..=17 {
+            for place in 0..len {
+                for byte in 0..=0xFFu8 {
+                    let mut bytes = vec![b'.'; len];
+                    bytes[place] = byte;
+                    let expected = match byte {
+                        0 => Err(StringError::NullCharacter),
+                        0x80.. => Err(StringError::NotUtf8),
+                        _ => Ok(Scan {
+                            wildcard: matches!(byte, b'#' | b'+'),
+                            separators: usize::from(byte == b'/'),
+                        }),
+                    };
+                    assert_eq!(scan_string(&bytes), expected, "{byte} at {place} of {len}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_pass_counts_what_topics_need() {
         let check = |text: &str, wildcard, separators| {
             assert_eq!(
@@ -246,11 +371,12 @@ mod tests {
     #[test]
     fn a_slice_shares_its_source() {
         let source = Bytes::from_static("xtöpicx".as_bytes());
-        let (text, _) = Utf8String::slice(&source, 1, 7).expect("valid");
+        let (text, _) = Utf8Ref::scan(&source[1..7]).expect("valid");
+        let text = text.shared_by(Some(&source));
         assert_eq!(text, "töpic");
         assert_eq!(text.as_bytes().as_ptr(), source[1..].as_ptr());
         assert_eq!(text.clone().into_bytes().as_ptr(), source[1..].as_ptr());
-        assert_eq!(Utf8String::slice(&source, 3, 5), Err(StringError::NotUtf8));
+        assert_eq!(Utf8Ref::scan(&source[3..5]), Err(StringError::NotUtf8));
     }
 
     #[test]

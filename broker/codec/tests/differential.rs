@@ -4,7 +4,9 @@ mod packets;
 mod peer;
 
 use bytes::Bytes;
-use nervewire_codec::{DecodeError, Packet, Properties, PropertyId, ReasonCode, StringError, Version, decode};
+use nervewire_codec::{
+    DecodeError, Packet, PacketRef, Properties, PropertyId, ReasonCode, StringError, Version, decode, decode_in_place,
+};
 use packets::{changes, encoded, mutated, packet, reduced};
 use peer::{Peer, build};
 use proptest::prelude::*;
@@ -13,9 +15,27 @@ const LIMIT: u32 = 1_000_000;
 const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 
 fn ours(bytes: &[u8], version: Version) -> Result<Packet, DecodeError> {
-    match decode(&Bytes::copy_from_slice(bytes), 0, Some(version), LIMIT)? {
+    let decoded = decode(&Bytes::copy_from_slice(bytes), 0, Some(version), LIMIT);
+    assert_same_in_place(bytes, version, &decoded);
+    match decoded? {
         Some((packet, len)) if len == bytes.len() => Ok(packet),
         other => panic!("not one whole packet: {other:?}"),
+    }
+}
+
+/// What is decoded in place is what is decoded from shared bytes, errors included.
+fn assert_same_in_place(bytes: &[u8], version: Version, decoded: &Result<Option<(Packet, usize)>, DecodeError>) {
+    let in_place = decode_in_place(bytes, Some(version), LIMIT);
+    let shared = decoded
+        .as_ref()
+        .map(|whole| whole.as_ref().map(|(packet, used)| (borrowed(packet), *used)));
+    assert_eq!(in_place, shared.map_err(Clone::clone));
+}
+
+fn borrowed(packet: &Packet) -> PacketRef<'_> {
+    match packet {
+        Packet::Publish(publish) => PacketRef::Publish(publish.into()),
+        other => PacketRef::Other(other.clone()),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::index::Index;
 use crate::limits::{MAX_GATHER_TOPICS, MAX_GATHERED_MESSAGES};
-use crate::message::{Message, detached};
+use crate::message::{Content, Message};
 use crate::session::Queued;
 use crate::shard::Entry;
 use crate::time::Millis;
@@ -106,10 +106,10 @@ impl Gathers {
     }
 
     /// A live message passes. Says how many gatherings can remember no more topics.
-    pub(crate) fn note_live(&mut self, message: &Message) -> u64 {
+    pub(crate) fn note_live(&mut self, message: &Content<'_>) -> u64 {
         let mut over_bound = 0;
         let by_ticket = &mut self.by_ticket;
-        self.filters.matches(&message.app.topic, &mut |_, ticket| {
+        self.filters.matches(&message.topic, &mut |_, ticket| {
             let noted = by_ticket.get_mut(ticket).is_none_or(|gather| gather.note_live(message));
             over_bound += u64::from(!noted);
         });
@@ -179,16 +179,15 @@ impl Gather {
     }
 
     /// Whether the topic could be remembered.
-    fn note_live(&mut self, message: &Message) -> bool {
-        let topic = &message.app.topic;
+    fn note_live(&mut self, message: &Content<'_>) -> bool {
         let accepted_at = message.accepted_at;
-        if let Some(latest) = self.live.get_mut(topic) {
+        if let Some(latest) = self.live.get_mut(message.topic.as_str()) {
             *latest = accepted_at.max(*latest);
             return true;
         }
         let room = self.live.len() < MAX_GATHER_TOPICS;
         if room {
-            self.live.insert(detached(topic), accepted_at);
+            self.live.insert(message.topic.to_utf8_string(), accepted_at);
         }
         room
     }
@@ -271,9 +270,9 @@ mod tests {
         for (live, expected) in [(4, &["t"][..]), (5, &[]), (6, &[])] {
             let mut gathers = pending(&[(1, "#")], 1);
             gathers.answered(1, vec![message("t", 5)]);
-            gathers.note_live(&message("t", live));
-            gathers.note_live(&message("other", 9));
-            gathers.note_live(&message("t", 1));
+            gathers.note_live(&message("t", live).content());
+            gathers.note_live(&message("other", 9).content());
+            gathers.note_live(&message("t", 1).content());
             assert_eq!(rest(&mut gathers, 0), expected, "live at {live}");
         }
     }
@@ -310,10 +309,10 @@ mod tests {
     fn topics_to_remember_are_bounded_and_known_ones_still_updated() {
         let mut gathers = pending(&[(1, "#")], 1);
         for n in 0..MAX_GATHER_TOPICS {
-            assert_eq!(gathers.note_live(&message(&format!("{n}"), 1)), 0);
+            assert_eq!(gathers.note_live(&message(&format!("{n}"), 1).content()), 0);
         }
-        assert_eq!(gathers.note_live(&message("one more", 1)), 1);
-        assert_eq!(gathers.note_live(&message("0", 9)), 0);
+        assert_eq!(gathers.note_live(&message("one more", 1).content()), 1);
+        assert_eq!(gathers.note_live(&message("0", 9).content()), 0);
         gathers.answered(1, vec![message("0", 9), message("one more", 1)]);
         assert_eq!(rest(&mut gathers, 0), ["one more"]);
     }

@@ -78,8 +78,21 @@ pub const TOPIC_ALIAS_MAXIMUM: u16 = 64;
 pub const MAX_OUTBOUND_TOPIC_ALIASES: u16 = 64;
 /// Bytes waiting in a connection's output buffer above which its session queues instead.
 pub const OUTPUT_HIGH_WATER_BYTES: usize = 256 * 1024;
-/// Payloads of at least so many bytes are shared instead of copied into output buffers.
-pub const SHARED_PAYLOAD_BYTES: usize = 1_024;
+/// Payloads of at least so many bytes are shared by several receivers instead of copied into the output of each.
+pub const SHARED_PAYLOAD_BYTES: usize = 2_048;
+/// The same where there is one receiver: it must be copied once in any case.
+pub const SINGLE_SHARED_PAYLOAD_BYTES: usize = 32_768;
+
+/// Bytes from which a payload is shared.
+#[inline]
+pub(crate) const fn shared_payload_bytes(has_several_receivers: bool) -> usize {
+    if has_several_receivers {
+        SHARED_PAYLOAD_BYTES
+    } else {
+        SINGLE_SHARED_PAYLOAD_BYTES
+    }
+}
+
 /// Subscriptions of one session, unless its identity's quota says otherwise.
 pub const MAX_SUBSCRIPTIONS: u32 = 10_000;
 /// Authorization verdicts cached for one session.

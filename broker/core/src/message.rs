@@ -3,7 +3,7 @@
 use crate::hook::AppMessage;
 use crate::time::Millis;
 use bytes::Bytes;
-use nervewire_codec::Utf8String;
+use nervewire_codec::{Properties, QoS, Utf8Ref, Utf8String};
 use std::sync::Arc;
 
 /// One accepted message. Shared by every queue that holds it.
@@ -29,8 +29,7 @@ pub type MessageId = u64;
 impl Message {
     /// Bytes that a queue accounts for it: topic, payload, properties and bookkeeping.
     pub fn queue_bytes(&self) -> usize {
-        const BOOKKEEPING_BYTES: usize = 96;
-        self.app.bytes() + BOOKKEEPING_BYTES
+        self.content().queue_bytes()
     }
 
     /// Whether it is past its expiry.
@@ -38,23 +37,93 @@ impl Message {
         self.expires_at.is_some_and(|at| at <= now)
     }
 
+    /// What is read of it on its way.
+    #[inline]
+    pub(crate) fn content(&self) -> Content<'_> {
+        Content {
+            id: self.id,
+            accepted_at: self.accepted_at,
+            expires_at: self.expires_at,
+            topic: self.app.topic.borrowed(),
+            payload: &self.app.payload,
+            shared_payload: Some(&self.app.payload),
+            qos: self.app.qos,
+            retain: self.app.retain,
+            properties: self.app.properties.as_ref(),
+            publisher: self.publisher.as_ref(),
+            tenant: self.tenant.as_ref(),
+        }
+    }
+}
+
+/// A message by reference: one that exists, or one whose parts are still in the buffer that they were read into.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Content<'a> {
+    pub(crate) id: MessageId,
+    pub(crate) accepted_at: Millis,
+    pub(crate) expires_at: Option<Millis>,
+    pub(crate) topic: Utf8Ref<'a>,
+    pub(crate) payload: &'a [u8],
+    /// The payload where it can be shared.
+    pub(crate) shared_payload: Option<&'a Bytes>,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) properties: Option<&'a Arc<Properties>>,
+    pub(crate) publisher: Option<&'a Arc<str>>,
+    pub(crate) tenant: Option<&'a Arc<str>>,
+}
+
+impl Content<'_> {
+    /// As [`Message::queue_bytes`].
+    #[inline]
+    pub(crate) fn queue_bytes(&self) -> usize {
+        const BOOKKEEPING_BYTES: usize = 96;
+        self.topic.len() + self.payload.len() + self.properties.map_or(0, |p| property_bytes(p)) + BOOKKEEPING_BYTES
+    }
+
+    /// As [`Message::is_expired`].
+    #[inline]
+    pub(crate) fn is_expired(&self, now: Millis) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+
     /// Seconds left, rounded up so that a live message never says 0 [MQTT-3.3.2-6].
-    pub fn seconds_left(&self, now: Millis) -> Option<u32> {
+    pub(crate) fn seconds_left(&self, now: Millis) -> Option<u32> {
         let left_ms = self.expires_at?.saturating_sub(now);
         Some(u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX))
     }
+
+    /// A message of its own, which keeps no read buffer alive.
+    pub(crate) fn to_message(self) -> Message {
+        let payload = self.shared_payload.cloned();
+        Message {
+            id: self.id,
+            accepted_at: self.accepted_at,
+            app: AppMessage {
+                topic: self.topic.to_utf8_string(),
+                payload: payload.unwrap_or_else(|| Bytes::copy_from_slice(self.payload)),
+                qos: self.qos,
+                retain: self.retain,
+                properties: self.properties.cloned(),
+            },
+            expires_at: self.expires_at,
+            publisher: self.publisher.cloned(),
+            tenant: self.tenant.cloned(),
+        }
+    }
+}
+
+fn property_bytes(p: &Properties) -> usize {
+    p.content_type.as_ref().map_or(0, |s| s.len())
+        + p.response_topic.as_ref().map_or(0, |s| s.len())
+        + p.correlation_data.as_ref().map_or(0, Bytes::len)
+        + p.user_properties.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>()
 }
 
 impl AppMessage {
     /// Bytes of topic, payload and properties.
     pub(crate) fn bytes(&self) -> usize {
-        let properties = self.properties.as_deref().map_or(0, |p| {
-            p.content_type.as_ref().map_or(0, |s| s.len())
-                + p.response_topic.as_ref().map_or(0, |s| s.len())
-                + p.correlation_data.as_ref().map_or(0, Bytes::len)
-                + p.user_properties.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>()
-        });
-        self.topic.len() + self.payload.len() + properties
+        self.topic.len() + self.payload.len() + self.properties.as_deref().map_or(0, property_bytes)
     }
 
     /// Copies everything out of the buffer it was read into, which a message that may stay must not keep alive.

@@ -3,7 +3,7 @@
 use crate::gather::Gathers;
 use crate::hook::{AppMessage, Client, Decision, Quotas, Request};
 use crate::limits::MAX_CACHED_VERDICTS;
-use crate::message::Message;
+use crate::message::{Content, Message};
 use crate::policy::{ClientRules, RequestRef};
 use crate::shard::{CommitId, ConnId, SharedKey};
 use crate::time::Millis;
@@ -81,7 +81,7 @@ impl Session {
     }
 
     /// A live message passes, which a retained one that waits must not follow. Says how many gatherings remember it not.
-    pub(crate) fn note_live(&mut self, message: &Message) -> u64 {
+    pub(crate) fn note_live(&mut self, message: &Content<'_>) -> u64 {
         self.gathers.as_mut().map_or(0, |gathers| gathers.note_live(message))
     }
 }

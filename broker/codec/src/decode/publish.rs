@@ -3,10 +3,60 @@
 use super::properties::properties;
 use super::reader::Reader;
 use crate::topic::TopicError;
-use crate::{Ack, DecodeError, PacketType, PropertyOwner, Publish, QoS, ReasonCode, Version};
+use crate::utf8::{Utf8Ref, share};
+use crate::{Ack, DecodeError, PacketId, PacketType, Properties, PropertyOwner, Publish, QoS, ReasonCode, Version};
+use bytes::Bytes;
+
+/// A PUBLISH whose topic and payload are still where they were read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishRef<'a> {
+    /// DUP flag.
+    pub dup: bool,
+    /// QoS.
+    pub qos: QoS,
+    /// RETAIN flag.
+    pub retain: bool,
+    /// Topic Name without wildcards; empty only under 5.0 beside a Topic Alias.
+    pub topic: Utf8Ref<'a>,
+    /// Present exactly for QoS 1 and 2.
+    pub packet_id: Option<PacketId>,
+    /// PUBLISH properties.
+    pub properties: Option<Box<Properties>>,
+    /// Application Message.
+    pub payload: &'a [u8],
+}
+
+impl PublishRef<'_> {
+    /// The packet with parts that share `source`, which it was read from.
+    pub(super) fn shared_by(self, source: Option<&Bytes>) -> Publish {
+        Publish {
+            dup: self.dup,
+            qos: self.qos,
+            retain: self.retain,
+            topic: self.topic.shared_by(source),
+            packet_id: self.packet_id,
+            properties: self.properties,
+            payload: share(self.payload, source),
+        }
+    }
+}
+
+impl<'a> From<&'a Publish> for PublishRef<'a> {
+    fn from(publish: &'a Publish) -> Self {
+        Self {
+            dup: publish.dup,
+            qos: publish.qos,
+            retain: publish.retain,
+            topic: publish.topic.borrowed(),
+            packet_id: publish.packet_id,
+            properties: publish.properties.clone(),
+            payload: &publish.payload,
+        }
+    }
+}
 
 #[inline]
-pub(super) fn publish(r: &mut Reader<'_>, flags: u8, version: Version) -> Result<Publish, DecodeError> {
+pub(super) fn publish<'a>(r: &mut Reader<'a>, flags: u8, version: Version) -> Result<PublishRef<'a>, DecodeError> {
     let packet = PacketType::Publish;
     let qos = QoS::from_bits(flags >> 1).ok_or(DecodeError::HeaderFlags { packet, flags })?;
     let topic = r.topic_name()?;
@@ -21,7 +71,7 @@ pub(super) fn publish(r: &mut Reader<'_>, flags: u8, version: Version) -> Result
         empty_topic(version, alias)?;
     }
     let (dup, retain) = (flags & 0b1000 != 0, flags & 0b0001 != 0);
-    Ok(Publish {
+    Ok(PublishRef {
         dup,
         qos,
         retain,

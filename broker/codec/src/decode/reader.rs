@@ -2,58 +2,52 @@
 
 use super::variable_byte_integer;
 use crate::topic::{self, TopicError};
+use crate::utf8::{Utf8Ref, share};
 use crate::{DecodeError, PacketId, Utf8String};
 use bytes::Bytes;
 
-/// Reads the bytes `at..end` of `source`; what it returns shares `source`.
+/// Reads `bytes`. What it returns as owned shares `source`, which they are a part of; without a source it is copied.
 pub(super) struct Reader<'a> {
-    source: &'a Bytes,
-    at: usize,
-    end: usize,
+    bytes: &'a [u8],
+    source: Option<&'a Bytes>,
 }
 
 impl<'a> Reader<'a> {
-    /// The caller has checked that the range is inside `source`.
     #[inline]
-    pub(super) fn new(source: &'a Bytes, at: usize, end: usize) -> Self {
-        Self { source, at, end }
+    pub(super) fn new(bytes: &'a [u8], source: Option<&'a Bytes>) -> Self {
+        Self { bytes, source }
     }
 
     /// Bytes left.
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.end - self.at
+        self.bytes.len()
     }
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.at == self.end
+        self.bytes.is_empty()
     }
 
     /// What is left, without moving.
     #[inline]
     pub(super) fn as_slice(&self) -> &'a [u8] {
-        &self.source[self.at..self.end]
+        self.bytes
     }
 
-    /// Moves over `len` bytes and returns where they start.
+    /// Moves over `len` bytes and returns them.
     #[inline]
-    fn advance(&mut self, len: usize) -> Result<usize, DecodeError> {
-        if len > self.len() {
-            return Err(DecodeError::Truncated);
-        }
-        let start = self.at;
-        self.at += len;
-        Ok(start)
+    fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+        let (taken, rest) = self.bytes.split_at_checked(len).ok_or(DecodeError::Truncated)?;
+        self.bytes = rest;
+        Ok(taken)
     }
 
     #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let bytes = self.source[self.at..self.end]
-            .first_chunk()
-            .ok_or(DecodeError::Truncated)?;
-        self.at += N;
-        Ok(*bytes)
+        let (taken, rest) = self.bytes.split_first_chunk().ok_or(DecodeError::Truncated)?;
+        self.bytes = rest;
+        Ok(*taken)
     }
 
     #[inline]
@@ -78,44 +72,41 @@ impl<'a> Reader<'a> {
 
     #[inline]
     pub(super) fn variable(&mut self) -> Result<u32, DecodeError> {
-        let (value, len) = variable_byte_integer(self.as_slice())?.ok_or(DecodeError::Truncated)?;
-        self.at += len;
+        let (value, len) = variable_byte_integer(self.bytes)?.ok_or(DecodeError::Truncated)?;
+        self.take(len)?;
         Ok(value)
     }
 
     /// A reader of the next `len` bytes.
     #[inline]
     pub(super) fn split(&mut self, len: usize) -> Result<Self, DecodeError> {
-        let start = self.advance(len)?;
-        Ok(Self {
-            source: self.source,
-            at: start,
-            end: self.at,
-        })
+        Ok(Self::new(self.take(len)?, self.source))
+    }
+
+    /// What stands behind a two-byte length.
+    #[inline]
+    fn field(&mut self) -> Result<&'a [u8], DecodeError> {
+        let len = usize::from(self.u16()?);
+        self.take(len)
     }
 
     /// Binary Data (1.5.6).
     #[inline]
     pub(super) fn binary(&mut self) -> Result<Bytes, DecodeError> {
-        let len = usize::from(self.u16()?);
-        let start = self.advance(len)?;
-        Ok(self.source.slice(start..self.at))
+        Ok(share(self.field()?, self.source))
     }
 
     /// A UTF-8 Encoded String (1.5.4).
     #[inline]
     pub(super) fn string(&mut self) -> Result<Utf8String, DecodeError> {
-        let len = usize::from(self.u16()?);
-        let start = self.advance(len)?;
-        Ok(Utf8String::slice(self.source, start, self.at)?.0)
+        let (text, _) = Utf8Ref::scan(self.field()?)?;
+        Ok(text.shared_by(self.source))
     }
 
     /// A topic name that may be empty; the caller knows whether that is allowed.
     #[inline]
-    pub(super) fn topic_name(&mut self) -> Result<Utf8String, DecodeError> {
-        let len = usize::from(self.u16()?);
-        let start = self.advance(len)?;
-        let (name, scan) = Utf8String::slice(self.source, start, self.at)?;
+    pub(super) fn topic_name(&mut self) -> Result<Utf8Ref<'a>, DecodeError> {
+        let (name, scan) = Utf8Ref::scan(self.field()?)?;
         topic::check_scanned_name(scan).map_err(DecodeError::TopicName)?;
         Ok(name)
     }
@@ -126,7 +117,7 @@ impl<'a> Reader<'a> {
         if name.is_empty() {
             Err(DecodeError::TopicName(TopicError::Empty))
         } else {
-            Ok(name)
+            Ok(name.shared_by(self.source))
         }
     }
 
@@ -139,8 +130,7 @@ impl<'a> Reader<'a> {
 
     /// Everything that is left.
     #[inline]
-    pub(super) fn rest(&mut self) -> Bytes {
-        let start = std::mem::replace(&mut self.at, self.end);
-        self.source.slice(start..self.end)
+    pub(super) fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.bytes)
     }
 }

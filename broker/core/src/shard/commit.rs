@@ -4,6 +4,7 @@
 //! is the current one, so that whatever appends on the way becomes a part of it. When the last part is settled, what the step
 //! was to be followed by happens: an acknowledgement leaves its lane, a QoS 2 message is routed, another shard is told.
 
+use super::arriving::Arriving;
 use super::connect::Entered;
 use super::lane::{Lane, LaneKind, Outcome, Outgoing};
 use super::mesh::Confirm;
@@ -213,7 +214,9 @@ impl Shard {
 
     pub(super) fn spread_within(&mut self, now: Millis, commit: CommitId, messages: &[Arc<Message>]) {
         self.within(Some(commit), |shard| {
-            messages.iter().for_each(|message| shard.spread(now, message));
+            messages
+                .iter()
+                .for_each(|message| shard.spread(now, &mut Arriving::kept(message)));
         });
     }
 

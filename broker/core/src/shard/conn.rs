@@ -3,11 +3,10 @@
 use super::lane::Lanes;
 use super::{ConnId, Feed, Notice, Shard};
 use crate::limits::{MAX_OUTBOUND_TOPIC_ALIASES, OUTPUT_HIGH_WATER_BYTES, PLUGIN_TIME_NS, PLUGIN_TIME_PERIOD_MS};
-use crate::message::detached;
 use crate::outbuf::OutBuf;
 use crate::time::Millis;
 use hashbrown::HashMap;
-use nervewire_codec::{Packet, Utf8String, Version, encode};
+use nervewire_codec::{Packet, Utf8Ref, Utf8String, Version, encode};
 
 /// A network connection whose CONNECT was let in.
 #[derive(Debug)]
@@ -74,8 +73,8 @@ impl OutboundAliases {
     }
 
     /// The packet that introduces the alias was written.
-    pub(super) fn introduce(&mut self, topic: &Utf8String, alias: u16) {
-        self.by_topic.insert(detached(topic), alias);
+    pub(super) fn introduce(&mut self, topic: Utf8Ref<'_>, alias: u16) {
+        self.by_topic.insert(topic.to_utf8_string(), alias);
     }
 }
 

@@ -1,11 +1,12 @@
 //! From a session's targets to its connection: queue, window, order, and the judgement of deliveries.
 
+use super::arriving::Arriving;
 use super::judge::{Judge, Judgement};
 use super::subscribe::Entry;
 use super::{Answer, Call, Shard, Waiter, emit};
 use crate::hook::Action;
 use crate::limits::OUTPUT_HIGH_WATER_BYTES;
-use crate::message::Message;
+use crate::message::Content;
 use crate::policy::{Native, RequestRef};
 use crate::session::{Queued, Session, Stage};
 use crate::store::Durability;
@@ -23,6 +24,17 @@ pub(super) struct Target {
     pub(super) identifiers: SmallVec<[u32; 2]>,
 }
 
+/// How one session gets a message.
+struct Delivery<'a> {
+    qos: QoS,
+    retain: bool,
+    identifiers: &'a [u32],
+    /// It came by a shared subscription.
+    shared: Option<Arc<super::SharedKey>>,
+    /// Other sessions get it, too.
+    is_shared: bool,
+}
+
 impl Target {
     pub(super) fn new(session: u32) -> Self {
         Self {
@@ -34,10 +46,10 @@ impl Target {
     }
 
     /// One more subscription of the session matches.
-    pub(super) fn add(&mut self, message: &Message, entry: &Entry) {
-        self.qos = self.qos.max(entry.options.qos.min(message.app.qos));
+    pub(super) fn add(&mut self, message: &Content<'_>, entry: &Entry) {
+        self.qos = self.qos.max(entry.options.qos.min(message.qos));
         // [MQTT-3.3.1-12], [MQTT-3.3.1-13]
-        self.retain |= message.app.retain && entry.options.retain_as_published;
+        self.retain |= message.retain && entry.options.retain_as_published;
         if entry.identifier != 0 {
             self.identifiers.push(entry.identifier);
         }
@@ -46,8 +58,9 @@ impl Target {
 
 impl Shard {
     /// A live message for one session: straight to its connection where nothing stands in the way, else to its queue.
-    pub(super) fn deliver_live(&mut self, now: Millis, message: &Arc<Message>, target: &Target) {
+    pub(super) fn deliver_live(&mut self, now: Millis, arriving: &mut Arriving<'_>, target: &Target, is_shared: bool) {
         let session = target.session;
+        let message = &arriving.content;
         self.note_live(session, message);
         // It may have expired between two shards; a lifetime of 0 still reaches those who are there.
         if message.is_expired(now) && message.accepted_at < now {
@@ -57,13 +70,14 @@ impl Shard {
         if self.goes_straight(session, target.qos, message) {
             match self.decide_natively(session, message, target) {
                 Some(true) => {
-                    let Target {
-                        qos,
-                        retain,
-                        identifiers,
-                        ..
-                    } = target;
-                    return self.send_now(now, session, message, *qos, *retain, identifiers, None);
+                    let delivery = Delivery {
+                        qos: target.qos,
+                        retain: target.retain,
+                        identifiers: &target.identifiers,
+                        shared: None,
+                        is_shared,
+                    };
+                    return self.send_now(now, session, arriving, delivery);
                 }
                 Some(false) => {
                     self.count_denied_delivery();
@@ -76,7 +90,7 @@ impl Shard {
             now,
             session,
             Queued {
-                message: message.clone(),
+                message: arriving.keep().clone(),
                 qos: target.qos,
                 retain: target.retain,
                 identifiers: target.identifiers.clone(),
@@ -96,7 +110,7 @@ impl Shard {
     }
 
     /// Whether a message would overtake nothing and need not wait.
-    fn goes_straight(&self, session: u32, qos: QoS, message: &Message) -> bool {
+    fn goes_straight(&self, session: u32, qos: QoS, message: &Content<'_>) -> bool {
         let Some(s) = self.sessions.get(session as usize) else {
             return false;
         };
@@ -109,7 +123,7 @@ impl Shard {
     }
 
     /// What the client's rules say to a delivery; `None`: they must be asked for, or somebody else must.
-    fn decide_natively(&self, session: u32, message: &Message, target: &Target) -> Option<bool> {
+    fn decide_natively(&self, session: u32, message: &Content<'_>, target: &Target) -> Option<bool> {
         if self.needs_no_judgement(session) {
             return Some(true);
         }
@@ -117,7 +131,7 @@ impl Shard {
         let Target { qos, retain, .. } = *target;
         let request = RequestRef {
             action: Action::Deliver,
-            topic: &message.app.topic,
+            topic: &message.topic,
             qos,
             retain,
         };
@@ -139,17 +153,7 @@ impl Shard {
                 .is_some_and(|rules| !rules.may_deny_deliveries())
     }
 
-    #[allow(clippy::too_many_arguments)] // What a PUBLISH consists of.
-    fn send_now(
-        &mut self,
-        now: Millis,
-        session: u32,
-        message: &Arc<Message>,
-        qos: QoS,
-        retain: bool,
-        identifiers: &[u32],
-        shared: Option<Arc<super::SharedKey>>,
-    ) {
+    fn send_now(&mut self, now: Millis, session: u32, arriving: &mut Arriving<'_>, delivery: Delivery<'_>) {
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return;
         };
@@ -157,23 +161,32 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(id.0 as usize) else {
             return;
         };
-        let shape = emit::Shape {
+        let Delivery {
+            qos,
+            retain,
+            identifiers,
+            shared,
+            is_shared,
+        } = delivery;
+        let shape = |message| emit::Shape {
             message,
             qos,
             retain,
             identifiers,
             dup: false,
+            is_shared,
         };
-        if !emit::fits(conn, &shape, now) {
+        let content = arriving.content;
+        if !emit::fits(conn, &shape(content), now) {
             // [MQTT-3.1.2-25]: as if it had been sent.
             self.counters.dropped.too_large += 1;
-            return self.record_acknowledged(session, message.id, qos);
+            return self.record_acknowledged(session, content.id, qos);
         }
         let packet_id = (qos != QoS::AtMostOnce).then(|| {
             let identifiers = SmallVec::from_slice(identifiers);
-            self.in_flight_bytes += message.queue_bytes() as u64;
+            self.in_flight_bytes += content.queue_bytes() as u64;
             s.in_flight.push(Queued {
-                message: message.clone(),
+                message: arriving.keep().clone(),
                 qos,
                 retain,
                 identifiers,
@@ -185,13 +198,13 @@ impl Shard {
         {
             return self.send_in_flight(now, session, id, packet_id, false);
         }
-        emit::publish(conn, &shape, packet_id, now, &mut self.cache);
+        emit::publish(conn, &shape(arriving.shared()), packet_id, now, &mut self.cache);
         self.counters.sent_messages[qos as usize] += 1;
         self.touch(id);
     }
 
     /// Puts a message at the end of a session's queue; at a bound the configured policy decides which message goes.
-    pub(super) fn enqueue(&mut self, now: Millis, session: u32, mut queued: Queued) -> bool {
+    pub(super) fn enqueue(&mut self, now: Millis, session: u32, queued: Queued) -> bool {
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return false;
         };
@@ -199,11 +212,6 @@ impl Shard {
         if s.conn.is_none() && queued.qos == QoS::AtMostOnce {
             self.counters.dropped.offline_qos0 += 1;
             return false;
-        }
-        if queued.message.app.qos == QoS::AtMostOnce && !queued.message.app.retain {
-            let mut own = (*queued.message).clone();
-            own.app.detach();
-            queued.message = Arc::new(own);
         }
         if !self.make_room(now, session, queued.bytes()) {
             return false;
@@ -267,11 +275,12 @@ impl Shard {
                         ..
                     } = queued;
                     let shape = emit::Shape {
-                        message,
+                        message: message.content(),
                         qos: *qos,
                         retain: *retain,
                         identifiers,
                         dup: true,
+                        is_shared: false,
                     };
                     if !emit::fits(conn, &shape, now) {
                         // [MQTT-3.1.2-25]: this connection accepts less than the last one.
@@ -309,15 +318,14 @@ impl Shard {
             match self.judge_delivery(now, session, &mut judge) {
                 Judgement::Allowed => {
                     let Some(q) = self.dequeue(session) else { return };
-                    self.send_now(
-                        now,
-                        session,
-                        &q.message,
-                        q.qos,
-                        q.retain,
-                        &q.identifiers,
-                        q.shared.clone(),
-                    );
+                    let delivery = Delivery {
+                        qos: q.qos,
+                        retain: q.retain,
+                        identifiers: &q.identifiers,
+                        shared: q.shared.clone(),
+                        is_shared: false,
+                    };
+                    self.send_now(now, session, &mut Arriving::kept(&q.message), delivery);
                 }
                 Judgement::Denied => {
                     self.count_denied_delivery();
@@ -339,12 +347,12 @@ impl Shard {
         let s = self.sessions.get(session as usize);
         s.is_some_and(|s| {
             let head = s.queue.front();
-            head.is_some_and(|head| self.may_send(s, head.qos, &head.message))
+            head.is_some_and(|head| self.may_send(s, head.qos, &head.message.content()))
         })
     }
 
     /// Whether a session's client can take a message now.
-    pub(super) fn may_send(&self, s: &Session, qos: QoS, message: &Message) -> bool {
+    pub(super) fn may_send(&self, s: &Session, qos: QoS, message: &Content<'_>) -> bool {
         let Some(conn) = s.conn.and_then(|id| self.conn(id)) else {
             return false;
         };

@@ -1,19 +1,22 @@
 //! Writes a PUBLISH into a connection's output: encoded once per shape, shared by all receivers of that shape.
 
 use super::conn::Conn;
-use crate::limits::SHARED_PAYLOAD_BYTES;
-use crate::message::{Message, MessageId};
+use crate::limits::shared_payload_bytes;
+use crate::message::{Content, MessageId};
 use crate::time::Millis;
+use bytes::Bytes;
 use nervewire_codec::{PacketId, PublishHeader, QoS, Version, encode_publish_header, encoded_publish_len};
 
 /// What distinguishes one receiver's copy of a message from another's.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape<'a> {
-    pub(super) message: &'a Message,
+    pub(super) message: Content<'a>,
     pub(super) qos: QoS,
     pub(super) retain: bool,
     pub(super) identifiers: &'a [u32],
     pub(super) dup: bool,
+    /// Others are likely to get the same.
+    pub(super) is_shared: bool,
 }
 
 /// Encodings of one message at one moment, by version, QoS and RETAIN.
@@ -57,7 +60,7 @@ pub(super) fn publish(
     now: Millis,
     cache: &mut EncodeCache,
 ) {
-    if conn.outbound_aliases.is_some() || !shape.identifiers.is_empty() || shape.dup {
+    if !shape.is_shared || conn.outbound_aliases.is_some() || !shape.identifiers.is_empty() || shape.dup {
         return publish_alone(conn, shape, packet_id, now);
     }
     cache.turn_to(shape.message.id, now);
@@ -70,7 +73,7 @@ pub(super) fn publish(
             let Ok(offset) = encode_publish_header(&header, conn.version, &mut cache.bytes) else {
                 return;
             };
-            append_small_payload(&mut cache.bytes, shape.message);
+            append_small_payload(&mut cache.bytes, shape);
             let encoded = Encoded {
                 start,
                 end: cache.bytes.len(),
@@ -87,14 +90,16 @@ pub(super) fn publish(
             out[at + offset..at + offset + 2].copy_from_slice(&packet_id.get().to_be_bytes());
         }
     });
-    append_large_payload(conn, shape.message);
+    append_large_payload(conn, shape);
 }
 
 /// A receiver with an encoding of its own.
 fn publish_alone(conn: &mut Conn, shape: &Shape<'_>, packet_id: Option<PacketId>, now: Millis) {
-    let topic = &shape.message.app.topic;
     let version = conn.version;
-    let alias = conn.outbound_aliases.as_ref().and_then(|aliases| aliases.alias(topic));
+    let alias = conn
+        .outbound_aliases
+        .as_ref()
+        .and_then(|aliases| aliases.alias(&shape.message.topic));
     // An alias that would make the packet too large is not used; without one it fits.
     let small = |alias: &_| {
         conn.max_packet_bytes == usize::MAX
@@ -104,16 +109,16 @@ fn publish_alone(conn: &mut Conn, shape: &Shape<'_>, packet_id: Option<PacketId>
     let header = header(shape, alias, packet_id, now);
     let written = conn.out.append(|out| {
         encode_publish_header(&header, version, out)?;
-        append_small_payload(out, shape.message);
+        append_small_payload(out, shape);
         Ok::<(), nervewire_codec::EncodeError>(())
     });
     if written.is_err() {
         return;
     }
     if let (Some((alias, false)), Some(aliases)) = (alias, &mut conn.outbound_aliases) {
-        aliases.introduce(topic, alias);
+        aliases.introduce(shape.message.topic, alias);
     }
-    append_large_payload(conn, shape.message);
+    append_large_payload(conn, shape);
 }
 
 fn header<'a>(
@@ -122,7 +127,7 @@ fn header<'a>(
     packet_id: Option<PacketId>,
     now: Millis,
 ) -> PublishHeader<'a> {
-    let app = &shape.message.app;
+    let message = &shape.message;
     PublishHeader {
         dup: shape.dup,
         qos: shape.qos,
@@ -131,14 +136,14 @@ fn header<'a>(
         topic: if matches!(alias, Some((_, true))) {
             ""
         } else {
-            &app.topic
+            message.topic.as_str()
         },
         packet_id,
         topic_alias: alias.map(|(alias, _)| alias),
-        message_expiry_interval: shape.message.seconds_left(now),
+        message_expiry_interval: message.seconds_left(now),
         subscription_identifiers: shape.identifiers,
-        properties: app.properties.as_deref(),
-        payload_len: app.payload.len(),
+        properties: message.properties.map(|p| &**p),
+        payload_len: message.payload.len(),
     }
 }
 
@@ -149,14 +154,23 @@ impl Shape<'_> {
     }
 }
 
-fn append_small_payload(out: &mut Vec<u8>, message: &Message) {
-    if message.app.payload.len() < SHARED_PAYLOAD_BYTES {
-        out.extend_from_slice(&message.app.payload);
+fn append_small_payload(out: &mut Vec<u8>, shape: &Shape<'_>) {
+    if payload_to_share(shape).is_none() {
+        out.extend_from_slice(shape.message.payload);
     }
 }
 
-fn append_large_payload(conn: &mut Conn, message: &Message) {
-    if message.app.payload.len() >= SHARED_PAYLOAD_BYTES {
-        conn.out.append_shared(message.app.payload.clone());
+fn append_large_payload(conn: &mut Conn, shape: &Shape<'_>) {
+    if let Some(payload) = payload_to_share(shape) {
+        conn.out.append_shared(payload.clone());
     }
+}
+
+#[inline]
+fn payload_to_share<'a>(shape: &Shape<'a>) -> Option<&'a Bytes> {
+    let threshold_bytes = shared_payload_bytes(shape.is_shared);
+    shape
+        .message
+        .shared_payload
+        .filter(|payload| payload.len() >= threshold_bytes)
 }

@@ -1,22 +1,28 @@
 //! Packets of a connected client, one by one (MQTT 5.0 chapter 3, receiver's side).
 
 use super::{ConnId, Feed, Shard};
-use crate::message::detached;
 use crate::session::Stage;
 use crate::store::Record;
 use crate::time::Millis;
-use nervewire_codec::{Ack, Packet, PacketId, Publish, QoS, ReasonCode, UnsubAck, Unsubscribe, Version};
+use nervewire_codec::{Ack, Packet, PacketId, PublishRef, QoS, ReasonCode, UnsubAck, Unsubscribe, Utf8String, Version};
 
 impl Shard {
-    /// The next packet of a connection.
-    pub fn packet(&mut self, now: Millis, id: ConnId, packet: Packet) -> Feed {
-        let Some(conn) = self.conn_mut(id).filter(|conn| !conn.closing) else {
+    /// The next packet of a connection, a PUBLISH that is still where it was read.
+    pub fn publish(&mut self, now: Millis, id: ConnId, publish: PublishRef<'_>) -> Feed {
+        let Some(session) = self.hear_from(now, id) else {
             return Feed::Stop;
         };
-        conn.last_received = now;
-        let Some(session) = conn.session else { return Feed::Stop };
+        self.inbound_publish(now, id, session, publish);
+        self.feed(now, id)
+    }
+
+    /// The next packet of a connection.
+    pub fn packet(&mut self, now: Millis, id: ConnId, packet: Packet) -> Feed {
+        let Some(session) = self.hear_from(now, id) else {
+            return Feed::Stop;
+        };
         match packet {
-            Packet::Publish(publish) => self.inbound_publish(now, id, session, publish),
+            Packet::Publish(publish) => self.inbound_publish(now, id, session, (&publish).into()),
             Packet::PubAck(ack) => self.acknowledged(now, id, session, &ack),
             Packet::PubRec(ack) => self.received(now, id, session, &ack),
             Packet::PubRel(ack) => self.released(now, id, session, &ack),
@@ -33,7 +39,14 @@ impl Shard {
                 self.protocol_error(now, id, ReasonCode::ProtocolError, "a packet that only servers send");
             }
         }
-        self.conn(id).map_or(Feed::Stop, |conn| conn.feed(now))
+        self.feed(now, id)
+    }
+
+    /// A packet came: the session of the connection, unless that is to be heard no more.
+    fn hear_from(&mut self, now: Millis, id: ConnId) -> Option<u32> {
+        let conn = self.conn_mut(id).filter(|conn| !conn.closing)?;
+        conn.last_received = now;
+        conn.session
     }
 
     /// Whether the connection's next packet may be fed.
@@ -41,7 +54,7 @@ impl Shard {
         self.conn(id).map_or(Feed::Stop, |conn| conn.feed(now))
     }
 
-    fn inbound_publish(&mut self, now: Millis, id: ConnId, session: u32, mut publish: Publish) {
+    fn inbound_publish(&mut self, now: Millis, id: ConnId, session: u32, publish: PublishRef<'_>) {
         self.counters.received_messages[publish.qos as usize] += 1;
         // [MQTT-3.3.4-6]
         if publish
@@ -56,9 +69,12 @@ impl Shard {
                 "a subscription identifier from a client",
             );
         }
-        if let Err((reason, why)) = self.resolve_alias(id, &mut publish) {
-            return self.protocol_error(now, id, reason, why);
-        }
+        let aliased = match self.resolve_alias(id, &publish) {
+            Ok(topic) => topic,
+            Err((reason, why)) => return self.protocol_error(now, id, reason, why),
+        };
+        let topic = aliased.as_ref().map_or(publish.topic, Utf8String::borrowed);
+        let publish = PublishRef { topic, ..publish };
         if let Some(until) = self.conn_mut(id).and_then(|conn| conn.publish_bucket.take(now, 1)) {
             self.counters.paused_publish_rate += 1;
             self.pause(id, until);
@@ -84,10 +100,14 @@ impl Shard {
         self.judge_publish(now, id, session, publish);
     }
 
-    /// Replaces a Topic Alias by its topic, or remembers it (3.3.2.3.4).
-    fn resolve_alias(&mut self, id: ConnId, publish: &mut Publish) -> Result<(), (ReasonCode, &'static str)> {
+    /// The topic that a Topic Alias stands for, where the packet has none; else remembers it (3.3.2.3.4).
+    fn resolve_alias(
+        &mut self,
+        id: ConnId,
+        publish: &PublishRef<'_>,
+    ) -> Result<Option<Utf8String>, (ReasonCode, &'static str)> {
         let Some(alias) = publish.properties.as_deref().and_then(|p| p.topic_alias) else {
-            return Ok(());
+            return Ok(None);
         };
         if alias == 0 || alias > crate::limits::TOPIC_ALIAS_MAXIMUM {
             // [MQTT-3.3.2-9]
@@ -96,20 +116,17 @@ impl Shard {
                 "topic alias above our Topic Alias Maximum",
             ));
         }
-        let Some(conn) = self.conn_mut(id) else { return Ok(()) };
+        let Some(conn) = self.conn_mut(id) else { return Ok(None) };
         let slot = usize::from(alias) - 1;
         if conn.inbound_aliases.len() <= slot {
             conn.inbound_aliases.resize(slot + 1, None);
         }
         if !publish.topic.is_empty() {
-            conn.inbound_aliases[slot] = Some(detached(&publish.topic));
-            return Ok(());
+            conn.inbound_aliases[slot] = Some(publish.topic.to_utf8_string());
+            return Ok(None);
         }
         match &conn.inbound_aliases[slot] {
-            Some(topic) => {
-                publish.topic = topic.clone();
-                Ok(())
-            }
+            Some(topic) => Ok(Some(topic.clone())),
             None => Err((ReasonCode::ProtocolError, "topic alias without a topic")),
         }
     }

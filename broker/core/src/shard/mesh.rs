@@ -1,5 +1,6 @@
 //! What shards say to each other. Nothing here assumes that they share memory.
 
+use super::arriving::Arriving;
 use super::subscribe::Entry;
 use super::{CommitId, Shard};
 use crate::message::Message;
@@ -147,7 +148,9 @@ impl Shard {
     pub fn mesh(&mut self, now: Millis, message: MeshMessage) {
         match message {
             MeshMessage::Publish { message, confirm } => {
-                self.confirming(now, confirm, |shard| shard.route_here(now, &message));
+                self.confirming(now, confirm, |shard| {
+                    shard.route_here(now, &mut Arriving::kept(&message))
+                });
             }
             MeshMessage::Confirmed { commit, outcome } => self.part_settled(now, commit, outcome),
             MeshMessage::Gather {

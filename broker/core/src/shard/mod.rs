@@ -7,6 +7,7 @@
 //! later request on any shard.
 
 mod admin;
+mod arriving;
 mod auth;
 mod commit;
 mod conn;
@@ -295,6 +296,11 @@ impl Shard {
             conn.is_some_and(|conn| std::mem::replace(&mut conn.full, false))
         });
         full
+    }
+
+    /// Whether a plugin is to be called, or a connection to be written, before the next packet is fed.
+    pub fn wants_attention(&self) -> bool {
+        !self.calls.is_empty() || !self.full.is_empty()
     }
 
     /// What waits for a connection's socket.

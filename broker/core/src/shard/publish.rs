@@ -1,18 +1,20 @@
 //! A message between its PUBLISH and its routing: authorization, transforms, and the acknowledgement that follows.
 
+use super::arriving::Arriving;
 use super::commit::Then;
 use super::judge::{Judge, Judgement, publish_request};
 use super::lane::{LaneKind, Outgoing};
 use super::{Answer, Call, CommitId, ConnId, Shard, Waiter};
 use crate::fold::failed_transformation;
-use crate::hook::{AppMessage, Client, MAX_EMITTED_MESSAGES, Transformation};
+use crate::hook::{Action, AppMessage, Client, MAX_EMITTED_MESSAGES, Transformation};
 use crate::limits::MAX_MESSAGES_PER_PUBLISH;
 use crate::message::Message;
-use crate::policy::{Native, Policy};
+use crate::policy::{Native, Policy, RequestRef};
 use crate::session::Will;
 use crate::store::Record;
 use crate::time::Millis;
-use nervewire_codec::{Ack, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Version};
+use bytes::Bytes;
+use nervewire_codec::{Ack, Packet, PacketId, Properties, PublishRef, QoS, ReasonCode, Version};
 use smallvec::smallvec;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -65,37 +67,59 @@ impl PublishFlow {
 
 impl Shard {
     /// A PUBLISH with its topic. The common case, rules decide and no transform is concerned, takes no detour.
-    pub(super) fn judge_publish(&mut self, now: Millis, id: ConnId, session: u32, publish: Publish) {
+    pub(super) fn judge_publish(&mut self, now: Millis, id: ConnId, session: u32, publish: PublishRef<'_>) {
         let Some(serial) = self.conn(id).map(|conn| conn.serial) else {
             return;
         };
-        let (qos, packet_id) = (publish.qos, publish.packet_id);
         let origin = Origin::Packet {
             conn: id,
             serial,
-            qos,
-            packet_id,
+            qos: publish.qos,
+            packet_id: publish.packet_id,
         };
-        let message = app_message(publish);
-        if !self
-            .policy
-            .transforms
-            .iter()
-            .any(|transform| transform.concerns(&message.topic))
-            && let Some(rules) = self.fresh_rules(session)
-            && let Native::Decided(allowed) = rules.judge(&self.policy, &publish_request(&message), |_| None)
-        {
-            let Some(client) = self.sessions.get(session as usize).map(|s| s.client.clone()) else {
-                return;
-            };
-            let reason = if allowed {
-                ReasonCode::Success
-            } else {
-                ReasonCode::NotAuthorized
-            };
-            return self.conclude(now, origin, &client, reason, Some(message));
+        match self.judge_natively(session, &publish) {
+            Some(true) if self.waits_for_store() => {
+                let Some(client) = self.client_of(session) else { return };
+                self.conclude(now, origin, &client, ReasonCode::Success, [app_message(publish)]);
+            }
+            Some(true) => {
+                let Some(client) = self.client_of(session) else { return };
+                self.accept_in_place(now, &client, &publish);
+                self.acknowledge_origin(origin, ReasonCode::Success);
+            }
+            Some(false) => {
+                self.counters.denied_publish += 1;
+                self.acknowledge_origin(origin, ReasonCode::NotAuthorized);
+            }
+            None => self.begin_publish(now, origin, session, app_message(publish)),
         }
-        self.begin_publish(now, origin, session, message);
+    }
+
+    /// What the client's rules say to a PUBLISH; `None`: somebody must be asked, or a transform is concerned.
+    fn judge_natively(&self, session: u32, publish: &PublishRef<'_>) -> Option<bool> {
+        let transforms = &self.policy.transforms;
+        if transforms.iter().any(|transform| transform.concerns(&publish.topic)) {
+            return None;
+        }
+        let rules = if self.policy.authorizers.is_empty() {
+            &self.no_rules
+        } else {
+            self.current_rules(session)?
+        };
+        let request = RequestRef {
+            action: Action::Publish,
+            topic: &publish.topic,
+            qos: publish.qos,
+            retain: publish.retain,
+        };
+        match rules.judge(&self.policy, &request, |_| None) {
+            Native::Decided(allowed) => Some(allowed),
+            Native::Ask(_) => None,
+        }
+    }
+
+    fn client_of(&self, session: u32) -> Option<Arc<Client>> {
+        self.sessions.get(session as usize).map(|s| s.client.clone())
     }
 
     /// A will, at the moment it is sent: authorized again, and transformed.
@@ -259,6 +283,10 @@ impl Shard {
                 self.accept(now, client, message);
             }
         }
+        self.acknowledge_origin(origin, reason);
+    }
+
+    fn acknowledge_origin(&mut self, origin: Origin, reason: ReasonCode) {
         if let Origin::Packet {
             conn,
             serial,
@@ -308,7 +336,12 @@ impl Shard {
                 packet_id: Some(packet_id),
                 ..
             } => (conn, qos, packet_id),
-            _ => return self.within(None, |shard| messages.iter().for_each(|m| shard.spread(now, m))),
+            _ => {
+                return self.within(None, |shard| {
+                    let spread = |message| shard.spread(now, &mut Arriving::kept(message));
+                    messages.iter().for_each(spread);
+                });
+            }
         };
         let ack = Outgoing::Packet(acknowledgement(qos, packet_id, ReasonCode::Success));
         let Some(release) = self.hold(conn, LaneKind::Acknowledgements, ack) else {
@@ -384,15 +417,15 @@ fn next_transform(policy: &Policy, work: &Work) -> Option<usize> {
 }
 
 /// The message of a PUBLISH; what belongs to the connection stays behind.
-fn app_message(publish: Publish) -> AppMessage {
+fn app_message(publish: PublishRef<'_>) -> AppMessage {
     let properties = publish.properties.and_then(|mut properties| {
         properties.topic_alias = None;
         properties.subscription_identifiers.clear();
         (*properties != Properties::default()).then(|| Arc::new(*properties))
     });
     AppMessage {
-        topic: publish.topic,
-        payload: publish.payload,
+        topic: publish.topic.to_utf8_string(),
+        payload: Bytes::copy_from_slice(publish.payload),
         qos: publish.qos,
         retain: publish.retain,
         properties,

@@ -3,7 +3,7 @@
 use super::Shard;
 use super::conn::Conn;
 use crate::limits::QueuePolicy;
-use crate::message::Message;
+use crate::message::Content;
 use crate::session::{InFlight, Session};
 use crate::time::Millis;
 
@@ -60,12 +60,12 @@ impl Shard {
     }
 
     /// Whether one more message may be in flight: as many as the client takes, and no more bytes than it may queue.
-    pub(super) fn window_is_open(&self, s: &Session, conn: &Conn, message: &Message) -> bool {
+    pub(super) fn window_is_open(&self, s: &Session, conn: &Conn, message: &Content<'_>) -> bool {
         let bytes = || s.in_flight.bytes().saturating_add(message.queue_bytes() as u64);
         s.in_flight.len() < conn.window && (s.in_flight.is_empty() || bytes() <= self.most_bytes(s))
     }
 
-    pub(super) fn memory_allows(&self, message: &Message) -> bool {
+    pub(super) fn memory_allows(&self, message: &Content<'_>) -> bool {
         self.held_bytes().saturating_add(message.queue_bytes() as u64) <= self.config.memory_bytes
     }
 

@@ -1,6 +1,7 @@
 //! The records a shard makes of what changes. Nothing is made with `Durability::Memory`, nor for sessions that end with their
 //! connection.
 
+use super::arriving::Arriving;
 use super::deliver::Target;
 use super::lane::{LaneKind, Outgoing};
 use super::{ConnId, Shard, emit};
@@ -47,10 +48,11 @@ impl Shard {
     }
 
     /// One record per partition with durable targets, before any of them can be sent the message.
-    pub(super) fn record_targets(&mut self, message: &Arc<Message>, targets: &[Target]) {
-        if !self.waits_for_store() || message.app.qos == QoS::AtMostOnce {
+    pub(super) fn record_targets(&mut self, arriving: &mut Arriving<'_>, targets: &[Target]) {
+        if !self.waits_for_store() || arriving.content.qos == QoS::AtMostOnce {
             return;
         }
+        let message = arriving.keep();
         let mut partitions: BTreeMap<Partition, Vec<EnqueuedFor>> = BTreeMap::new();
         for target in targets.iter().filter(|target| target.qos != QoS::AtMostOnce) {
             let Some(session) = self.durable(target.session) else {
@@ -180,11 +182,12 @@ impl Shard {
             return;
         };
         let shape = emit::Shape {
-            message: &queued.message,
+            message: queued.message.content(),
             qos: queued.qos,
             retain: queued.retain,
             identifiers: &queued.identifiers,
             dup,
+            is_shared: false,
         };
         emit::publish(conn, &shape, Some(packet_id), now, &mut self.cache);
         self.counters.sent_messages[queued.qos as usize] += 1;

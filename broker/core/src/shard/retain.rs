@@ -1,10 +1,11 @@
 //! Retained messages: kept by the shard that owns the topic, gathered from all of them at SUBSCRIBE (MQTT 5.0 section 3.3.1.3).
 
+use super::arriving::Arriving;
 use super::subscribe::Entry;
 use super::{MeshMessage, SessionRef, Shard, ShardInfo, topic_owner};
 use crate::gather::{Gathers, Turn};
 use crate::limits::PURGE_STEP_MESSAGES;
-use crate::message::Message;
+use crate::message::{Content, Message};
 use crate::retained::SetOutcome;
 use crate::time::Millis;
 use nervewire_codec::Utf8String;
@@ -13,10 +14,11 @@ use std::sync::Arc;
 
 impl Shard {
     /// Sets, replaces or deletes the retained message of a topic, where this shard owns it [MQTT-3.3.1-5], [MQTT-3.3.1-6].
-    pub(super) fn retain(&mut self, space: u32, message: &Arc<Message>) {
-        if !self.owns(message) {
+    pub(super) fn retain(&mut self, space: u32, arriving: &mut Arriving<'_>) {
+        if !self.owns(&arriving.content) {
             return;
         }
+        let message = arriving.keep();
         let Some(space) = self.spaces.get_mut(space as usize) else {
             return;
         };
@@ -57,13 +59,14 @@ impl Shard {
         empty.into_iter().for_each(|slot| self.release_space(slot));
     }
 
-    fn owns(&self, message: &Message) -> bool {
-        topic_owner(message.tenant.as_deref(), &message.app.topic, self.config.shards) == self.config.shard
+    fn owns(&self, message: &Content<'_>) -> bool {
+        let tenant = message.tenant.map(|tenant| &**tenant);
+        topic_owner(tenant, &message.topic, self.config.shards) == self.config.shard
     }
 
     /// Whether this shard has to keep the message as a retained one.
-    pub(super) fn keeps(&self, message: &Message) -> bool {
-        message.app.retain && !message.app.payload.is_empty() && self.owns(message)
+    pub(super) fn keeps(&self, message: &Content<'_>) -> bool {
+        message.retain && !message.payload.is_empty() && self.owns(message)
     }
 
     pub(super) fn retained_matching(
@@ -157,7 +160,7 @@ impl Shard {
     fn next_gathered(&mut self, now: Millis, session: u32) -> Option<Turn> {
         let s = self.sessions.get(session as usize)?;
         let (qos, message) = s.gathers.as_ref()?.next()?;
-        if !s.queue.is_empty() || !self.may_send(s, qos, message) {
+        if !s.queue.is_empty() || !self.may_send(s, qos, &message.content()) {
             return None;
         }
         self.change_gathers(session, |gathers| gathers.take_next(now))?
@@ -172,7 +175,7 @@ impl Shard {
     }
 
     /// A live message passes a session that waits for retained ones.
-    pub(super) fn note_live(&mut self, session: u32, message: &Message) {
+    pub(super) fn note_live(&mut self, session: u32, message: &Content<'_>) {
         if let Some(s) = self.sessions.get_mut(session as usize) {
             self.counters.gather_topics_over_bound += s.note_live(message);
         }

@@ -1,82 +1,102 @@
 //! From an accepted message to the sessions it is for.
 
+use super::arriving::Arriving;
 use super::deliver::Target;
 use super::{COMMON_SPACE, MeshMessage, Shard};
 use crate::hook::{AppMessage, Client};
-use crate::message::Message;
+use crate::message::{Content, Message};
 use crate::time::Millis;
-use nervewire_codec::{Properties, QoS};
+use nervewire_codec::{Properties, PublishRef};
 use std::sync::Arc;
 
 impl Shard {
     /// Takes a judged message on: to the sessions of this shard, to the other shards, to the retained messages.
     pub(super) fn accept(&mut self, now: Millis, client: &Client, app: AppMessage) {
         let message = self.message(now, client, app);
-        self.spread(now, &message);
+        self.spread(now, &mut Arriving::kept(&message));
+    }
+
+    /// As [`Shard::accept`], for a message that is still where it was read.
+    pub(super) fn accept_in_place(&mut self, now: Millis, client: &Client, publish: &PublishRef<'_>) {
+        let expiry_s = publish.properties.as_deref().and_then(|p| p.message_expiry_interval);
+        let properties = message_properties(publish.properties.as_deref());
+        self.next_message += 1;
+        let mut arriving = Arriving::in_place(Content {
+            id: self.next_message,
+            accepted_at: now,
+            expires_at: expires_at(now, expiry_s),
+            topic: publish.topic,
+            payload: publish.payload,
+            shared_payload: None,
+            qos: publish.qos,
+            retain: publish.retain,
+            properties: properties.as_ref(),
+            publisher: Some(&client.client_id),
+            tenant: client.tenant.as_ref(),
+        });
+        self.spread(now, &mut arriving);
     }
 
     /// To this shard and all others.
-    pub(super) fn spread(&mut self, now: Millis, message: &Arc<Message>) {
+    pub(super) fn spread(&mut self, now: Millis, arriving: &mut Arriving<'_>) {
         for shard in self.other_shards() {
-            let (message, confirm) = (message.clone(), self.confirm());
+            let (message, confirm) = (arriving.keep().clone(), self.confirm());
             self.send_mesh(now, shard, MeshMessage::Publish { message, confirm });
         }
-        self.route_here(now, message);
+        self.route_here(now, arriving);
     }
 
     pub(super) fn message(&mut self, now: Millis, client: &Client, mut app: AppMessage) -> Arc<Message> {
         let expiry_s = app.properties.as_deref().and_then(|p| p.message_expiry_interval);
         if expiry_s.is_some() {
-            app.properties = app.properties.as_deref().and_then(without_expiry);
-        }
-        // What may stay for long must not keep the whole read buffer alive that it is a slice of.
-        if app.qos != QoS::AtMostOnce || app.retain {
-            app.detach();
+            app.properties = message_properties(app.properties.as_deref());
         }
         self.next_message += 1;
         Arc::new(Message {
             id: self.next_message,
             accepted_at: now,
             app,
-            expires_at: expiry_s.map(|s| now + u64::from(s) * 1_000),
+            expires_at: expires_at(now, expiry_s),
             publisher: Some(client.client_id.clone()),
             tenant: client.tenant.clone(),
         })
     }
 
     /// To the sessions, groups and retained messages of this shard.
-    pub(super) fn route_here(&mut self, now: Millis, message: &Arc<Message>) {
-        let space = match &message.tenant {
+    pub(super) fn route_here(&mut self, now: Millis, arriving: &mut Arriving<'_>) {
+        let space = match arriving.content.tenant {
             None => Some(COMMON_SPACE),
-            tenant => self.by_tenant.get(tenant).copied(),
+            tenant => self.by_tenant.get(&tenant.cloned()).copied(),
         };
         match space {
-            Some(space) => self.route(now, space, message),
+            Some(space) => self.route(now, space, arriving),
             // Nobody of this tenant is here; only a message to be kept is a reason to begin.
-            None if self.keeps(message) => {
-                let space = self.space_of(message.tenant.as_ref());
-                self.route(now, space, message);
+            None if self.keeps(&arriving.content) => {
+                let space = self.space_of(arriving.content.tenant);
+                self.route(now, space, arriving);
             }
             None => {}
         }
     }
 
-    fn route(&mut self, now: Millis, space: u32, message: &Arc<Message>) {
-        if message.app.retain {
-            self.retain(space, message);
+    fn route(&mut self, now: Millis, space: u32, arriving: &mut Arriving<'_>) {
+        if arriving.content.retain {
+            self.retain(space, arriving);
         }
-        self.find_targets(space, message);
+        self.find_targets(space, &arriving.content);
         let targets = std::mem::take(&mut self.targets);
-        self.record_targets(message, &targets);
+        self.record_targets(arriving, &targets);
+        let is_shared = targets.len() > 1;
+        arriving.share_payload(targets.len());
         for target in &targets {
-            self.deliver_live(now, message, target);
+            self.deliver_live(now, arriving, target, is_shared);
         }
         self.targets = targets;
-        self.deliver_to_groups(now, space, message);
+        self.deliver_to_groups(now, space, arriving);
     }
 
     /// The sessions whose subscriptions match, each once, at the highest QoS and with all identifiers [MQTT-3.3.4-2].
-    fn find_targets(&mut self, space: u32, message: &Message) {
+    fn find_targets(&mut self, space: u32, message: &Content<'_>) {
         self.route_number += 1;
         self.targets.clear();
         let (route, targets, sessions) = (self.route_number, &mut self.targets, &mut self.sessions);
@@ -84,13 +104,13 @@ impl Shard {
         let Some(space) = self.spaces.get(space as usize) else {
             return;
         };
-        space.index.matches(&message.app.topic, &mut |session, entry| {
+        space.index.matches(&message.topic, &mut |session, entry| {
             let Some(s) = sessions.get_mut(session as usize) else {
                 return;
             };
             // [MQTT-3.8.3-3]
-            if entry.options.no_local && message.publisher.as_deref() == Some(&*s.client.client_id) {
-                if message.app.retain {
+            if entry.options.no_local && message.publisher == Some(&s.client.client_id) {
+                if message.retain {
                     counters.gather_topics_over_bound += s.note_live(message);
                 }
                 return;
@@ -106,10 +126,17 @@ impl Shard {
     }
 }
 
-fn without_expiry(properties: &Properties) -> Option<Arc<Properties>> {
+/// What of a PUBLISH's properties belongs to the message, and not to the connection or to the moment.
+fn message_properties(properties: Option<&Properties>) -> Option<Arc<Properties>> {
     let rest = Properties {
         message_expiry_interval: None,
-        ..properties.clone()
+        topic_alias: None,
+        subscription_identifiers: Default::default(),
+        ..properties?.clone()
     };
     (rest != Properties::default()).then(|| Arc::new(rest))
+}
+
+fn expires_at(now: Millis, expiry_s: Option<u32>) -> Option<Millis> {
+    expiry_s.map(|s| now + u64::from(s) * 1_000)
 }

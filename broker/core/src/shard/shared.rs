@@ -1,5 +1,6 @@
 //! Shared subscriptions: each group lives on one shard, which hands its messages out in turn (MQTT 5.0 section 4.8.2).
 
+use super::arriving::Arriving;
 use super::mesh::Assignment;
 use super::subscribe::{Entry, split};
 use super::{MeshMessage, SessionRef, Shard, SharedKey};
@@ -179,7 +180,7 @@ impl Shard {
     }
 
     /// One member of each group that matches gets the message [MQTT-4.8.2-2].
-    pub(super) fn deliver_to_groups(&mut self, now: Millis, space: u32, message: &Arc<Message>) {
+    pub(super) fn deliver_to_groups(&mut self, now: Millis, space: u32, arriving: &mut Arriving<'_>) {
         let Some(space) = self
             .spaces
             .get_mut(space as usize)
@@ -189,12 +190,13 @@ impl Shard {
         };
         let SharedGroups { index, groups, .. } = &mut space.groups;
         let mut chosen = Vec::new();
-        index.matches(&message.app.topic, &mut |slot, ()| {
+        let topic = arriving.content.topic;
+        index.matches(&topic, &mut |slot, ()| {
             let Some(group) = groups.get_mut(slot as usize) else {
                 return;
             };
             if let Some((session, entry)) = group.next() {
-                chosen.push((session, assignment(message, entry, group.key.clone())));
+                chosen.push((session, assignment(arriving.keep(), entry, group.key.clone())));
             }
         });
         for (session, queued) in chosen {

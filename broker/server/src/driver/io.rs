@@ -1,27 +1,27 @@
-//! Connected clients: bytes in, bytes out.
+//! Connected clients: coming, being written to, and going. How they are read is in `read`.
 
 use super::handshake::Adopted;
 use super::inbox::bounds;
-use super::socket::{Readable, Socket};
+use super::socket::Socket;
 use super::worker::{Kind, Worker};
-use bytes::{Bytes, BytesMut};
 use mio::Interest;
-use nervewire_codec::{Version, decode, frame_len};
+use nervewire_codec::Version;
 use nervewire_core::limits::OUTPUT_HIGH_WATER_BYTES;
-use nervewire_core::shard::{ConnId, Feed};
+use nervewire_core::outbuf::OutBuf;
+use nervewire_core::shard::ConnId;
 use nervewire_core::time::Millis;
 use std::sync::atomic::Ordering;
 
 /// The socket of a connected client.
 pub(super) struct Client {
-    socket: Socket,
-    version: Version,
+    pub(super) socket: Socket,
+    pub(super) version: Version,
     /// The start of a packet that is not complete, or packets that may not be fed yet.
-    unread: BytesMut,
+    pub(super) unread: Vec<u8>,
     /// The kernel may have more.
-    readable: bool,
+    pub(super) readable: bool,
     /// On the list of those that are served in the next pass.
-    listed: bool,
+    pub(super) listed: bool,
     /// Closing: what waits is written until this moment.
     closing_until: Option<Millis>,
 }
@@ -44,7 +44,7 @@ impl Worker {
         let mut client = Client {
             socket,
             version,
-            unread,
+            unread: unread.into(),
             readable,
             listed: false,
             closing_until: None,
@@ -75,123 +75,24 @@ impl Worker {
         }
     }
 
+    /// A client that is still there.
+    pub(super) fn client(&mut self, id: ConnId) -> Option<&mut Client> {
+        self.clients.get_mut(id.0 as usize)?.as_mut()
+    }
+
     pub(super) fn client_event(&mut self, id: ConnId, readable: bool, writable: bool) {
         let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else {
             return;
         };
         client.readable |= readable;
-        if writable {
+        // Most often the edge only says again that there is room.
+        let waits = |out: &OutBuf| !out.is_empty() || !client.socket.is_flushed();
+        if writable && self.shard.output(id).is_some_and(|out| waits(out)) {
             self.touched.push(id);
         }
         if readable {
             self.list(id);
         }
-    }
-
-    /// Reads and feeds one client, up to its share of a pass.
-    pub(super) fn serve(&mut self, id: ConnId) {
-        if let Some(Some(client)) = self.clients.get_mut(id.0 as usize) {
-            client.listed = false;
-        }
-        if !self.feed_unread(id) {
-            return;
-        }
-        let mut budget = bounds::READ_BYTES_PER_PASS;
-        loop {
-            let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else {
-                return;
-            };
-            if !client.readable {
-                return;
-            }
-            if budget == 0 {
-                return self.list(id); // Others first.
-            }
-            match client.socket.read(&mut self.scratch) {
-                Readable::Bytes(n) => {
-                    budget = budget.saturating_sub(n);
-                    self.driver.bytes_received += n as u64;
-                    // A short read of a plain socket emptied it: the next bytes bring a new edge.
-                    client.readable = n == self.scratch.len() || client.socket.is_secured();
-                    if !self.feed_bytes(id, n) {
-                        return;
-                    }
-                }
-                Readable::Empty => {
-                    client.readable = false;
-                    return;
-                }
-                Readable::Closed => return self.gone(id),
-            }
-        }
-    }
-
-    /// Whether the connection may be fed: it waits for nothing, and reads what we write.
-    fn may_feed(&mut self, id: ConnId) -> bool {
-        let backlog = self.shard.output(id).map_or(0, |out| out.len());
-        self.shard.feed(self.now, id) == Feed::More && backlog <= OUTPUT_HIGH_WATER_BYTES
-    }
-
-    fn feed_unread(&mut self, id: ConnId) -> bool {
-        let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else {
-            return false;
-        };
-        let unread = std::mem::take(&mut client.unread);
-        if unread.is_empty() {
-            return self.may_feed(id);
-        }
-        self.feed_chunk(id, unread.freeze())
-    }
-
-    /// Feeds the first `n` bytes of the scratch buffer behind what was unread.
-    fn feed_bytes(&mut self, id: ConnId, n: usize) -> bool {
-        let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else {
-            return false;
-        };
-        if client.unread.is_empty() {
-            let chunk = Bytes::copy_from_slice(&self.scratch[..n]);
-            return self.feed_chunk(id, chunk);
-        }
-        client.unread.extend_from_slice(&self.scratch[..n]);
-        // A large packet is put together before it is looked at again.
-        if let Ok(Some(length)) = frame_len(&client.unread, self.max_packet_bytes)
-            && length > client.unread.len()
-        {
-            return true;
-        }
-        let chunk = std::mem::take(&mut client.unread).freeze();
-        self.feed_chunk(id, chunk)
-    }
-
-    /// Feeds every complete packet; keeps the rest. `false`: read no more now.
-    fn feed_chunk(&mut self, id: ConnId, chunk: Bytes) -> bool {
-        let Some(Some(version)) = self.clients.get(id.0 as usize).map(|c| c.as_ref().map(|c| c.version)) else {
-            return false;
-        };
-        let mut at = 0;
-        let mut more = self.may_feed(id);
-        while more {
-            match decode(&chunk, at, Some(version), self.max_packet_bytes) {
-                Ok(Some((packet, used))) => {
-                    at += used;
-                    let feed = self.shard.packet(self.now, id, packet);
-                    self.run_calls();
-                    self.write_full();
-                    more = feed == Feed::More || self.may_feed(id);
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    self.shard.malformed(self.now, id, &error);
-                    return false;
-                }
-            }
-        }
-        if at < chunk.len()
-            && let Some(Some(client)) = self.clients.get_mut(id.0 as usize)
-        {
-            client.unread = BytesMut::from(&chunk[at..]);
-        }
-        more
     }
 
     /// Writes what a touched connection has, and lets its session go on.
@@ -231,7 +132,7 @@ impl Worker {
             return self.shard.closed(self.now, id);
         };
         client.closing_until = Some(until);
-        client.unread.clear();
+        client.unread = Vec::new();
         self.lingering.push_back((until, id));
         self.touched.push(id);
     }

@@ -8,6 +8,7 @@ mod handshake;
 mod inbox;
 mod io;
 mod plugins;
+mod read;
 mod requests;
 mod socket;
 mod worker;

@@ -32,19 +32,17 @@ pub enum PacketRef<'a> {
 ///
 /// # Errors
 /// What the sender did wrong, as soon as the bytes so far show it. `max_packet_bytes` limits the whole packet.
-#[inline]
 pub fn decode(
     source: &Bytes,
     at: usize,
     version: Option<Version>,
     max_packet_bytes: u32,
 ) -> Result<Option<(Packet, usize)>, DecodeError> {
-    let bytes = source.get(at..).unwrap_or_default();
-    let decoded = decode_from(bytes, Some(source), version, max_packet_bytes)?;
-    Ok(decoded.map(|(packet, used)| match packet {
-        PacketRef::Publish(publish) => (Packet::Publish(publish.shared_by(Some(source))), used),
-        PacketRef::Other(packet) => (packet, used),
-    }))
+    let Some(located) = locate(source.get(at..).unwrap_or_default(), version, max_packet_bytes)? else {
+        return Ok(None);
+    };
+    let packet = whole_body(&located, Some(source))?;
+    Ok(Some((packet, located.packet_bytes)))
 }
 
 /// The packet at the start of `bytes`, as [`decode`] does, but nothing is shared: topic and payload of a PUBLISH stay where they
@@ -52,22 +50,38 @@ pub fn decode(
 ///
 /// # Errors
 /// As [`decode`].
-#[inline]
+#[inline(always)] // Into the one loop that calls it for every packet: what it finds is then not moved about.
 pub fn decode_in_place(
     bytes: &[u8],
     version: Option<Version>,
     max_packet_bytes: u32,
 ) -> Result<Option<(PacketRef<'_>, usize)>, DecodeError> {
-    decode_from(bytes, None, version, max_packet_bytes)
+    let Some(located) = locate(bytes, version, max_packet_bytes)? else {
+        return Ok(None);
+    };
+    let packet = match located.packet {
+        PacketType::Publish => {
+            let mut reader = Reader::new(located.body, None);
+            // Nothing can be left behind its payload.
+            PacketRef::Publish(publish::publish(&mut reader, located.flags, located.version)?)
+        }
+        _ => PacketRef::Other(whole_body(&located, None)?),
+    };
+    Ok(Some((packet, located.packet_bytes)))
+}
+
+/// A whole packet whose body is not looked at yet.
+struct Located<'a> {
+    packet: PacketType,
+    flags: u8,
+    version: Version,
+    body: &'a [u8],
+    /// Fixed header and body.
+    packet_bytes: usize,
 }
 
 #[inline]
-fn decode_from<'a>(
-    bytes: &'a [u8],
-    source: Option<&'a Bytes>,
-    version: Option<Version>,
-    max_packet_bytes: u32,
-) -> Result<Option<(PacketRef<'a>, usize)>, DecodeError> {
+fn locate(bytes: &[u8], version: Option<Version>, max_packet_bytes: u32) -> Result<Option<Located<'_>>, DecodeError> {
     let Some(&first) = bytes.first() else {
         return Ok(None);
     };
@@ -76,13 +90,22 @@ fn decode_from<'a>(
     let Some(frame) = Frame::measure(bytes, max_packet_bytes)? else {
         return Ok(None);
     };
-    let Some(body_bytes) = bytes.get(frame.header_bytes..frame.packet_bytes) else {
-        return Ok(None);
-    };
-    let mut reader = Reader::new(body_bytes, source);
-    let decoded = body(&mut reader, packet, flags, version)?;
+    let body = bytes.get(frame.header_bytes..frame.packet_bytes);
+    Ok(body.map(|body| Located {
+        packet,
+        flags,
+        version,
+        body,
+        packet_bytes: frame.packet_bytes,
+    }))
+}
+
+fn whole_body(located: &Located<'_>, source: Option<&Bytes>) -> Result<Packet, DecodeError> {
+    let packet = located.packet;
+    let mut reader = Reader::new(located.body, source);
+    let decoded = body(&mut reader, packet, located.flags, located.version)?;
     match reader.len() {
-        0 => Ok(Some((decoded, frame.packet_bytes))),
+        0 => Ok(decoded),
         bytes => Err(DecodeError::TrailingBytes { packet, bytes }),
     }
 }
@@ -143,10 +166,9 @@ fn admit(packet: PacketType, flags: u8, version: Option<Version>) -> Result<Vers
     Ok(version)
 }
 
-#[inline]
-fn body<'a>(r: &mut Reader<'a>, packet: PacketType, flags: u8, version: Version) -> Result<PacketRef<'a>, DecodeError> {
-    let packet = match packet {
-        PacketType::Publish => return publish::publish(r, flags, version).map(PacketRef::Publish),
+fn body(r: &mut Reader<'_>, packet: PacketType, flags: u8, version: Version) -> Result<Packet, DecodeError> {
+    Ok(match packet {
+        PacketType::Publish => Packet::Publish(publish::publish(r, flags, version)?.shared_by(r.source())),
         PacketType::PubAck => Packet::PubAck(publish::ack(r, packet, version)?),
         PacketType::PubRec => Packet::PubRec(publish::ack(r, packet, version)?),
         PacketType::PubRel => Packet::PubRel(publish::ack(r, packet, version)?),
@@ -161,8 +183,7 @@ fn body<'a>(r: &mut Reader<'a>, packet: PacketType, flags: u8, version: Version)
         PacketType::PingResp => Packet::PingResp,
         PacketType::Disconnect => Packet::Disconnect(outcome::disconnect(r, version)?),
         PacketType::Auth => Packet::Auth(outcome::auth(r)?),
-    };
-    Ok(PacketRef::Other(packet))
+    })
 }
 
 /// The lengths a fixed header announces.

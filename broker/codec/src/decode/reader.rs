@@ -35,6 +35,11 @@ impl<'a> Reader<'a> {
         self.bytes
     }
 
+    /// The source that owned parts share.
+    pub(super) fn source(&self) -> Option<&'a Bytes> {
+        self.source
+    }
+
     /// Moves over `len` bytes and returns them.
     #[inline]
     fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {

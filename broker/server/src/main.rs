@@ -29,6 +29,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// Messages that are kept come and go in small pieces, often freed on another shard than they were made on.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match dispatch(Cli::parse().into_command()) {
         Ok(code) => code,

@@ -1,10 +1,11 @@
 //! A connection's output: encoded packets waiting for the socket.
 
+use crate::limits::MAX_SPARE_BUFFER_BYTES;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-/// Bytes to be written, in order: copied small packets and shared large payloads. An empty one owns no memory.
+/// Bytes to be written, in order: copied small packets and shared large payloads. An empty one that was settled owns no memory.
 #[derive(Debug, Default)]
 pub struct OutBuf {
     /// Finished segments; `consumed` bytes of the first are written already.
@@ -34,6 +35,14 @@ impl OutBuf {
         let answer = write(&mut self.tail);
         self.len += self.tail.len() - before;
         answer
+    }
+
+    /// As [`OutBuf::append`]; a buffer that owns no memory gets it from `spare`.
+    pub fn append_with<T>(&mut self, spare: &mut SpareBuffers, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        if self.tail.capacity() == 0 {
+            self.tail = spare.take();
+        }
+        self.append(write)
     }
 
     /// Appends a payload without copying it.
@@ -99,28 +108,24 @@ impl OutBuf {
 
     /// Drops everything that waits.
     pub fn clear(&mut self) {
-        self.segments.clear();
         self.consumed = 0;
         self.len = 0;
         self.release();
     }
 
-    /// An idle connection owns no buffer, a busy one keeps a small one.
     fn release(&mut self) {
-        const KEPT_BYTES: usize = 4 * 1024;
         self.tail_consumed = 0;
+        self.tail.clear();
         self.segments = VecDeque::new();
-        if self.tail.capacity() > KEPT_BYTES {
-            self.tail = Vec::new();
-        } else {
-            self.tail.clear();
-        }
     }
 
-    /// Gives the small buffer back, too.
-    pub fn release_idle(&mut self) {
+    /// After a write: an idle connection gives its buffer back, and a slow one keeps none that is much too large.
+    pub fn settle(&mut self, spare: &mut SpareBuffers) {
+        const SMALL_BYTES: usize = 1_024;
         if self.len == 0 {
-            self.tail = Vec::new();
+            spare.give_back(std::mem::take(&mut self.tail));
+        } else if self.tail.capacity() > 4 * self.tail.len().max(SMALL_BYTES) {
+            self.tail.shrink_to_fit();
         }
     }
 
@@ -134,9 +139,62 @@ impl OutBuf {
     }
 }
 
+/// Buffers that wait for the next connection with something to write, so that a pass neither allocates nor grows any.
+#[derive(Debug, Default)]
+pub struct SpareBuffers {
+    /// Empty; the last one used is the first one used again, because it is in the processor's cache.
+    buffers: Vec<Vec<u8>>,
+    /// Their capacity.
+    bytes: usize,
+}
+
+impl SpareBuffers {
+    fn take(&mut self) -> Vec<u8> {
+        let buffer = self.buffers.pop().unwrap_or_default();
+        self.bytes -= buffer.capacity();
+        buffer
+    }
+
+    fn give_back(&mut self, buffer: Vec<u8>) {
+        let bytes = buffer.capacity();
+        if bytes > 0 && self.bytes + bytes <= MAX_SPARE_BUFFER_BYTES {
+            self.bytes += bytes;
+            self.buffers.push(buffer);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_buffer_goes_from_one_idle_connection_to_the_next() {
+        let (mut spare, mut first, mut second) = (SpareBuffers::default(), OutBuf::default(), OutBuf::default());
+        first.append_with(&mut spare, |v| v.extend_from_slice(&[1; 5_000]));
+        first.settle(&mut spare);
+        assert_eq!(spare.bytes, 0, "it is not written yet");
+        first.advance(5_000);
+        first.settle(&mut spare);
+        assert!(first.tail.capacity() == 0 && spare.bytes >= 5_000);
+        second.append_with(&mut spare, |v| v.push(2));
+        assert!(second.tail.capacity() >= 5_000 && spare.bytes == 0);
+        second.settle(&mut spare);
+        assert!(
+            second.tail.capacity() < 5_000,
+            "a byte that waits keeps no large buffer"
+        );
+        assert_eq!(second.front(), [2]);
+    }
+
+    #[test]
+    fn spare_buffers_have_a_bound() {
+        let mut spare = SpareBuffers::default();
+        for _ in 0..10 {
+            spare.give_back(Vec::with_capacity(MAX_SPARE_BUFFER_BYTES / 4));
+        }
+        assert_eq!(spare.bytes, MAX_SPARE_BUFFER_BYTES);
+    }
 
     fn drain(out: &mut OutBuf, step: usize) -> Vec<u8> {
         let mut all = Vec::new();

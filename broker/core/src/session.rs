@@ -75,6 +75,12 @@ impl Session {
         self.client.tenant.as_ref()
     }
 
+    /// Something waits: to be sent again, in the queue, or to be gathered.
+    pub(crate) fn has_more_to_send(&self) -> bool {
+        let resending = self.in_flight.resent < self.in_flight.len();
+        !self.queue.is_empty() || self.gathers.is_some() || resending
+    }
+
     /// Ends with its connection.
     pub(crate) fn ends_with_connection(&self) -> bool {
         self.expiry_interval_s == 0

@@ -183,7 +183,7 @@ impl Shard {
             return;
         };
         let (version, max) = (conn.version, conn.max_packet_bytes);
-        conn.out.append(|out| {
+        conn.out.append_with(&mut self.spare, |out| {
             if !encode_within(packet, version, max, out)
                 && let Some(shorter) = without_diagnostics(packet)
             {

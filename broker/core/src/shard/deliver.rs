@@ -198,7 +198,14 @@ impl Shard {
         {
             return self.send_in_flight(now, session, id, packet_id, false);
         }
-        emit::publish(conn, &shape(arriving.shared()), packet_id, now, &mut self.cache);
+        emit::publish(
+            conn,
+            &shape(arriving.shared()),
+            packet_id,
+            now,
+            &mut self.cache,
+            &mut self.spare,
+        );
         self.counters.sent_messages[qos as usize] += 1;
         self.touch(id);
     }
@@ -243,6 +250,13 @@ impl Shard {
 
     /// Sends what a session has: first what was in flight before it reconnected, then its queue.
     pub(super) fn pump(&mut self, now: Millis, session: u32) {
+        if !self
+            .sessions
+            .get(session as usize)
+            .is_some_and(Session::has_more_to_send)
+        {
+            return;
+        }
         self.resend(now, session);
         self.send_queued(now, session, None);
     }
@@ -297,7 +311,7 @@ impl Shard {
                         self.send_in_flight(now, session, id, packet_id, true);
                         continue;
                     }
-                    emit::publish(conn, &shape, Some(packet_id), now, &mut self.cache);
+                    emit::publish(conn, &shape, Some(packet_id), now, &mut self.cache, &mut self.spare);
                     self.counters.sent_messages[*qos as usize] += 1;
                     s.in_flight.resent += 1;
                     self.touch(id);
@@ -416,12 +430,6 @@ impl Shard {
             return;
         };
         let Some(session) = conn.session else { return };
-        let waits = self.sessions.get(session as usize).is_some_and(|s| {
-            let resending = s.in_flight.resent < s.in_flight.len();
-            !s.queue.is_empty() || s.gathers.is_some() || resending
-        });
-        if waits {
-            self.pump(now, session);
-        }
+        self.pump(now, session);
     }
 }

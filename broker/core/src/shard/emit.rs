@@ -3,6 +3,7 @@
 use super::conn::Conn;
 use crate::limits::shared_payload_bytes;
 use crate::message::{Content, MessageId};
+use crate::outbuf::SpareBuffers;
 use crate::time::Millis;
 use bytes::Bytes;
 use nervewire_codec::{PacketId, PublishHeader, QoS, Version, encode_publish_header, encoded_publish_len};
@@ -59,9 +60,10 @@ pub(super) fn publish(
     packet_id: Option<PacketId>,
     now: Millis,
     cache: &mut EncodeCache,
+    spare: &mut SpareBuffers,
 ) {
     if !shape.is_shared || conn.outbound_aliases.is_some() || !shape.identifiers.is_empty() || shape.dup {
-        return publish_alone(conn, shape, packet_id, now);
+        return publish_alone(conn, shape, packet_id, now, spare);
     }
     cache.turn_to(shape.message.id, now);
     let slot = usize::from(conn.version == Version::V5) * 6 + shape.qos as usize * 2 + usize::from(shape.retain);
@@ -83,7 +85,7 @@ pub(super) fn publish(
             encoded
         }
     };
-    conn.out.append(|out| {
+    conn.out.append_with(spare, |out| {
         let at = out.len();
         out.extend_from_slice(&cache.bytes[encoded.start..encoded.end]);
         if let (Some(offset), Some(packet_id)) = (encoded.packet_id, packet_id) {
@@ -94,7 +96,13 @@ pub(super) fn publish(
 }
 
 /// A receiver with an encoding of its own.
-fn publish_alone(conn: &mut Conn, shape: &Shape<'_>, packet_id: Option<PacketId>, now: Millis) {
+fn publish_alone(
+    conn: &mut Conn,
+    shape: &Shape<'_>,
+    packet_id: Option<PacketId>,
+    now: Millis,
+    spare: &mut SpareBuffers,
+) {
     let version = conn.version;
     let alias = conn
         .outbound_aliases
@@ -107,7 +115,7 @@ fn publish_alone(conn: &mut Conn, shape: &Shape<'_>, packet_id: Option<PacketId>
     };
     let alias = alias.filter(small);
     let header = header(shape, alias, packet_id, now);
-    let written = conn.out.append(|out| {
+    let written = conn.out.append_with(spare, |out| {
         encode_publish_header(&header, version, out)?;
         append_small_payload(out, shape);
         Ok::<(), nervewire_codec::EncodeError>(())

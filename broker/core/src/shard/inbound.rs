@@ -176,7 +176,9 @@ impl Shard {
     /// The client has the message, or does not want it.
     fn discard_in_flight(&mut self, session: u32, position: usize) {
         let sent = self.change_in_flight(session, |in_flight| in_flight.remove(position));
-        if let Some(Stage::AtLeastOnce(queued) | Stage::ExactlyOnce(queued)) = sent.flatten().map(|sent| sent.stage) {
+        if self.waits_for_store()
+            && let Some(Stage::AtLeastOnce(queued) | Stage::ExactlyOnce(queued)) = sent.flatten().map(|sent| sent.stage)
+        {
             self.record_acknowledged(session, queued.message.id, queued.qos);
         }
     }

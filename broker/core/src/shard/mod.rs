@@ -41,7 +41,7 @@ use crate::hook::{AppMessage, CallFailed, Client, Credentials, Request, Rule, Tr
 use crate::index::Index;
 use crate::limits::ShardConfig;
 use crate::message::MessageId;
-use crate::outbuf::OutBuf;
+use crate::outbuf::{OutBuf, SpareBuffers};
 use crate::policy::{ClientRules, Policy};
 use crate::retained::Retained;
 use crate::session::Session;
@@ -204,6 +204,7 @@ pub struct Shard {
     route_number: u64,
     targets: Vec<Target>,
     cache: EncodeCache,
+    spare: SpareBuffers,
     retained: ShardInfo,
     /// Bytes of all messages that were sent and may have to be sent again.
     in_flight_bytes: u64,
@@ -237,6 +238,7 @@ impl Shard {
             route_number: 0,
             targets: Vec::new(),
             cache: EncodeCache::default(),
+            spare: SpareBuffers::default(),
             retained: ShardInfo::default(),
             in_flight_bytes: 0,
             no_rules: Arc::default(),
@@ -306,6 +308,13 @@ impl Shard {
     /// What waits for a connection's socket.
     pub fn output(&mut self, id: ConnId) -> Option<&mut OutBuf> {
         self.conns.get_mut(id.0 as usize).map(|conn| &mut conn.out)
+    }
+
+    /// The driver wrote what it could of [`Shard::output`]; what is left keeps no more memory than it needs.
+    pub fn settle_output(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id.0 as usize) {
+            conn.out.settle(&mut self.spare);
+        }
     }
 
     /// What waits for another shard, in order.

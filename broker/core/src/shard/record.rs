@@ -189,7 +189,7 @@ impl Shard {
             dup,
             is_shared: false,
         };
-        emit::publish(conn, &shape, Some(packet_id), now, &mut self.cache);
+        emit::publish(conn, &shape, Some(packet_id), now, &mut self.cache, &mut self.spare);
         self.counters.sent_messages[queued.qos as usize] += 1;
         self.touch(id);
     }

@@ -105,7 +105,7 @@ impl Worker {
         let before = out.len();
         let written = client.socket.write(out);
         let left = out.len();
-        out.release_idle();
+        self.shard.settle_output(id);
         self.driver.bytes_sent += (before - left) as u64;
         if written.is_err() {
             return self.gone(id);

@@ -34,6 +34,7 @@ pub struct Index<V> {
     literals: FilterTable<V>,
     shapes: Shapes<V>,
     subscriptions: usize,
+    changes: u64,
 }
 
 impl<V> Default for Index<V> {
@@ -43,6 +44,7 @@ impl<V> Default for Index<V> {
             literals: FilterTable::default(),
             shapes: Shapes::default(),
             subscriptions: 0,
+            changes: 0,
         }
     }
 }
@@ -63,6 +65,7 @@ impl<V> Index<V> {
 
     /// Adds a subscription; the value it replaces if the subscriber had this filter already.
     pub fn insert(&mut self, filter: &str, subscriber: u32, value: V) -> Option<V> {
+        self.changes += 1;
         let (shape, hash) = Shape::parse(&self.hasher, filter);
         let replaced = if shape.is_literal() {
             self.literals.insert(hash, filter, subscriber, value).replaced
@@ -75,6 +78,7 @@ impl<V> Index<V> {
 
     /// Takes a subscription out; its value if there was one.
     pub fn remove(&mut self, filter: &str, subscriber: u32) -> Option<V> {
+        self.changes += 1;
         let (shape, hash) = Shape::parse(&self.hasher, filter);
         let removed = if shape.is_literal() {
             self.literals
@@ -85,6 +89,11 @@ impl<V> Index<V> {
         };
         self.subscriptions -= usize::from(removed.is_some());
         removed
+    }
+
+    /// Counts every insertion and removal: while it stays, so does what a topic matches.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Number of subscriptions.

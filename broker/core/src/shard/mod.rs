@@ -48,11 +48,11 @@ use crate::session::Session;
 use crate::time::Millis;
 use commit::Commits;
 use conn::Conn;
-use deliver::Target;
 use emit::EncodeCache;
 use hashbrown::HashMap;
 use judge::Judge;
 use publish::PublishFlow;
+use route::LastRoute;
 use shared::SharedGroups;
 use slab::Slab;
 use std::collections::VecDeque;
@@ -162,6 +162,8 @@ struct Space {
     retained: Retained,
     groups: SharedGroups,
     sessions: u32,
+    /// Tells it from a later one in the same slot.
+    serial: u64,
 }
 
 impl Space {
@@ -202,7 +204,7 @@ pub struct Shard {
     serial: u64,
     next_message: MessageId,
     route_number: u64,
-    targets: Vec<Target>,
+    last_route: LastRoute,
     cache: EncodeCache,
     spare: SpareBuffers,
     retained: ShardInfo,
@@ -236,7 +238,7 @@ impl Shard {
             serial: 0,
             next_message,
             route_number: 0,
-            targets: Vec::new(),
+            last_route: LastRoute::default(),
             cache: EncodeCache::default(),
             spare: SpareBuffers::default(),
             retained: ShardInfo::default(),
@@ -382,6 +384,7 @@ impl Shard {
             return *space;
         }
         let space = Space {
+            serial: self.next_serial(),
             tenant: key.clone(),
             index: Index::default(),
             retained: Retained::new(self.config.retained_messages, self.config.retained_bytes),

@@ -6,7 +6,7 @@ use super::{COMMON_SPACE, MeshMessage, Shard};
 use crate::hook::{AppMessage, Client};
 use crate::message::{Content, Message};
 use crate::time::Millis;
-use nervewire_codec::{Properties, PublishRef};
+use nervewire_codec::{Properties, PublishRef, QoS};
 use std::sync::Arc;
 
 impl Shard {
@@ -83,27 +83,32 @@ impl Shard {
         if arriving.content.retain {
             self.retain(space, arriving);
         }
-        self.find_targets(space, &arriving.content);
-        let targets = std::mem::take(&mut self.targets);
-        self.record_targets(arriving, &targets);
-        let is_shared = targets.len() > 1;
-        arriving.share_payload(targets.len());
-        for target in &targets {
+        // Taken, because what is sent may cause another message to be routed.
+        let mut route = std::mem::take(&mut self.last_route);
+        self.find_targets(space, &arriving.content, &mut route);
+        self.record_targets(arriving, &route.targets);
+        let is_shared = route.targets.len() > 1;
+        arriving.share_payload(route.targets.len());
+        for target in &route.targets {
             self.deliver_live(now, arriving, target, is_shared);
         }
-        self.targets = targets;
+        self.last_route = route;
         self.deliver_to_groups(now, space, arriving);
     }
 
     /// The sessions whose subscriptions match, each once, at the highest QoS and with all identifiers [MQTT-3.3.4-2].
-    fn find_targets(&mut self, space: u32, message: &Content<'_>) {
-        self.route_number += 1;
-        self.targets.clear();
-        let (route, targets, sessions) = (self.route_number, &mut self.targets, &mut self.sessions);
-        let counters = &mut self.counters;
+    fn find_targets(&mut self, space: u32, message: &Content<'_>, last: &mut LastRoute) {
         let Some(space) = self.spaces.get(space as usize) else {
-            return;
+            return last.targets.clear();
         };
+        let state = (space.serial, space.index.changes());
+        if last.is_of(state, message) {
+            return;
+        }
+        last.turn_to(state, message);
+        self.route_number += 1;
+        let (route, targets, sessions) = (self.route_number, &mut last.targets, &mut self.sessions);
+        let counters = &mut self.counters;
         space.index.matches(&message.topic, &mut |session, entry| {
             let Some(s) = sessions.get_mut(session as usize) else {
                 return;
@@ -123,6 +128,42 @@ impl Shard {
                 target.add(message, entry);
             }
         });
+    }
+}
+
+/// Where the last message went. Publishers send one message after another to the same topic, and what is read of one of them
+/// at a time is routed in a row: then the index is not asked again.
+#[derive(Debug, Default)]
+pub(super) struct LastRoute {
+    /// Serial number of the name space and changes of its index; `None`: of no message.
+    of: Option<(u64, u64)>,
+    topic: String,
+    qos: QoS,
+    publisher: Option<Arc<str>>,
+    targets: Vec<Target>,
+}
+
+impl LastRoute {
+    /// Whether this message goes to the same targets in the same way.
+    fn is_of(&self, state: (u64, u64), message: &Content<'_>) -> bool {
+        self.of == Some(state)
+            && !message.retain
+            && self.qos == message.qos
+            && self.topic == message.topic.as_str()
+            && match (&self.publisher, message.publisher) {
+                (Some(last), Some(publisher)) => Arc::ptr_eq(last, publisher),
+                (None, None) => true,
+                _ => false,
+            }
+    }
+
+    fn turn_to(&mut self, state: (u64, u64), message: &Content<'_>) {
+        self.targets.clear();
+        self.of = (!message.retain).then_some(state);
+        self.topic.clear();
+        self.topic.push_str(&message.topic);
+        self.qos = message.qos;
+        self.publisher = message.publisher.cloned();
     }
 }
 

@@ -230,3 +230,49 @@ fn a_tenant_stays_while_somebody_of_it_is_there() {
         assert_eq!(b.payloads(s), ["x"]);
     });
 }
+
+#[test]
+fn each_of_equal_messages_in_a_row_follows_the_subscriptions_of_its_moment() {
+    each(|b| {
+        let (p, s, t) = (b.connect(v5("pub")), b.connect(v5("s")), b.connect(v5("t")));
+        let expect = |b: &mut super::Broker, to_s: Option<u8>, to_t: Option<u8>| {
+            b.publish(p, "a/b", 1, "x");
+            b.publish(p, "a/b", 1, "x");
+            for (client, expected) in [(s, to_s), (t, to_t)] {
+                let levels: Vec<_> = b.messages(client).iter().map(|message| message.qos).collect();
+                assert_eq!(
+                    levels,
+                    vec![qos(expected.unwrap_or(0)); if expected.is_some() { 2 } else { 0 }]
+                );
+            }
+        };
+        expect(b, None, None);
+        b.subscribe(s, "a/+", 0);
+        expect(b, Some(0), None);
+        b.subscribe(s, "a/+", 1);
+        expect(b, Some(1), None);
+        b.subscribe(t, "a/b", 1);
+        expect(b, Some(1), Some(1));
+        b.unsubscribe(s, &["a/+"]);
+        expect(b, None, Some(1));
+        b.disconnect(t);
+        let t = b.connect(v5("t"));
+        b.publish(p, "a/b", 1, "x");
+        assert_eq!(b.messages(t).len(), 0);
+    });
+}
+
+#[test]
+fn equal_messages_of_two_tenants_in_a_row_stay_apart() {
+    each(|b| {
+        let (x, y) = (v5("s").tenant("x"), v5("s").tenant("y"));
+        let (x, y) = (b.connect(x), b.connect(y));
+        b.subscribe(x, "a", 1);
+        b.subscribe(y, "a", 1);
+        for publisher in [x, y] {
+            b.publish(publisher, "a", 1, "m");
+            let received = [x, y].map(|client| b.messages(client).len());
+            assert_eq!(received, [usize::from(publisher == x), usize::from(publisher == y)]);
+        }
+    });
+}

@@ -1,7 +1,7 @@
 //! Hand-written decoders for the few packets the load generator receives.
 
-use super::Version;
 use super::encode;
+use super::target::Version;
 
 /// One whole packet at the front of a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,6 +199,21 @@ pub(super) fn subscribe<'a>(frame: &Frame<'a>, version: Version) -> Result<(u16,
     Ok((packet_id, filters))
 }
 
+/// Packet identifier and filters of an UNSUBSCRIBE; the relay reads it.
+pub(super) fn unsubscribe<'a>(frame: &Frame<'a>, version: Version) -> Result<(u16, Vec<&'a [u8]>), Malformed> {
+    const WHAT: &str = "UNSUBSCRIBE";
+    let mut body = frame.body;
+    let packet_id = take_u16(&mut body, WHAT)?;
+    if version == Version::V5 {
+        take_properties(&mut body, WHAT)?;
+    }
+    let mut filters = Vec::new();
+    while !body.is_empty() {
+        filters.push(take_string(&mut body, WHAT)?);
+    }
+    Ok((packet_id, filters))
+}
+
 #[inline]
 fn take<'a>(body: &mut &'a [u8], length: usize, what: &'static str) -> Result<&'a [u8], Malformed> {
     let (front, rest) = body.split_at_checked(length).ok_or(Malformed::Truncated(what))?;
@@ -263,6 +278,8 @@ pub(super) fn kind_name(first: u8) -> &'static str {
         encode::PUBCOMP => "PUBCOMP",
         encode::SUBSCRIBE_KIND => "SUBSCRIBE",
         encode::SUBACK => "SUBACK",
+        encode::UNSUBSCRIBE_KIND => "UNSUBSCRIBE",
+        encode::UNSUBACK => "UNSUBACK",
         encode::PINGREQ => "PINGREQ",
         encode::PINGRESP => "PINGRESP",
         encode::DISCONNECT => "DISCONNECT",
@@ -272,6 +289,7 @@ pub(super) fn kind_name(first: u8) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::filters::Numbered;
     use super::*;
 
     fn whole(input: &[u8]) -> Frame<'_> {
@@ -382,6 +400,11 @@ mod tests {
                 subscribe(&whole(&bytes), version),
                 Ok((1, vec![&b"a/#"[..], &b"b"[..]]))
             );
+            let numbered = Numbered::new("a", "/0");
+            let bytes = encode::unsubscribe_numbered(version, 7, &numbered, [3].into_iter());
+            assert_eq!(unsubscribe(&whole(&bytes), version), Ok((7, vec![&b"a/3"[..]])));
+            let bytes = encode::unsuback(version, 7, 1);
+            assert_eq!(acknowledgement(&whole(&bytes)), Ok((7, 0)));
             assert_eq!(
                 connack(&whole(&encode::connack(version)), version).map(|it| it.code),
                 Ok(0)

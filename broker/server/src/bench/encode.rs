@@ -3,7 +3,10 @@
 //! They share nothing with the broker's codec on purpose: a mistake in that codec would otherwise cancel itself out
 //! between the two ends.
 
-use super::Version;
+use std::ops::Range;
+
+use super::filters::Numbered;
+use super::target::Version;
 
 pub(super) const CONNECT: u8 = 0x10;
 pub(super) const CONNACK: u8 = 0x20;
@@ -19,6 +22,11 @@ pub(super) const SUBSCRIBE: u8 = 0x82;
 /// SUBSCRIBE without its flags.
 pub(super) const SUBSCRIBE_KIND: u8 = 0x80;
 pub(super) const SUBACK: u8 = 0x90;
+/// UNSUBSCRIBE with its reserved flags [MQTT-3.10.1-1].
+pub(super) const UNSUBSCRIBE: u8 = 0xA2;
+/// UNSUBSCRIBE without its flags.
+pub(super) const UNSUBSCRIBE_KIND: u8 = 0xA0;
+pub(super) const UNSUBACK: u8 = 0xB0;
 pub(super) const PINGREQ: u8 = 0xC0;
 pub(super) const PINGRESP: u8 = 0xD0;
 pub(super) const DISCONNECT: u8 = 0xE0;
@@ -61,15 +69,64 @@ pub(super) fn subscribe(version: Version, filters: &[String], qos: u8) -> Vec<u8
     packet(SUBSCRIBE, &body)
 }
 
+/// SUBSCRIBE at `qos` to `filters` with each of `numbers`.
+pub(super) fn subscribe_numbered(
+    version: Version,
+    packet_id: u16,
+    filters: &Numbered,
+    numbers: impl Iterator<Item = u64>,
+    qos: u8,
+) -> Vec<u8> {
+    numbered(SUBSCRIBE, version, packet_id, filters, numbers, &[qos])
+}
+
+/// UNSUBSCRIBE from `filters` with each of `numbers`.
+pub(super) fn unsubscribe_numbered(
+    version: Version,
+    packet_id: u16,
+    filters: &Numbered,
+    numbers: impl Iterator<Item = u64>,
+) -> Vec<u8> {
+    numbered(UNSUBSCRIBE, version, packet_id, filters, numbers, &[])
+}
+
+fn numbered(
+    first: u8,
+    version: Version,
+    packet_id: u16,
+    filters: &Numbered,
+    numbers: impl Iterator<Item = u64>,
+    options: &[u8],
+) -> Vec<u8> {
+    let length = (filters.text().len() as u16).to_be_bytes();
+    let mut body = packet_id.to_be_bytes().to_vec();
+    no_properties(&mut body, version);
+    for number in numbers {
+        body.extend_from_slice(&length);
+        filters.append(number, &mut body);
+        body.extend_from_slice(options);
+    }
+    packet(first, &body)
+}
+
 /// A PUBLISH encoded once, whose packet identifier and first payload bytes are patched for every message.
 #[derive(Debug)]
 pub(super) struct PublishTemplate {
     bytes: Vec<u8>,
+    topic: Range<usize>,
     packet_id_at: Option<usize>,
     payload_at: usize,
 }
 
 impl PublishTemplate {
+    /// The same for messages that the broker shall retain.
+    pub(super) fn retained(version: Version, topic: &str, payload_bytes: usize) -> Self {
+        const RETAIN: u8 = 0x01;
+        let mut template = Self::new(version, topic, 0, payload_bytes);
+        template.bytes[0] |= RETAIN;
+        template
+    }
+
     /// A template for messages of `payload_bytes` on `topic`.
     pub(super) fn new(version: Version, topic: &str, qos: u8, payload_bytes: usize) -> Self {
         let mut body = Vec::new();
@@ -83,8 +140,10 @@ impl PublishTemplate {
         body.resize(payload_in_body + payload_bytes, b'x');
         let bytes = packet(PUBLISH | (qos << 1), &body);
         let header = bytes.len() - body.len();
+        let topic_at = header + 2;
         Self {
             bytes,
+            topic: topic_at..topic_at + topic.len(),
             packet_id_at: packet_id_in_body.map(|at| at + header),
             payload_at: payload_in_body + header,
         }
@@ -96,7 +155,20 @@ impl PublishTemplate {
     }
 
     /// Appends one message to `out`; `stamp` replaces the beginning of the payload.
+    #[inline]
     pub(super) fn append(&self, out: &mut Vec<u8>, packet_id: u16, stamp: &[u8]) {
+        self.append_with(out, packet_id, stamp, |_| {});
+    }
+
+    /// The same, and `write_topic` changes the topic, but not its length.
+    #[inline]
+    pub(super) fn append_with(
+        &self,
+        out: &mut Vec<u8>,
+        packet_id: u16,
+        stamp: &[u8],
+        write_topic: impl FnOnce(&mut [u8]),
+    ) {
         let start = out.len();
         out.extend_from_slice(&self.bytes);
         let message = &mut out[start..];
@@ -104,6 +176,7 @@ impl PublishTemplate {
             message[at..at + 2].copy_from_slice(&packet_id.to_be_bytes());
         }
         message[self.payload_at..self.payload_at + stamp.len()].copy_from_slice(stamp);
+        write_topic(&mut message[self.topic.clone()]);
     }
 }
 
@@ -136,6 +209,16 @@ pub(super) fn suback(version: Version, packet_id: u16, codes: &[u8]) -> Vec<u8> 
     no_properties(&mut body, version);
     body.extend_from_slice(codes);
     packet(SUBACK, &body)
+}
+
+/// UNSUBACK of the relay, with a code for each filter where the version has them.
+pub(super) fn unsuback(version: Version, packet_id: u16, filters: usize) -> Vec<u8> {
+    let mut body = packet_id.to_be_bytes().to_vec();
+    if version == Version::V5 {
+        no_properties(&mut body, version);
+        body.resize(body.len() + filters, 0);
+    }
+    packet(UNSUBACK, &body)
 }
 
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
@@ -198,6 +281,26 @@ mod tests {
             subscribe(Version::V5, &filters[1..], 2),
             b"\x82\x07\x00\x01\x00\x00\x01b\x02"
         );
+    }
+
+    #[test]
+    fn numbered_filters_are_subscribed_to_and_left() {
+        let filters = Numbered::new("a", "/00");
+        assert_eq!(
+            subscribe_numbered(Version::V4, 2, &filters, [7, 10].into_iter(), 1),
+            b"\x82\x10\x00\x02\x00\x04a/07\x01\x00\x04a/10\x01"
+        );
+        assert_eq!(
+            unsubscribe_numbered(Version::V5, 3, &filters, [7].into_iter()),
+            b"\xa2\x09\x00\x03\x00\x00\x04a/07"
+        );
+    }
+
+    #[test]
+    fn a_topic_can_be_changed_in_its_packet() {
+        let mut out = b"before".to_vec();
+        PublishTemplate::retained(Version::V4, "t/0", 1).append_with(&mut out, 0, b"A", |topic| topic[2] = b'7');
+        assert_eq!(out, b"before\x31\x06\x00\x03t/7A");
     }
 
     fn check_publish(version: Version, qos: u8, expected: &[u8]) {

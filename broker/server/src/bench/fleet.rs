@@ -18,7 +18,7 @@ use super::encode;
 use super::outbox::Outbox;
 
 /// Space offered to each read: enough for all that a deep window brings in at once, small enough for the cache.
-const READ_BYTES: usize = 128 * 1024;
+pub(super) const READ_BYTES: usize = 128 * 1024;
 /// Readiness events taken per pass.
 const EVENTS: usize = 4_096;
 const LISTENER: Token = Token(usize::MAX - 1);
@@ -182,6 +182,14 @@ impl Fleet {
         });
     }
 
+    /// Every connection disconnects in order, as far as its socket takes it at once.
+    pub(super) fn say_goodbye(&mut self, handler: &mut impl Handler) -> anyhow::Result<()> {
+        for (index, _) in self.links.iter().enumerate().filter(|(_, link)| link.is_some()) {
+            self.outbox.buffer(index).extend_from_slice(&encode::disconnect());
+        }
+        self.flush(handler)
+    }
+
     fn ping(&mut self) {
         let Some(pings) = self.pings.as_mut().filter(|pings| pings.last.elapsed() >= pings.every) else {
             return;
@@ -298,7 +306,7 @@ impl Link {
 
 /// Hands every whole packet in `input` to the handler and returns what is left.
 #[inline]
-fn frames<'a>(
+pub(super) fn frames<'a>(
     index: usize,
     mut input: &'a [u8],
     outbox: &mut Outbox,

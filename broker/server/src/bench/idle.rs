@@ -1,8 +1,7 @@
 //! `nervewire bench idle`: many connections that have little to say.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -15,14 +14,19 @@ use super::idle_report::{IdleReport, Round};
 use super::meter::Meter;
 use super::opening::{Greeting, Terms, open_all};
 use super::outbox::Outbox;
-use super::report;
+use super::report::Outcome;
 use super::sequence::{STAMP_BYTES, Stamp};
+use super::target::{TargetArgs, Version, make_room_for, seconds, topic_text};
 use super::window::{Owed, Window};
-use super::{TargetArgs, Version, make_room_for, topic_text};
 
 /// Connections per source address. Towards one listener an address has 28,000 ephemeral ports by default, but once the
 /// half of them that the kernel tries first is taken, finding a free one costs it more than all the rest of connecting.
 const CLIENTS_PER_SOURCE: u32 = 10_000;
+/// Source addresses of one run: a million clients.
+const SOURCES: u32 = 100;
+/// From 127.1.0.0 on; there are more addresses than this behind it.
+const FIRST_SOURCE: u32 = 0x7F01_0000;
+const SOURCE_BLOCKS: u32 = 150_000;
 /// Messages on their way when each client gets one.
 const INFLIGHT: usize = 100;
 const CHECK_EVERY: Duration = Duration::from_millis(100);
@@ -42,14 +46,17 @@ pub(crate) struct IdleArgs {
     #[arg(long, default_value_t = 0)]
     connect_rate: u32,
     /// Seconds to stay idle before memory is read
-    #[arg(long, default_value_t = 3)]
-    pub(super) hold: u64,
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    pub(super) hold: f64,
     /// Quality of service of the subscriptions and of what --publish-all sends
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
     pub(super) qos: u8,
     /// In the end send one message to every client, and count what arrives
-    #[arg(long)]
+    #[arg(long, conflicts_with = "no_subscription")]
     publish_all: bool,
+    /// Connect only: what is measured is the connection without a subscription
+    #[arg(long)]
+    pub(super) no_subscription: bool,
     /// Payload bytes of these messages
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(STAMP_BYTES as i64..=1_000_000))]
     payload: u32,
@@ -62,8 +69,8 @@ fn numbered_topic(text: &str) -> Result<String, String> {
     topic_text(text)
 }
 
-/// Runs the scenario and prints its report.
-pub(super) fn run(args: &IdleArgs) -> anyhow::Result<ExitCode> {
+/// Runs the scenario.
+pub(super) fn run(args: &IdleArgs) -> anyhow::Result<Outcome> {
     make_room_for(args.clients as usize + 1)?;
     let mut meter = Meter::new(args.target.process()?);
     let terms = args.target.terms(args.connect_rate.into())?;
@@ -73,7 +80,7 @@ pub(super) fn run(args: &IdleArgs) -> anyhow::Result<ExitCode> {
     let connected = meter.read()?;
     fleet.keep_alive(opened.limits.keep_alive_s);
     let mut crowd = Crowd::new(args, &opened.failed);
-    hold(&mut fleet, &mut crowd, &mut meter, Duration::from_secs(args.hold))?;
+    hold(&mut fleet, &mut crowd, &mut meter, Duration::from_secs_f64(args.hold))?;
     let held = meter.read()?;
     let mut report = IdleReport::new(args, &opened, &meter, connected.since(&before), held.since(&connected));
     report.resident(meter.sample());
@@ -81,9 +88,9 @@ pub(super) fn run(args: &IdleArgs) -> anyhow::Result<ExitCode> {
         let round = publish_to_all(args, &terms, &mut fleet, &mut crowd, &mut meter)?;
         report.round(round);
     }
-    say_goodbye(&mut fleet, &mut crowd)?;
+    fleet.say_goodbye(&mut crowd)?;
     report.dropped(crowd.dropped, crowd.first_drop);
-    report::show(&report, args.target.json)
+    Outcome::of(&report)
 }
 
 impl IdleArgs {
@@ -96,23 +103,35 @@ impl IdleArgs {
     }
 
     fn greetings(&self, terms: &Terms) -> Vec<Greeting> {
-        let prefix = self.target.client_prefix();
+        let (prefix, run) = (self.target.client_prefix(), run_number());
         let greeting = |client| Greeting {
             client_id: format!("{prefix}{client}"),
-            filters: vec![self.topic(client)],
+            filters: if self.no_subscription {
+                Vec::new()
+            } else {
+                vec![self.topic(client)]
+            },
             qos: self.qos,
-            source: source(terms.target.ip(), client),
+            source: source(terms.target.ip(), self.clients, client, run),
         };
         (0..self.clients).map(greeting).collect()
     }
 }
 
-/// The local address of a client: beyond what one address has ports for, others of the loopback network.
-fn source(target: IpAddr, client: u32) -> Option<IpAddr> {
-    let network = u32::from(Ipv4Addr::LOCALHOST);
-    let block = client / CLIENTS_PER_SOURCE;
-    let usable = block > 0 && matches!(target, IpAddr::V4(address) if address.is_loopback());
-    usable.then(|| Ipv4Addr::from(network + block).into())
+/// The local address of a client, where the broker is on this machine and there are many clients. Each `run` has its own:
+/// for a minute after the last one its ports are not free.
+fn source(target: IpAddr, clients: u32, client: u32, run: u32) -> Option<IpAddr> {
+    let block = (run % SOURCE_BLOCKS) * SOURCES + client / CLIENTS_PER_SOURCE;
+    let loopback = matches!(target, IpAddr::V4(address) if address.is_loopback());
+    // Addresses that end in 0 and 255 are left out.
+    let address = FIRST_SOURCE + block / 254 * 256 + block % 254 + 1;
+    (loopback && clients >= CLIENTS_PER_SOURCE).then(|| Ipv4Addr::from(address).into())
+}
+
+/// A number that the next run, also of another process, does not have.
+fn run_number() -> u32 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default().as_millis() as u32
 }
 
 fn hold(fleet: &mut Fleet, crowd: &mut Crowd, meter: &mut Meter, duration: Duration) -> anyhow::Result<()> {
@@ -122,13 +141,6 @@ fn hold(fleet: &mut Fleet, crowd: &mut Crowd, meter: &mut Meter, duration: Durat
         meter.sample();
     }
     Ok(())
-}
-
-fn say_goodbye(fleet: &mut Fleet, crowd: &mut Crowd) -> anyhow::Result<()> {
-    for link in 0..fleet.opened() {
-        fleet.outbox.buffer(link).extend_from_slice(&encode::disconnect());
-    }
-    fleet.flush(crowd)
 }
 
 /// One message to every client, from one more connection.
@@ -339,20 +351,21 @@ mod tests {
 
     #[test]
     fn clients_spread_over_loopback_addresses() {
-        let check = |target: &str, client, expected: Option<&str>| {
+        let check = |target: &str, clients, client, run, expected: Option<&str>| {
             let expected = expected.map(|address| address.parse().unwrap());
-            assert_eq!(
-                source(target.parse().unwrap(), client),
-                expected,
-                "client {client} to {target}"
-            );
+            let source = source(target.parse().unwrap(), clients, client, run);
+            assert_eq!(source, expected, "client {client} to {target}");
         };
-        check("127.0.0.1", 0, None);
-        check("127.0.0.1", 9_999, None);
-        check("127.0.0.1", 10_000, Some("127.0.0.2"));
-        check("127.0.0.1", 999_999, Some("127.0.0.100"));
-        check("192.0.2.1", 50_000, None);
-        check("::1", 50_000, None);
+        check("127.0.0.1", 9_999, 9_998, 0, None);
+        check("127.0.0.1", 10_000, 9_999, 0, Some("127.1.0.1"));
+        check("127.0.0.1", 1_000_000, 10_000, 0, Some("127.1.0.2"));
+        check("127.0.0.1", 1_000_000, 999_999, 0, Some("127.1.0.100"));
+        check("127.0.0.1", 10_000, 0, 1, Some("127.1.0.101"));
+        check("127.0.0.1", 10_000, 0, SOURCE_BLOCKS, Some("127.1.0.1"));
+        let last = (SOURCE_BLOCKS * SOURCES - 1) / 254 * 256 + 255;
+        assert!(FIRST_SOURCE + last < 0x7FFF_FFFF);
+        check("192.0.2.1", 50_000, 50_000, 0, None);
+        check("::1", 50_000, 50_000, 0, None);
     }
 
     #[test]

@@ -16,13 +16,15 @@ pub(super) struct IdleReport {
     version: u8,
     qos: u8,
     clients: u32,
+    /// Each connection has one.
+    subscription: bool,
     connected: u64,
     failed: u64,
     connects_per_s: f64,
-    /// CONNECT and SUBSCRIBE together.
+    /// CONNECT and SUBSCRIBE together, if there is a subscription.
     broker_cpu_us_per_connect: Option<f64>,
     own_cpu_us_per_connect: f64,
-    hold_s: u64,
+    hold_s: f64,
     broker_cpu_percent_idle: Option<f64>,
     broker_rss_before_bytes: Option<u64>,
     broker_rss_after_bytes: Option<u64>,
@@ -87,13 +89,14 @@ impl IdleReport {
             version: args.target.version.level(),
             qos: args.qos,
             clients: args.clients,
+            subscription: !args.no_subscription,
             connected,
             failed,
             connects_per_s: connected as f64 / opened.took.as_secs_f64(),
             broker_cpu_us_per_connect: connecting.broker_cpu.map(per_connect),
             own_cpu_us_per_connect: per_connect(connecting.own_cpu),
             hold_s: args.hold,
-            broker_cpu_percent_idle: holding.broker_cpu.filter(|_| args.hold > 0).map(percent),
+            broker_cpu_percent_idle: holding.broker_cpu.filter(|_| args.hold > 0.0).map(percent),
             broker_rss_before_bytes: meter.resident_before,
             broker_rss_after_bytes: None,
             broker_rss_peak_bytes: meter.resident_peak,
@@ -159,7 +162,12 @@ impl Report for IdleReport {
             "connected",
             format!("{}, {}/s", grouped(self.connected), grouped(self.connects_per_s as u64)),
         );
-        let cost = |us: f64| format!("{us:.1} us/connect with its subscription");
+        let with = if self.subscription {
+            " with its subscription"
+        } else {
+            ""
+        };
+        let cost = |us: f64| format!("{us:.1} us/connect{with}");
         table.optional("broker CPU", self.broker_cpu_us_per_connect.map(cost));
         table.row("own CPU", cost(self.own_cpu_us_per_connect));
         table.optional(
@@ -186,6 +194,22 @@ impl Report for IdleReport {
         table.row("failed / dropped", format!("{} / {}", self.failed, self.dropped));
         self.failures.iter().for_each(|line| table.row("FAILED", line));
         table
+    }
+
+    fn summary(&self) -> String {
+        let broker = self.broker_cpu_us_per_connect.map(|us| format!("broker {us:.1} us, "));
+        let memory = self
+            .resident_bytes_per_connection
+            .map(|bytes| format!("{bytes:.0} resident bytes each, "));
+        format!(
+            "{}own {:.1} us/connect, {}/s, {}failed {}, dropped {}",
+            broker.unwrap_or_default(),
+            self.own_cpu_us_per_connect,
+            grouped(self.connects_per_s as u64),
+            memory.unwrap_or_default(),
+            self.failed,
+            self.dropped,
+        )
     }
 
     fn passed(&self) -> bool {

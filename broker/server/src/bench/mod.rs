@@ -3,8 +3,10 @@
 //! One thread, raw readiness events, packets encoded by hand: so cheap that on a shared machine the broker is what
 //! is measured. It has a codec of its own, because a mistake in the broker's would otherwise hide itself.
 
+mod course;
 mod decode;
 mod encode;
+mod filters;
 mod fleet;
 mod handshake;
 mod histogram;
@@ -18,186 +20,82 @@ mod pubsub;
 mod pubsub_args;
 mod pubsub_report;
 mod relay;
+mod relay_tokio;
 mod report;
+mod retained;
+mod retained_report;
+mod scatter;
+mod scenarios;
 mod sequence;
+mod storm;
+mod subscribing;
+mod subscriptions;
+mod subscriptions_report;
+mod target;
 mod traffic;
 mod window;
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use report::Outcome;
+use target::TargetArgs;
 
-/// Scenarios of the load generator.
+/// Kinds of load, and what goes with them.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum BenchCommand {
-    /// Publishers to subscribers: throughput, cost and latency of messages, and whether all of them arrive.
-    Pubsub(pubsub_args::PubsubArgs),
-    /// Many connections with one subscription each: cost and memory of a connection.
-    Idle(idle::IdleArgs),
-    /// A server that only frames packets and forwards bytes at QoS 0: the floor to compare brokers with.
+    /// Named scenarios, one after the other: those by which brokers are compared
+    Run(scenarios::RunArgs),
+    /// A load with all its parameters.
+    #[command(flatten)]
+    Load(LoadCommand),
+    /// A server that only frames packets and forwards bytes at QoS 0: the floor to compare brokers with
     Relay(relay::RelayArgs),
 }
 
-/// Runs one scenario. The exit code is 1 when messages were lost or duplicated, or connections failed.
+/// Kinds of load.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum LoadCommand {
+    /// Publishers to subscribers: throughput, cost and latency of messages, and whether all of them arrive
+    Pubsub(pubsub_args::PubsubArgs),
+    /// Many subscriptions with wildcards: cost and memory of each, and of messages on topics drawn from all of them
+    Subscriptions(subscriptions::SubscriptionsArgs),
+    /// Many connections with one subscription each: cost and memory of a connection
+    Idle(idle::IdleArgs),
+    /// Many retained messages: cost of setting them, and how soon a new subscriber has them all
+    Retained(retained::RetainedArgs),
+}
+
+/// Puts the load on the broker. The exit code is 1 when messages were lost or duplicated, or connections failed.
 ///
 /// # Errors
 /// When the arguments contradict each other, the broker cannot be reached or refuses the clients.
 pub(crate) fn run(command: BenchCommand) -> anyhow::Result<ExitCode> {
     match command {
-        BenchCommand::Pubsub(args) => pubsub::run(&args),
-        BenchCommand::Idle(args) => idle::run(&args),
+        BenchCommand::Run(args) => scenarios::run(&args),
+        BenchCommand::Load(load) => {
+            let json = load.target().json;
+            load.run()?.show(json)
+        }
         BenchCommand::Relay(args) => relay::run(&args),
     }
 }
 
-/// MQTT version spoken by the generator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Version {
-    /// MQTT 3.1.1
-    #[value(name = "4")]
-    V4,
-    /// MQTT 5.0
-    #[value(name = "5")]
-    V5,
-}
-
-impl Version {
-    /// The protocol level in CONNECT.
-    fn level(self) -> u8 {
+impl LoadCommand {
+    fn run(&self) -> anyhow::Result<Outcome> {
         match self {
-            Version::V4 => 4,
-            Version::V5 => 5,
+            LoadCommand::Pubsub(args) => pubsub::run(args),
+            LoadCommand::Subscriptions(args) => subscriptions::run(args),
+            LoadCommand::Idle(args) => idle::run(args),
+            LoadCommand::Retained(args) => retained::run(args),
         }
     }
-}
 
-/// Where the broker is and how to get in.
-#[derive(Debug, clap::Args)]
-pub(crate) struct TargetArgs {
-    /// Host name or address of the broker
-    #[arg(long, default_value = "127.0.0.1")]
-    host: String,
-    /// TCP port of the broker
-    #[arg(long, default_value_t = 1883)]
-    port: u16,
-    /// MQTT version: 4 = 3.1.1, 5 = 5.0
-    #[arg(long = "version", value_enum, default_value = "4")]
-    version: Version,
-    /// User name
-    #[arg(long, value_parser = short_text)]
-    username: Option<String>,
-    /// Password
-    #[arg(long, requires = "username", value_parser = short_text)]
-    password: Option<String>,
-    /// Beginning of all client identifiers [default: bench-PID-]
-    #[arg(long, value_parser = short_text)]
-    client_prefix: Option<String>,
-    /// Process id of a broker on this machine, whose processor time and memory are then measured
-    #[arg(long)]
-    pid: Option<u32>,
-    /// Give up when nothing has moved for this many seconds
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
-    stall_seconds: u64,
-    /// Print the report as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-impl TargetArgs {
-    fn address(&self) -> anyhow::Result<SocketAddr> {
-        let found = (self.host.as_str(), self.port).to_socket_addrs();
-        let mut addresses = found.with_context(|| format!("cannot resolve {}", self.host))?;
-        addresses
-            .next()
-            .with_context(|| format!("{} has no address", self.host))
-    }
-
-    fn terms(&self, rate: f64) -> anyhow::Result<opening::Terms> {
-        let credentials = encode::Credentials {
-            username: self.username.clone(),
-            password: self.password.clone(),
-        };
-        let stall = self.stall();
-        Ok(opening::Terms {
-            target: self.address()?,
-            version: self.version,
-            credentials,
-            rate,
-            stall,
-        })
-    }
-
-    fn stall(&self) -> Duration {
-        Duration::from_secs(self.stall_seconds)
-    }
-
-    fn client_prefix(&self) -> String {
-        self.client_prefix
-            .clone()
-            .unwrap_or_else(|| format!("bench-{}-", std::process::id()))
-    }
-
-    fn process(&self) -> anyhow::Result<Option<process::Process>> {
-        self.pid.map(process::Process::find).transpose()
-    }
-}
-
-/// Text that fits into an MQTT string, also when a number follows it.
-fn short_text(text: &str) -> Result<String, String> {
-    const MAX_BYTES: usize = 65_000;
-    match text {
-        _ if text.len() > MAX_BYTES => Err(format!("longer than {MAX_BYTES} bytes")),
-        _ if text.contains('\0') => Err("MQTT text has no U+0000 [MQTT-1.5.4-2]".to_owned()),
-        _ => Ok(text.to_owned()),
-    }
-}
-
-/// The same for a part of a topic name.
-fn topic_text(text: &str) -> Result<String, String> {
-    if text.contains(['+', '#']) {
-        return Err("a topic name has no wildcards [MQTT-3.3.2-2]".to_owned());
-    }
-    short_text(text)
-}
-
-/// Raises the limit on open files as far as it goes without privileges, and checks that `connections` fit.
-fn make_room_for(connections: usize) -> anyhow::Result<()> {
-    /// Files besides the connections: standard streams, selector, timer, listener, `/proc`.
-    const OTHER_FILES: u64 = 32;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let wanted = connections as u64 + OTHER_FILES;
-    if current.is_some_and(|current| current < wanted) {
-        setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: maximum,
-                maximum,
-            },
-        )
-        .context("cannot raise the file limit")?;
-    }
-    match maximum {
-        Some(most) if most < wanted => {
-            bail!("{connections} connections need {wanted} open files; `ulimit -Hn` is {most}")
+    fn target(&self) -> &TargetArgs {
+        match self {
+            LoadCommand::Pubsub(args) => &args.target,
+            LoadCommand::Subscriptions(args) => &args.target,
+            LoadCommand::Idle(args) => &args.target,
+            LoadCommand::Retained(args) => &args.target,
         }
-        _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_fits_into_mqtt_strings() {
-        assert!(short_text("bench-").is_ok());
-        assert!(short_text("a\0b").is_err());
-        assert!(short_text(&"x".repeat(65_001)).is_err());
-        assert!(topic_text("a/b").is_ok());
-        assert!(topic_text("a/+").is_err());
-        assert!(topic_text("a/#").is_err());
     }
 }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::Version;
 use super::decode::{self, Connack, Frame, kind_name};
 use super::encode;
 use super::fleet::{Fleet, Handler};
 use super::outbox::Outbox;
+use super::target::Version;
 
 /// Connections between connect and SUBACK at a time: below the usual length of a listen queue, beyond which the
 /// kernel drops SYNs and a second passes before they are repeated.

@@ -58,6 +58,11 @@ impl Outbox {
         queue.bytes.len() - queue.written
     }
 
+    /// The socket of connection `index` has taken less than offered.
+    pub(super) fn is_blocked(&self, index: usize) -> bool {
+        self.queues[index].blocked
+    }
+
     /// The socket of connection `index` takes bytes again.
     #[inline]
     pub(super) fn unblock(&mut self, index: usize) {

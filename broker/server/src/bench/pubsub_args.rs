@@ -2,13 +2,14 @@
 
 use anyhow::{bail, ensure};
 
+use super::course::Pace;
 use super::opening::{Greeting, Opened};
 use super::sequence::STAMP_BYTES;
+use super::target::{TargetArgs, positive, seconds, topic_text};
 use super::traffic::{Shape, TopicScheme};
-use super::{TargetArgs, topic_text};
 
 /// At a fixed rate, messages of one publisher that may wait for their acknowledgement; the next are late.
-const OPEN_LOOP_WINDOW: usize = 4_096;
+pub(super) const OPEN_LOOP_WINDOW: usize = 4_096;
 
 /// Arguments of `nervewire bench pubsub`.
 #[derive(Debug, clap::Args)]
@@ -90,9 +91,16 @@ impl PubsubArgs {
         publishers.chain(subscribers).collect()
     }
 
-    /// At QoS 0 a broker may drop what comes at a fixed rate; in a closed loop it has no reason to.
-    pub(super) fn may_lose(&self) -> bool {
-        self.qos == 0 && self.rate.is_some()
+    /// How long and how fast to publish.
+    pub(super) fn pace(&self) -> Pace {
+        Pace {
+            warm_up_s: self.warm_up,
+            seconds: self.seconds,
+            messages: self.messages,
+            rate_per_s: self.rate,
+            qos: self.qos,
+            stall: self.target.stall(),
+        }
     }
 
     fn name(&self, connection: usize) -> String {
@@ -114,39 +122,5 @@ impl PubsubArgs {
         let most = opened.limits.maximum_qos;
         ensure!(self.qos <= most, "the broker takes QoS {most} at most");
         Ok(())
-    }
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    let value = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.0..=1e6).contains(&value) {
-        Ok(value)
-    } else {
-        Err("not between 0 and 1,000,000".to_owned())
-    }
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    let value = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (1e-3..=1e9).contains(&value) {
-        Ok(value)
-    } else {
-        Err("not between 0.001 and 1,000,000,000".to_owned())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_and_rates_are_positive_numbers() {
-        for bad in ["", "x", "-1", "NaN", "inf", "1e10"] {
-            assert!(seconds(bad).is_err(), "{bad}");
-            assert!(positive(bad).is_err(), "{bad}");
-        }
-        assert_eq!(seconds("0"), Ok(0.0));
-        assert!(positive("0").is_err());
-        assert_eq!(positive("0.5"), Ok(0.5));
     }
 }

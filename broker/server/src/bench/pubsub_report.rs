@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use super::course::{Measured, Pace};
 use super::meter::Meter;
-use super::pubsub::Measured;
-use super::pubsub_args::PubsubArgs;
 use super::report::{Percentiles, Report, Table, grouped, mebibytes, ratio};
 use super::traffic::{Shape, TopicScheme, Traffic};
 
@@ -53,14 +52,7 @@ pub(super) struct PubsubReport {
 }
 
 impl PubsubReport {
-    pub(super) fn new(
-        args: &PubsubArgs,
-        shape: &Shape,
-        traffic: &Traffic,
-        measured: &Measured,
-        meter: &Meter,
-        failure: Option<String>,
-    ) -> Self {
+    pub(super) fn new(pace: &Pace, shape: &Shape, traffic: &Traffic, measured: Measured, meter: &Meter) -> Self {
         let (counts, span) = (traffic.counts, measured.span);
         let seconds = span.elapsed.as_secs_f64();
         let per_s = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
@@ -81,7 +73,7 @@ impl PubsubReport {
             subscribers: shape.subscribers,
             payload_bytes: shape.payload_bytes,
             inflight: shape.closed_loop.then_some(shape.window),
-            rate_per_s: args.rate,
+            rate_per_s: pace.rate_per_s,
             measured_s: seconds,
             published: measured.published,
             delivered: measured.delivered,
@@ -95,16 +87,16 @@ impl PubsubReport {
             broker_rss_after_bytes: measured.resident_after,
             broker_rss_peak_bytes: meter.resident_peak,
             latency_us: Percentiles::of(&traffic.latency),
-            send_lag_us: args.rate.map(|_| Percentiles::of(&traffic.lag)),
+            send_lag_us: pace.rate_per_s.map(|_| Percentiles::of(&traffic.lag)),
             lost: traffic.lost(),
-            may_lose: args.may_lose(),
+            may_lose: pace.may_lose(),
             duplicated: counts.duplicated,
             reordered: counts.reordered,
             foreign: counts.foreign,
             refused: counts.refused,
             unfinished_handshakes: counts.unreleased,
             missing: traffic.missing(MAX_MISSING_LINES),
-            failure,
+            failure: measured.failure,
         }
     }
 
@@ -124,6 +116,7 @@ impl PubsubReport {
             TopicScheme::Pairs => "pairs",
             TopicScheme::FanOut => "fan-out",
             TopicScheme::Wildcard => "wildcard",
+            TopicScheme::Scattered => "scattered",
         };
         let version = if self.version == 5 { "5.0" } else { "3.1.1" };
         format!("{publishers} to {subscribers} ({scheme}), QoS {qos}, {payload_bytes} bytes, {pace}, MQTT {version}")
@@ -177,6 +170,18 @@ impl Report for PubsubReport {
         self.missing.iter().for_each(|line| table.row("missing", line));
         table.optional("FAILED", self.failure.clone());
         table
+    }
+
+    fn summary(&self) -> String {
+        let broker = self.broker_cpu_us_per_message.map(|us| format!("broker {us:.3} us, "));
+        let Self { lost, duplicated, .. } = self;
+        format!(
+            "{}own {:.3} us/message, {}/s, p99 {:.0} us, lost {lost}, duplicated {duplicated}",
+            broker.unwrap_or_default(),
+            self.own_cpu_us_per_message,
+            grouped(self.delivered_per_s as u64),
+            self.latency_us.p99,
+        )
     }
 
     fn passed(&self) -> bool {

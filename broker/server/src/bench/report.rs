@@ -14,6 +14,17 @@ impl Table {
         self.0.push((label, value.into()));
     }
 
+    /// Appends all rows of `other`, below a heading.
+    pub(super) fn part(&mut self, heading: &'static str, other: Self) {
+        self.0.push((heading, String::new()));
+        self.rows(other);
+    }
+
+    /// Appends all rows of `other`.
+    pub(super) fn rows(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// Appends a row if there is something to say.
     pub(super) fn optional(&mut self, label: &'static str, value: Option<String>) {
         self.0.extend(value.map(|value| (label, value)));
@@ -23,36 +34,62 @@ impl Table {
 /// A result that can be shown.
 pub(super) trait Report: serde::Serialize {
     fn table(&self) -> Table;
+    /// The gist in one line.
+    fn summary(&self) -> String;
     /// False when the run has to end with exit code 1.
     fn passed(&self) -> bool;
 }
 
-/// Prints the report and tells the exit code.
-pub(super) fn show(report: &impl Report, json: bool) -> anyhow::Result<ExitCode> {
-    if json {
-        println!("{}", serde_json::to_string_pretty(report)?);
-    } else {
-        print_table(&report.table());
+/// A report of any scenario.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) json: serde_json::Value,
+    pub(super) summary: String,
+    pub(super) passed: bool,
+    table: Table,
+}
+
+impl Outcome {
+    /// # Errors
+    /// When the report cannot be expressed in JSON.
+    pub(super) fn of(report: &impl Report) -> anyhow::Result<Self> {
+        Ok(Self {
+            json: serde_json::to_value(report)?,
+            summary: report.summary(),
+            passed: report.passed(),
+            table: report.table(),
+        })
     }
-    Ok(if report.passed() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+
+    /// Prints the report and tells the exit code.
+    pub(super) fn show(&self, json: bool) -> anyhow::Result<ExitCode> {
+        if json {
+            println!("{}", serde_json::to_string_pretty(&self.json)?);
+        } else {
+            print_table(&self.table);
+        }
+        Ok(exit_code(self.passed))
+    }
+}
+
+/// What the process ends with.
+pub(super) fn exit_code(passed: bool) -> ExitCode {
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn print_table(Table(rows): &Table) {
-    let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    let labels = rows.iter().filter(|(_, value)| !value.is_empty());
+    let width = labels.map(|(label, _)| label.len()).max().unwrap_or(0);
     for (label, value) in rows {
-        println!("{label:width$}  {value}");
+        println!("{}", format!("{label:width$}  {value}").trim_end());
     }
 }
 
 /// Of a histogram of nanoseconds, in microseconds.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub(super) struct Percentiles {
     p50: f64,
-    p99: f64,
+    pub(super) p99: f64,
     p999: f64,
     max: f64,
 }

@@ -2,14 +2,15 @@
 
 use anyhow::{bail, ensure};
 
-use super::Version;
 use super::decode::{self, Frame, kind_name};
 use super::encode::{self, PUBREL_KIND, PublishTemplate};
 use super::fleet::{Clock, Handler};
 use super::handshake::{Step, answer_publish, answer_pubrel, settle};
 use super::histogram::Histogram;
 use super::outbox::Outbox;
-use super::sequence::{Arrival, Sequence, Stamp};
+use super::scatter::{NTH_BYTES, Scatter};
+use super::sequence::{Arrival, STAMP_BYTES, Sequence, Stamp};
+use super::target::Version;
 use super::window::{Owed, Window};
 
 /// At a fixed rate, a publisher whose socket is this far behind waits (and its messages are late).
@@ -25,6 +26,10 @@ pub(crate) enum TopicScheme {
     FanOut,
     /// One topic per publisher, and every subscriber subscribes to all of them by wildcard
     Wildcard,
+    /// Each subscriber has its share of many filters, and each message a topic that a random one of them matches. Set up
+    /// by `bench subscriptions`
+    #[value(skip)]
+    Scattered,
 }
 
 impl TopicScheme {
@@ -32,7 +37,7 @@ impl TopicScheme {
     pub(super) fn topic(self, prefix: &str, publisher: usize) -> String {
         match self {
             TopicScheme::FanOut => format!("{prefix}/all"),
-            TopicScheme::Pairs | TopicScheme::Wildcard => format!("{prefix}/{publisher}"),
+            TopicScheme::Pairs | TopicScheme::Wildcard | TopicScheme::Scattered => format!("{prefix}/{publisher}"),
         }
     }
 
@@ -45,11 +50,21 @@ impl TopicScheme {
                 let heard = (subscriber..publishers).step_by(subscribers);
                 heard.map(|publisher| format!("{prefix}/{publisher}")).collect()
             }
+            // These are too many to open a connection with.
+            TopicScheme::Scattered => Vec::new(),
         }
     }
 
     /// How many subscribers get each message.
     pub(super) fn receivers(self, subscribers: usize) -> usize {
+        match self {
+            TopicScheme::Pairs | TopicScheme::Scattered => 1,
+            TopicScheme::FanOut | TopicScheme::Wildcard => subscribers,
+        }
+    }
+
+    /// How many subscribers get some messages of one publisher.
+    pub(super) fn partners(self, subscribers: usize) -> usize {
         if self == TopicScheme::Pairs { 1 } else { subscribers }
     }
 }
@@ -103,7 +118,11 @@ pub(super) struct Traffic {
     clock: Clock,
     now_ns: u64,
     receivers: u32,
+    partners: usize,
     publishers: Vec<Publisher>,
+    /// Where the scheme is [`TopicScheme::Scattered`].
+    scatter: Option<Scatter>,
+    /// By publisher, then by its partners.
     sequences: Vec<Sequence>,
     /// Publishers whose window has room, in a closed loop.
     ready: Vec<usize>,
@@ -127,12 +146,15 @@ impl Traffic {
             }
         };
         let receivers = shape.scheme.receivers(shape.subscribers);
+        let partners = shape.scheme.partners(shape.subscribers);
         let mut sequences = Vec::new();
-        sequences.resize_with(shape.publishers * receivers, Sequence::default);
+        sequences.resize_with(shape.publishers * partners, Sequence::default);
         Self {
             publishers: (0..shape.publishers).map(publisher).collect(),
             ready: (0..shape.publishers).collect(),
             receivers: receivers as u32,
+            partners,
+            scatter: None,
             sequences,
             shape,
             clock,
@@ -142,6 +164,23 @@ impl Traffic {
             lag: Histogram::new(),
             recording: false,
         }
+    }
+
+    /// Traffic whose messages go where `scatter` says; the publishers' topics are as `topic`.
+    pub(super) fn scattered(shape: Shape, clock: Clock, topic: &str, scatter: Scatter) -> Self {
+        let template = || PublishTemplate::new(shape.version, topic, shape.qos, shape.payload_bytes);
+        let mut traffic = Self::new(shape.clone(), clock);
+        traffic
+            .publishers
+            .iter_mut()
+            .for_each(|publisher| publisher.template = template());
+        traffic.scatter = Some(scatter);
+        traffic
+    }
+
+    /// Forgets the latencies recorded so far.
+    pub(super) fn forget_latencies(&mut self) {
+        (self.latency, self.lag) = (Histogram::new(), Histogram::new());
     }
 
     /// Size of the largest packet that will be sent.
@@ -200,9 +239,18 @@ impl Traffic {
             sequence,
             sent_ns,
         };
-        publisher
-            .template
-            .append(outbox.buffer(index), Window::packet_id(sequence), &stamp.encode());
+        let (out, packet_id) = (outbox.buffer(index), Window::packet_id(sequence));
+        match &mut self.scatter {
+            None => publisher.template.append(out, packet_id, &stamp.encode()),
+            Some(scatter) => {
+                let aim = scatter.aim(index, sequence);
+                let mut start = [0; STAMP_BYTES + NTH_BYTES];
+                start[..STAMP_BYTES].copy_from_slice(&stamp.encode());
+                start[STAMP_BYTES..].copy_from_slice(&aim.nth.to_le_bytes());
+                let write_topic = |topic: &mut [u8]| scatter.write_topic(aim.filter, topic);
+                publisher.template.append_with(out, packet_id, &start, write_topic);
+            }
+        }
         self.counts.published += 1;
         self.counts.expected += u64::from(self.receivers);
     }
@@ -238,13 +286,16 @@ impl Traffic {
     }
 
     fn missing_in(&self, at: usize, sequence: &Sequence) -> Option<String> {
-        let (publisher, nth) = (at / self.receivers as usize, at % self.receivers as usize);
+        let (publisher, nth) = (at / self.partners, at % self.partners);
         let subscriber = if self.shape.scheme == TopicScheme::Pairs {
             publisher % self.shape.subscribers
         } else {
             nth
         };
-        let sent = self.publishers[publisher].window.sent();
+        let sent = match &self.scatter {
+            None => self.publishers[publisher].window.sent(),
+            Some(scatter) => scatter.sent(at),
+        };
         let missing = Some(sequence.missing(sent)).filter(|missing| *missing > 0)?;
         let first = sequence
             .first_missing(sent)
@@ -256,11 +307,11 @@ impl Traffic {
 
     #[inline]
     fn delivered(&mut self, subscriber: usize, payload: &[u8]) {
-        let Some((stamp, at)) = self.recognize(subscriber, payload) else {
+        let Some((stamp, at, number)) = self.recognize(subscriber, payload) else {
             self.counts.foreign += 1;
             return;
         };
-        match self.sequences[at].observe(stamp.sequence) {
+        match self.sequences[at].observe(number) {
             Arrival::New => {}
             Arrival::Reordered => self.counts.reordered += 1,
             Arrival::Duplicate => {
@@ -279,17 +330,25 @@ impl Traffic {
         }
     }
 
-    /// The stamp, and where its pair's sequence is kept; `None` when this subscriber should not have got this.
+    /// The stamp, where its pair's sequence is kept, and its number there; `None` when this subscriber should not have
+    /// got this.
     #[inline]
-    fn recognize(&self, subscriber: usize, payload: &[u8]) -> Option<(Stamp, usize)> {
+    fn recognize(&self, subscriber: usize, payload: &[u8]) -> Option<(Stamp, usize, u64)> {
         let stamp = Stamp::decode(payload).filter(|_| payload.len() == self.shape.payload_bytes)?;
-        let publisher = stamp.publisher as usize;
-        if stamp.sequence >= self.publishers.get(publisher)?.window.sent() {
+        let (publisher, number) = (stamp.publisher as usize, stamp.sequence);
+        if number >= self.publishers.get(publisher)?.window.sent() {
             return None;
         }
+        if let Some(scatter) = &self.scatter {
+            let pair = scatter.pair(publisher, subscriber);
+            let nth = u64::from_le_bytes(*payload[STAMP_BYTES..].first_chunk()?);
+            let ours = pair == scatter.pair_of(publisher, number) && nth < scatter.sent(pair);
+            return ours.then_some((stamp, pair, nth));
+        }
         match self.shape.scheme {
-            TopicScheme::Pairs => (publisher % self.shape.subscribers == subscriber).then_some((stamp, publisher)),
-            _ => Some((stamp, publisher * self.shape.subscribers + subscriber)),
+            TopicScheme::Pairs if publisher % self.shape.subscribers != subscriber => None,
+            TopicScheme::Pairs => Some((stamp, publisher, number)),
+            _ => Some((stamp, publisher * self.shape.subscribers + subscriber, number)),
         }
     }
 
@@ -346,6 +405,9 @@ impl Traffic {
 
     #[cold]
     fn unexpected(&self, role: &str, index: usize, frame: &Frame<'_>) -> anyhow::Result<()> {
+        if frame.first == encode::PINGRESP {
+            return Ok(());
+        }
         if frame.first == encode::DISCONNECT {
             bail!(
                 "the broker disconnected {role} {index} with reason 0x{:02x}",

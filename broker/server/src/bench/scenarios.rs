@@ -66,10 +66,12 @@ const SCENARIOS: &[Scenario] = &[
         "subscriptions --count 1000",
     ),
     scenario("wildcards-100k", "100,000 of them", "subscriptions --count 100000"),
+    // Over 100 clients, because brokers bound the subscriptions of one; with 1,000 in flight there are as many messages on
+    // their way to each as above.
     scenario(
         "wildcards-1m",
         "1,000,000 of them, of 100 subscribers, 1,000 in flight each",
-        "subscriptions --count 1000000",
+        "subscriptions --count 1000000 --subscribers 100 --inflight 1000",
     ),
     scenario(
         "wildcards-1k-deep",
@@ -84,7 +86,7 @@ const SCENARIOS: &[Scenario] = &[
     scenario(
         "wildcards-1m-deep",
         "1,000,000 of them",
-        "subscriptions --count 1000000 --shape deep",
+        "subscriptions --count 1000000 --subscribers 100 --inflight 1000 --shape deep",
     ),
     scenario(
         "subscribe-single",

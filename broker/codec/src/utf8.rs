@@ -80,15 +80,16 @@ impl Utf8String {
 }
 
 /// A valid UTF-8 Encoded String that is still where it was read.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Utf8Ref<'a>(&'a [u8]); // Invariant: `scan_string` accepted these bytes.
 
 impl<'a> Utf8Ref<'a> {
     /// The string.
     #[inline]
     pub fn as_str(self) -> &'a str {
-        // SAFETY: the field is private to this module and set in two places only: by `scan`, after `scan_string` ran
-        // `str::from_utf8` over the very bytes or saw that all are ASCII, and from a `Utf8String`, whose invariant is the same.
+        // SAFETY: the field is private to this module and set in three places only: by `scan`, after `scan_string` ran
+        // `str::from_utf8` over the very bytes or saw that all are ASCII, from a `Utf8String`, whose invariant is the same, and
+        // by `Default`, empty.
         // The borrow keeps anybody from changing them.
         unsafe { std::str::from_utf8_unchecked(self.0) }
     }
@@ -114,6 +115,14 @@ impl<'a> Utf8Ref<'a> {
     pub(crate) fn scan(bytes: &'a [u8]) -> Result<(Self, Scan), StringError> {
         let scan = scan_string(bytes)?;
         Ok((Self(bytes), scan))
+    }
+}
+
+impl<'a> TryFrom<&'a [u8]> for Utf8Ref<'a> {
+    type Error = StringError;
+    #[inline]
+    fn try_from(bytes: &'a [u8]) -> Result<Self, StringError> {
+        Self::scan(bytes).map(|(text, _)| text)
     }
 }
 

@@ -78,6 +78,8 @@ pub const TOPIC_ALIAS_MAXIMUM: u16 = 64;
 pub const MAX_OUTBOUND_TOPIC_ALIASES: u16 = 64;
 /// Bytes waiting in a connection's output buffer above which its session queues instead.
 pub const OUTPUT_HIGH_WATER_BYTES: usize = 256 * 1024;
+/// Bytes of small messages that are packed for another shard, and routed there, at once.
+pub const MAX_PACKED_BYTES: usize = 32 * 1024;
 /// Capacity in bytes of output buffers that a shard keeps for the next connection that needs one.
 pub const MAX_SPARE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Payloads of at least so many bytes are shared by several receivers instead of copied into the output of each.

@@ -57,7 +57,7 @@ impl Message {
 }
 
 /// A message by reference: one that exists, or one whose parts are still in the buffer that they were read into.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Content<'a> {
     pub(crate) id: MessageId,
     pub(crate) accepted_at: Millis,

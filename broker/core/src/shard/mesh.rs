@@ -1,6 +1,7 @@
 //! What shards say to each other. Nothing here assumes that they share memory.
 
 use super::arriving::Arriving;
+use super::packed::Packed;
 use super::subscribe::Entry;
 use super::{CommitId, Shard};
 use crate::message::Message;
@@ -20,6 +21,8 @@ pub enum MeshMessage {
         /// Who waits until its records are durable.
         confirm: Option<Confirm>,
     },
+    /// Small messages to route, nobody waits for their records.
+    Packed(Packed),
     /// The records that a message made on another shard are durable, or one of them failed.
     Confirmed {
         /// Who waited.
@@ -121,6 +124,16 @@ pub struct SharedKey {
     pub filter: Utf8String,
 }
 
+impl MeshMessage {
+    /// How many messages it counts for in a bound.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Packed(packed) => packed.len(),
+            _ => 1,
+        }
+    }
+}
+
 /// The shard that owns the session of this key: its partition modulo the number of shards.
 pub fn home_shard(tenant: Option<&str>, client_id: &str, shards: u16) -> u16 {
     Partition::of_session(tenant, client_id).owner(shards)
@@ -152,6 +165,11 @@ impl Shard {
                     shard.route_here(now, &mut Arriving::kept(&message))
                 });
             }
+            MeshMessage::Packed(packed) => self.within(None, |shard| {
+                for content in packed.messages() {
+                    shard.route_here(now, &mut Arriving::in_place(content));
+                }
+            }),
             MeshMessage::Confirmed { commit, outcome } => self.part_settled(now, commit, outcome),
             MeshMessage::Gather {
                 session,
@@ -195,6 +213,27 @@ impl Shard {
             self.mesh(now, message);
         } else if let Some(batch) = self.mesh_out.get_mut(usize::from(shard)) {
             batch.push(message);
+        }
+    }
+
+    /// A message for another shard to route.
+    pub(super) fn send_publish(&mut self, shard: u16, arriving: &mut Arriving<'_>) {
+        let confirm = self.confirm();
+        let Some(batch) = self.mesh_out.get_mut(usize::from(shard)) else {
+            return;
+        };
+        let content = &arriving.content;
+        if confirm.is_some() || !Packed::suits(content) {
+            let message = arriving.keep().clone();
+            return batch.push(MeshMessage::Publish { message, confirm });
+        }
+        match batch.last_mut() {
+            Some(MeshMessage::Packed(packed)) if packed.has_room(content) => packed.push(content),
+            _ => {
+                let mut packed = Packed::default();
+                packed.push(content);
+                batch.push(MeshMessage::Packed(packed));
+            }
         }
     }
 

@@ -19,6 +19,7 @@ mod inbound;
 mod judge;
 mod lane;
 mod mesh;
+mod packed;
 mod publish;
 mod queue;
 mod record;
@@ -34,6 +35,7 @@ pub use admin::{SessionInfo, ShardInfo};
 pub use commit::CommitId;
 pub(crate) use mesh::hash;
 pub use mesh::{Assignment, Confirm, MeshMessage, SessionRef, SharedKey, home_shard, topic_owner};
+pub use packed::Packed;
 
 use crate::counters::Counters;
 use crate::handshake::ChainOutcome;

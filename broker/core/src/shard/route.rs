@@ -2,7 +2,7 @@
 
 use super::arriving::Arriving;
 use super::deliver::Target;
-use super::{COMMON_SPACE, MeshMessage, Shard};
+use super::{COMMON_SPACE, Shard};
 use crate::hook::{AppMessage, Client};
 use crate::message::{Content, Message};
 use crate::time::Millis;
@@ -40,8 +40,7 @@ impl Shard {
     /// To this shard and all others.
     pub(super) fn spread(&mut self, now: Millis, arriving: &mut Arriving<'_>) {
         for shard in self.other_shards() {
-            let (message, confirm) = (arriving.keep().clone(), self.confirm());
-            self.send_mesh(now, shard, MeshMessage::Publish { message, confirm });
+            self.send_publish(shard, arriving);
         }
         self.route_here(now, arriving);
     }

@@ -53,6 +53,16 @@ pub(crate) enum ShardEvent {
     ShutDown,
 }
 
+impl ShardEvent {
+    /// Messages from another shard.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Mesh(batch) => batch.iter().map(MeshMessage::weight).sum(),
+            _ => 0,
+        }
+    }
+}
+
 /// What a reload replaces on a shard.
 pub(crate) struct Swap {
     pub(crate) policy: Arc<Policy>,
@@ -87,9 +97,7 @@ impl Inbox {
     }
 
     pub(crate) fn send(&self, event: ShardEvent) {
-        if let ShardEvent::Mesh(batch) = &event {
-            self.mesh_messages.fetch_add(batch.len(), Ordering::Relaxed);
-        }
+        self.mesh_messages.fetch_add(event.weight(), Ordering::Relaxed);
         self.events
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -110,16 +118,7 @@ impl Inbox {
         // Before the lock: an event sent after this wakes again, at worst once too often.
         self.awake.store(false, Ordering::Release);
         let events = std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner));
-        let arrived = events
-            .iter()
-            .map(|event| {
-                if let ShardEvent::Mesh(batch) = event {
-                    batch.len()
-                } else {
-                    0
-                }
-            })
-            .sum();
+        let arrived = events.iter().map(ShardEvent::weight).sum();
         self.mesh_messages.fetch_sub(arrived, Ordering::Relaxed);
         events
     }

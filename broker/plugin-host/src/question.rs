@@ -40,7 +40,8 @@ impl<'a> ClientFacts<'a> {
     }
 }
 
-/// An IP address as text, on the stack: formatting into a `String` was a tenth of a whole `authorize` call.
+/// An IP address as text, on the stack: formatting it into a `String` takes a tenth of the time of an `authorize` call, and an
+/// IPv4 address by way of `fmt` half of that.
 struct AddressText {
     bytes: [u8; MAX_ADDRESS_BYTES],
     len: usize,
@@ -55,9 +56,28 @@ impl AddressText {
             bytes: [0; MAX_ADDRESS_BYTES],
             len: 0,
         };
-        // Cannot fail: the buffer holds the longest address. Were it ever to, the guest would see it cut off.
-        let _ = write!(text, "{address}");
+        match address {
+            IpAddr::V4(address) => text.push_dotted(address.octets()),
+            // Cannot fail: the buffer holds the longest address. Were it ever to, the guest would see it cut off.
+            IpAddr::V6(address) => drop(write!(text, "{address}")),
+        }
         text
+    }
+
+    fn push_dotted(&mut self, octets: [u8; 4]) {
+        for (position, octet) in octets.into_iter().enumerate() {
+            if position > 0 {
+                self.push(b'.');
+            }
+            let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| b'0' + digit);
+            let zeros = usize::from(octet < 100) + usize::from(octet < 10);
+            digits[zeros..].iter().for_each(|digit| self.push(*digit));
+        }
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
     }
 
     fn as_str(&self) -> &str {
@@ -168,6 +188,8 @@ mod tests {
     fn addresses_are_written_as_they_print() {
         let rows = [
             "127.0.0.1",
+            "0.9.10.99",
+            "100.101.200.0",
             "255.255.255.255",
             "::1",
             "fe80::1",

@@ -12,7 +12,7 @@ mod tests;
 use crate::hook::{Actions, Effect, Rule};
 use nervewire_codec::QoS;
 use nervewire_codec::topic::TopicError;
-use pattern::Pattern;
+use pattern::{Name, Pattern};
 
 /// Rules that one client may have.
 pub const MAX_RULES_PER_CLIENT: usize = 1_024;
@@ -61,7 +61,7 @@ pub enum RuleError {
     },
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct CompiledRule {
     effect: Effect,
     actions: Actions,
@@ -71,7 +71,7 @@ struct CompiledRule {
 }
 
 /// One client's rules.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CompiledRules {
     rules: Box<[CompiledRule]>,
     may_deny_deliveries: bool,
@@ -100,10 +100,7 @@ impl CompiledRules {
 
     /// May the client publish this?
     pub fn publish(&self, topic: &str, qos: QoS, retain: bool) -> RuleDecision {
-        let rule = self
-            .rules
-            .iter()
-            .find(|rule| rule.actions.publish && rule.applies_to(topic, qos, retain));
+        let rule = self.first(topic, qos, retain, |actions| actions.publish);
         rule.map_or(RuleDecision::Abstain, |rule| rule.effect.into())
     }
 
@@ -136,17 +133,18 @@ impl CompiledRules {
     /// May this message be delivered to the client? `qos` is the QoS of the delivery. Only a deny stops it. The first rule
     /// about subscribe or deliver that applies decides; where that is an ask about subscribe alone, the plugin was asked then.
     pub fn deliver(&self, topic: &str, qos: QoS, retain: bool) -> RuleDecision {
-        let about = |rule: &&CompiledRule| rule.actions.subscribe || rule.actions.deliver;
-        match self
-            .rules
-            .iter()
-            .filter(about)
-            .find(|rule| rule.applies_to(topic, qos, retain))
-        {
+        match self.first(topic, qos, retain, |actions| actions.subscribe || actions.deliver) {
             Some(rule) if rule.effect == Effect::Ask && !rule.actions.deliver => RuleDecision::Abstain,
             Some(rule) => rule.effect.into(),
             None => RuleDecision::Abstain,
         }
+    }
+
+    /// The first rule about such an action that applies.
+    fn first(&self, topic: &str, qos: QoS, retain: bool, about: impl Fn(Actions) -> bool) -> Option<&CompiledRule> {
+        let topic = Name::new(topic);
+        let mut likely = self.rules.iter().filter(|rule| rule.pattern.may_match(topic));
+        likely.find(|rule| about(rule.actions) && rule.applies_to(topic, qos, retain))
     }
 
     /// Whether [`CompiledRules::deliver`] can answer deny or ask at all; where not, nobody needs to call it.
@@ -176,7 +174,7 @@ impl CompiledRule {
         })
     }
 
-    fn applies_to(&self, topic: &str, qos: QoS, retain: bool) -> bool {
+    fn applies_to(&self, topic: Name<'_>, qos: QoS, retain: bool) -> bool {
         qos <= self.max_qos && self.retain.is_none_or(|only| only == retain) && self.pattern.matches(topic)
     }
 

@@ -67,7 +67,7 @@ impl Authorizer {
 }
 
 /// One client's rules from every authorizer, as of one generation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientRules {
     /// The generation that gave them.
     pub generation: u64,
@@ -77,7 +77,7 @@ pub struct ClientRules {
     failed: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum AuthorizerRules {
     /// It gave no rules: every request is asked.
     Ask,

@@ -7,6 +7,7 @@ use crate::policy::{ClientRules, Native, Policy, RequestRef};
 use crate::session::Session;
 use crate::time::Millis;
 use nervewire_codec::Utf8String;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Who is judged, by which policy, and what plugins said about the request in hand.
@@ -20,7 +21,7 @@ pub(super) struct Judge {
     about: Option<Request>,
     /// The authorizer that was asked last.
     asked: usize,
-    answered: Vec<(usize, Decision)>,
+    answered: SmallVec<[(usize, Decision); 2]>,
 }
 
 /// What became of a request.
@@ -45,7 +46,7 @@ impl Judge {
             rules,
             about: None,
             asked: 0,
-            answered: Vec::new(),
+            answered: SmallVec::new(),
         }
     }
 
@@ -115,18 +116,19 @@ impl Shard {
 
     /// Judges natively as far as possible.
     pub(super) fn judge(&self, now: Millis, judge: &mut Judge, request: &RequestRef<'_>) -> Judgement {
-        let Some(rules) = judge.rules.clone() else {
+        judge.forget_unless_about(request);
+        let Some(rules) = &judge.rules else {
             return Judgement::Ask(Call::Rules {
                 client: judge.client.clone(),
             });
         };
-        judge.forget_unless_about(request);
         let known = |authorizer| {
             judge
                 .said(authorizer)
                 .or_else(|| self.cached(now, judge, authorizer, request))
         };
-        match rules.judge(&judge.policy, request, known) {
+        let native = rules.judge(&judge.policy, request, known);
+        match native {
             Native::Decided(allowed) => {
                 judge.forget();
                 if allowed { Judgement::Allowed } else { Judgement::Denied }
@@ -191,7 +193,8 @@ impl Shard {
         same.then(|| s.verdicts.get(judge.policy.generation, authorizer, request, now))?
     }
 
-    /// Compiles what authorizers answered; refused rules are logged and count as a failure.
+    /// Compiles what authorizers answered; refused rules are logged and count as a failure. Clients with the same rules, one after
+    /// the other, share them.
     fn compile_rules(
         &mut self,
         generation: u64,
@@ -207,7 +210,10 @@ impl Shard {
             };
             self.notices.push_back(notice);
         }
-        Arc::new(rules)
+        if *self.latest_rules != rules {
+            self.latest_rules = Arc::new(rules);
+        }
+        self.latest_rules.clone()
     }
 }
 

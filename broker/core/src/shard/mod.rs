@@ -214,6 +214,8 @@ pub struct Shard {
     in_flight_bytes: u64,
     /// What holds where there are no authorizers.
     no_rules: Arc<ClientRules>,
+    /// The latest client's rules: in most configurations the next client's are the same, and shared with it.
+    latest_rules: Arc<ClientRules>,
 }
 
 impl Shard {
@@ -246,6 +248,7 @@ impl Shard {
             retained: ShardInfo::default(),
             in_flight_bytes: 0,
             no_rules: Arc::default(),
+            latest_rules: Arc::default(),
             config,
         };
         shard.space_of(None);

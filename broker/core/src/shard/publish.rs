@@ -15,8 +15,7 @@ use crate::store::Record;
 use crate::time::Millis;
 use bytes::Bytes;
 use nervewire_codec::{Ack, Packet, PacketId, Properties, PublishRef, QoS, ReasonCode, Version};
-use smallvec::smallvec;
-use std::collections::VecDeque;
+use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
 /// One PUBLISH or will under judgement. It keeps the policy it was first judged by.
@@ -24,8 +23,9 @@ use std::sync::Arc;
 pub(super) struct PublishFlow {
     origin: Origin,
     judge: Judge,
-    work: VecDeque<Work>,
-    judged: Vec<AppMessage>,
+    /// What is still to be judged, the next one last.
+    work: SmallVec<[Work; 1]>,
+    judged: SmallVec<[AppMessage; 1]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -129,18 +129,18 @@ impl Shard {
 
     fn begin_publish(&mut self, now: Millis, origin: Origin, session: u32, message: AppMessage) {
         let Some(judge) = self.judge_of(session) else { return };
-        let work = VecDeque::from([Work {
+        let work = smallvec![Work {
             message,
             unauthorized: true,
             transform: 0,
-        }]);
+        }];
         self.step_publish(
             now,
             Box::new(PublishFlow {
                 origin,
                 judge,
                 work,
-                judged: Vec::new(),
+                judged: SmallVec::new(),
             }),
         );
     }
@@ -175,7 +175,7 @@ impl Shard {
     fn advance(&mut self, now: Millis, flow: &mut PublishFlow) -> Next {
         loop {
             let others = flow.judged.len() + flow.work.len() > 1;
-            let Some(work) = flow.work.front_mut() else {
+            let Some(work) = flow.work.last_mut() else {
                 return Next::Done(ReasonCode::Success);
             };
             if work.unauthorized {
@@ -184,7 +184,7 @@ impl Shard {
                     // What a plugin made of a message is left out; the message itself is refused.
                     Judgement::Denied if others => {
                         self.counters.denied_publish += 1;
-                        flow.work.pop_front();
+                        flow.work.pop();
                     }
                     Judgement::Denied => return Next::Done(ReasonCode::NotAuthorized),
                     Judgement::Ask(call) => return Next::Ask(call),
@@ -201,7 +201,7 @@ impl Shard {
                         message,
                     });
                 }
-                None => flow.judged.extend(flow.work.pop_front().map(|work| work.message)),
+                None => flow.judged.extend(flow.work.pop().map(|work| work.message)),
             }
         }
     }
@@ -212,7 +212,7 @@ impl Shard {
         flow: &mut PublishFlow,
         outcome: Result<Transformation, crate::hook::CallFailed>,
     ) -> Option<ReasonCode> {
-        let work = flow.work.pop_front()?;
+        let work = flow.work.pop()?;
         let transform = flow.judge.policy.transforms.get(work.transform)?;
         let outcome = outcome.unwrap_or_else(|_| failed_transformation(transform.on_failure));
         let next = work.transform + 1;
@@ -226,11 +226,11 @@ impl Shard {
             }
         };
         match outcome {
-            Transformation::Pass => flow.work.push_front(Work {
+            Transformation::Pass => flow.work.push(Work {
                 transform: next,
                 ..work
             }),
-            Transformation::Replace(message) => flow.work.push_front(changed(message)),
+            Transformation::Replace(message) => flow.work.push(changed(message)),
             Transformation::Emit(messages) => {
                 let others = flow.judged.len() + flow.work.len();
                 let room = MAX_MESSAGES_PER_PUBLISH
@@ -238,7 +238,7 @@ impl Shard {
                     .min(MAX_EMITTED_MESSAGES);
                 self.counters.emitted_over_bound += messages.len().saturating_sub(room) as u64;
                 for message in messages.into_iter().take(room).rev() {
-                    flow.work.push_front(changed(message));
+                    flow.work.push(changed(message));
                 }
             }
             Transformation::Drop => self.counters.transform_dropped += 1,

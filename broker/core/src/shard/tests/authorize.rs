@@ -8,6 +8,8 @@ use crate::fold::DefaultDecision;
 use crate::hook::{Action, CallFailed, Decision, Effect};
 use crate::policy::{Authorizer, Policy};
 use nervewire_codec::{ReasonCode, Version};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 const DENIED: Option<ReasonCode> = Some(ReasonCode::NotAuthorized);
 const OK: Option<ReasonCode> = Some(ReasonCode::Success);
@@ -224,6 +226,26 @@ fn rules_are_asked_once_per_connection_and_again_when_the_policy_changes() {
         b.lose(c);
         b.connect(v5("a").lasting());
         assert_eq!(b.rule_calls(), 4);
+    });
+}
+
+#[test]
+fn clients_with_the_same_rules_share_them() {
+    each(|b| {
+        b.set_policy(policy(1, 1, 0));
+        for (effect, ids) in [(Effect::Allow, 0..6), (Effect::Deny, 6..12)] {
+            b.rules(vec![rule(effect, "#")]);
+            let clients: Vec<_> = ids.map(|id| b.connect(v5(&id.to_string()))).collect();
+            let expected = if effect == Effect::Allow { OK } else { DENIED };
+            clients
+                .iter()
+                .for_each(|c| assert_eq!(b.publish(*c, "t", 1, "x"), expected));
+        }
+        for shard in &b.shards {
+            let rules = shard.sessions.iter().filter_map(|(_, session)| session.rules.as_ref());
+            let kept: BTreeSet<_> = rules.map(Arc::as_ptr).collect();
+            assert!(kept.len() <= 2, "{} for two kinds of clients", kept.len());
+        }
     });
 }
 

@@ -12,8 +12,9 @@ use super::outbox::Outbox;
 use super::target::Version;
 use super::window::Window;
 
-/// Filters without an answer on each connection: enough that the broker never waits for the generator.
-const UNANSWERED_FILTERS: u64 = 2_000;
+/// Filters without an answer, over all connections: enough that the broker never waits for the generator, few enough that
+/// the end of the work is not answered all at once.
+const UNANSWERED_FILTERS: u64 = 20_000;
 const TICK: Duration = Duration::from_millis(100);
 
 /// Who subscribes to what, and how.
@@ -98,8 +99,9 @@ impl<'a> Subscribing<'a> {
 
     fn fill(&mut self, client: u64, outbox: &mut Outbox) {
         let (share, plan) = (self.share(client), self.plan);
+        let unanswered = UNANSWERED_FILTERS.div_ceil(plan.clients);
         let progress = &mut self.clients[client as usize];
-        while progress.asked < share && progress.asked - progress.granted < UNANSWERED_FILTERS {
+        while progress.asked < share && progress.asked - progress.granted < unanswered {
             let end = share.min(progress.asked + plan.per_packet);
             let numbers = (progress.asked..end).map(|nth| nth * plan.clients + client);
             let packet_id = Window::packet_id(progress.packets);

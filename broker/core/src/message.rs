@@ -93,14 +93,14 @@ impl Content<'_> {
         Some(u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX))
     }
 
-    /// A message of its own, which keeps no read buffer alive.
-    pub(crate) fn to_message(self) -> Message {
+    /// A message of its own, which keeps no read buffer alive. `topic` is its topic where somebody has it already.
+    pub(crate) fn to_message(self, topic: Option<Utf8String>) -> Message {
         let payload = self.shared_payload.cloned();
         Message {
             id: self.id,
             accepted_at: self.accepted_at,
             app: AppMessage {
-                topic: self.topic.to_utf8_string(),
+                topic: topic.unwrap_or_else(|| self.topic.to_utf8_string()),
                 payload: payload.unwrap_or_else(|| Bytes::copy_from_slice(self.payload)),
                 qos: self.qos,
                 retain: self.retain,

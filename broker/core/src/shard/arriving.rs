@@ -2,6 +2,7 @@
 
 use crate::limits::shared_payload_bytes;
 use crate::message::{Content, Message};
+use nervewire_codec::Utf8String;
 use std::sync::Arc;
 
 /// A message that nobody may want to keep: most go from the buffer they were read into straight to the output of those who
@@ -9,6 +10,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Arriving<'a> {
     pub(super) content: Content<'a>,
+    /// Its topic as the last message to the same one had it.
+    topic: Option<Utf8String>,
     kept: Option<Arc<Message>>,
 }
 
@@ -16,7 +19,11 @@ impl<'a> Arriving<'a> {
     /// From a packet whose parts are still in the read buffer.
     #[inline]
     pub(super) fn in_place(content: Content<'a>) -> Self {
-        Self { content, kept: None }
+        Self {
+            content,
+            topic: None,
+            kept: None,
+        }
     }
 
     /// One that exists.
@@ -24,6 +31,7 @@ impl<'a> Arriving<'a> {
     pub(super) fn kept(message: &'a Arc<Message>) -> Self {
         Self {
             content: message.content(),
+            topic: None,
             kept: Some(message.clone()),
         }
     }
@@ -31,8 +39,14 @@ impl<'a> Arriving<'a> {
     /// To be kept.
     #[inline]
     pub(super) fn keep(&mut self) -> &Arc<Message> {
-        let content = &self.content;
-        self.kept.get_or_insert_with(|| Arc::new(content.to_message()))
+        let (content, topic) = (&self.content, &mut self.topic);
+        let own = || Arc::new(content.to_message(topic.take()));
+        self.kept.get_or_insert_with(own)
+    }
+
+    /// Shares the topic with other messages where it is kept.
+    pub(super) fn share_topic(&mut self, topic: Utf8String) {
+        self.topic = Some(topic);
     }
 
     /// A payload that is worth sharing is copied out of the read buffer once, and not into the output of each receiver.

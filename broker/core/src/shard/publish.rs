@@ -85,6 +85,7 @@ impl Shard {
             Some(true) => {
                 let Some(client) = self.client_of(session) else { return };
                 self.accept_in_place(now, &client, &publish);
+                self.last_publisher = Some(client);
                 self.acknowledge_origin(origin, ReasonCode::Success);
             }
             Some(false) => {
@@ -118,8 +119,11 @@ impl Shard {
         }
     }
 
-    fn client_of(&self, session: u32) -> Option<Arc<Client>> {
-        self.sessions.get(session as usize).map(|s| s.client.clone())
+    /// The client of a session. Publishers send one message after another: the last one's is not counted up and down for each.
+    fn client_of(&mut self, session: u32) -> Option<Arc<Client>> {
+        let client = &self.sessions.get(session as usize)?.client;
+        let last = self.last_publisher.take().filter(|last| Arc::ptr_eq(last, client));
+        Some(last.unwrap_or_else(|| client.clone()))
     }
 
     /// A will, at the moment it is sent: authorized again, and transformed.

@@ -6,7 +6,7 @@ use super::{COMMON_SPACE, Shard};
 use crate::hook::{AppMessage, Client};
 use crate::message::{Content, Message};
 use crate::time::Millis;
-use nervewire_codec::{Properties, PublishRef, QoS};
+use nervewire_codec::{Properties, PublishRef, QoS, Utf8String};
 use std::sync::Arc;
 
 impl Shard {
@@ -84,7 +84,9 @@ impl Shard {
         }
         // Taken, because what is sent may cause another message to be routed.
         let mut route = std::mem::take(&mut self.last_route);
-        self.find_targets(space, &arriving.content, &mut route);
+        if self.find_targets(space, &arriving.content, &mut route) && arriving.content.qos != QoS::AtMostOnce {
+            arriving.share_topic(route.shared_topic(&arriving.content));
+        }
         self.record_targets(arriving, &route.targets);
         let is_shared = route.targets.len() > 1;
         arriving.share_payload(route.targets.len());
@@ -95,14 +97,16 @@ impl Shard {
         self.deliver_to_groups(now, space, arriving);
     }
 
-    /// The sessions whose subscriptions match, each once, at the highest QoS and with all identifiers [MQTT-3.3.4-2].
-    fn find_targets(&mut self, space: u32, message: &Content<'_>, last: &mut LastRoute) {
+    /// The sessions whose subscriptions match, each once, at the highest QoS and with all identifiers [MQTT-3.3.4-2]. Answers
+    /// whether they are those of the last message.
+    fn find_targets(&mut self, space: u32, message: &Content<'_>, last: &mut LastRoute) -> bool {
         let Some(space) = self.spaces.get(space as usize) else {
-            return last.targets.clear();
+            *last = LastRoute::default();
+            return false;
         };
         let state = (space.serial, space.index.changes());
         if last.is_of(state, message) {
-            return;
+            return true;
         }
         last.turn_to(state, message);
         self.route_number += 1;
@@ -127,6 +131,7 @@ impl Shard {
                 target.add(message, entry);
             }
         });
+        false
     }
 }
 
@@ -137,6 +142,8 @@ pub(super) struct LastRoute {
     /// Serial number of the name space and changes of its index; `None`: of no message.
     of: Option<(u64, u64)>,
     topic: String,
+    /// The topic again, once a second message to it is likely to be kept.
+    shared_topic: Option<Utf8String>,
     qos: QoS,
     publisher: Option<Arc<str>>,
     targets: Vec<Target>,
@@ -156,10 +163,16 @@ impl LastRoute {
             }
     }
 
+    fn shared_topic(&mut self, message: &Content<'_>) -> Utf8String {
+        let shared = self.shared_topic.get_or_insert_with(|| message.topic.to_utf8_string());
+        shared.clone()
+    }
+
     fn turn_to(&mut self, state: (u64, u64), message: &Content<'_>) {
         self.targets.clear();
         self.of = (!message.retain).then_some(state);
         self.topic.clear();
+        self.shared_topic = None;
         self.topic.push_str(&message.topic);
         self.qos = message.qos;
         self.publisher = message.publisher.cloned();

@@ -65,9 +65,10 @@ fn the_table_of_commands_has_every_command() {
         .expect("run nervewire");
     let help = String::from_utf8(help.stdout).expect("UTF-8");
     let (_, commands) = help.split_once("Commands:\n").expect("commands");
-    let names = commands
-        .lines()
-        .map_while(|line| line.strip_prefix("  ")?.split_whitespace().next());
+    // Long descriptions are wrapped, and go on further to the right.
+    let lines = commands.lines().map_while(|line| line.strip_prefix("  "));
+    let lines = lines.filter(|line| !line.starts_with(' '));
+    let names = lines.filter_map(|line| line.split_whitespace().next());
     let names: Vec<&str> = names.filter(|name| *name != "help").collect();
     assert!(names.len() > 5, "{help}");
     for name in names {

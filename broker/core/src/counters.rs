@@ -30,6 +30,7 @@ pub struct Counters {
     pub emitted_over_bound: u64,
     pub gather_topics_over_bound: u64,
     pub gathered_over_bound: u64,
+    pub interest_over_bound: u64,
     pub appends: u64,
     pub appends_failed: u64,
     pub paused_acknowledgements: u64,

@@ -53,7 +53,7 @@ impl Gathers {
     /// The answers of so many shards will come under this ticket. An earlier gathering of the filter ends: the new one brings
     /// all of its messages again [MQTT-3.8.4-3].
     pub(crate) fn begin(&mut self, ticket: u64, filter: Utf8String, entry: Entry, shards: u16) {
-        if let Some(earlier) = self.filters.insert(&filter, THE_SESSION, ticket) {
+        if let Some(earlier) = self.filters.insert(&filter, THE_SESSION, ticket).replaced {
             self.end(earlier);
         }
         let gather = Gather {

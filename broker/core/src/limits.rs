@@ -111,6 +111,8 @@ pub const PLUGIN_TIME_PERIOD_MS: u64 = 1_000;
 pub const MAX_GATHER_TOPICS: usize = 4_096;
 /// Retained messages that wait to be sent to one session, as pointers.
 pub const MAX_GATHERED_MESSAGES: usize = 1_000_000;
+/// Prefixes of filters that a shard announces to the others; with more it announces that it is interested in everything.
+pub const MAX_ANNOUNCED_PREFIXES: usize = 65_536;
 /// Expired retained messages removed in one tick.
 pub const PURGE_STEP_MESSAGES: usize = 256;
 /// Milliseconds between two purges of expired retained messages.

@@ -6,9 +6,10 @@ use crate::limits::MAX_CACHED_VERDICTS;
 use crate::message::{Content, Message};
 use crate::policy::{ClientRules, RequestRef};
 use crate::shard::{CommitId, ConnId, SharedKey};
+use crate::subscriptions::Subscriptions;
 use crate::time::Millis;
-use hashbrown::{HashMap, HashSet};
-use nervewire_codec::{PacketId, QoS, Utf8String};
+use hashbrown::HashMap;
+use nervewire_codec::{PacketId, QoS};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
@@ -30,8 +31,7 @@ pub(crate) struct Session {
     pub(crate) expires_at: Option<Millis>,
     /// When its delayed will is sent, while it has no connection.
     pub(crate) will_at: Option<Millis>,
-    /// Filters as subscribed, with `$share/group/`.
-    pub(crate) subscriptions: HashSet<Utf8String>,
+    pub(crate) subscriptions: Subscriptions,
     pub(crate) queue: VecDeque<Queued>,
     pub(crate) queue_bytes: u64,
     pub(crate) in_flight: InFlight,
@@ -284,6 +284,7 @@ impl VerdictCache {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use nervewire_codec::Utf8String;
 
     fn queued(qos: QoS) -> Queued {
         let app = AppMessage {

@@ -1,6 +1,6 @@
 //! The trie for filters whose shapes are too many to probe each: a counted set of prefix hashes.
 
-use super::levels::{LevelHasher, Shape, TopicHashes};
+use super::levels::{LevelHasher, Levels, Next, Shape};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use smallvec::SmallVec;
@@ -29,10 +29,10 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(&mut self, next: Next<'_>) -> &mut u32 {
+    fn of(&mut self, next: Next) -> &mut u32 {
         match next {
-            Next::Level("+") => &mut self.plus,
-            Next::Level(_) => &mut self.literal,
+            Next::Plus => &mut self.plus,
+            Next::Literal => &mut self.literal,
             Next::End => &mut self.exact,
             Next::Open => &mut self.open,
         }
@@ -46,23 +46,16 @@ impl Counts {
 impl Prefixes {
     /// Calls `end` with shape and hash of every filter that ends where the topic does or in a `#`. Visits only prefixes that
     /// exist and agree with the topic.
-    pub(super) fn walk(&self, hasher: &LevelHasher, topic: &TopicHashes, end: &mut impl FnMut(Shape, u64)) {
+    pub(super) fn walk(&self, hasher: &LevelHasher, topic: &Levels<'_>, end: &mut impl FnMut(Shape, u64)) {
         let mut prefixes: SmallVec<[(Shape, u64); 16]> = SmallVec::new();
-        prefixes.push((
-            Shape {
-                plus: 0,
-                levels: 0,
-                open: false,
-            },
-            0,
-        ));
+        prefixes.push((Shape::ROOT, 0));
         while let Some((shape, hash)) = prefixes.pop() {
             let Some(counts) = self.counts.get(&hash) else { continue };
             if counts.open > 0 {
-                end(Shape { open: true, ..shape }, hash);
+                end(shape.opened(), hash);
             }
             let depth = shape.levels();
-            if depth == topic.levels() {
+            if depth == topic.len() {
                 if counts.exact > 0 {
                     end(shape, hash);
                 }
@@ -77,15 +70,13 @@ impl Prefixes {
         }
     }
 
-    pub(super) fn add(&mut self, hasher: &LevelHasher, filter: &str) {
-        for_each_prefix(hasher, filter, |hash, next| {
-            *self.counts.entry(hash).or_default().of(next) += 1
-        });
+    pub(super) fn add(&mut self, filter: &Levels<'_>) {
+        filter.for_each_prefix(|hash, next| *self.counts.entry(hash).or_default().of(next) += 1);
     }
 
     /// The filter was added before.
-    pub(super) fn remove(&mut self, hasher: &LevelHasher, filter: &str) {
-        for_each_prefix(hasher, filter, |hash, next| {
+    pub(super) fn remove(&mut self, filter: &Levels<'_>) {
+        filter.for_each_prefix(|hash, next| {
             if let Entry::Occupied(mut entry) = self.counts.entry(hash) {
                 *entry.get_mut().of(next) -= 1;
                 if entry.get().is_zero() {
@@ -111,25 +102,4 @@ impl Prefixes {
     pub(super) fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }
-}
-
-/// What follows a prefix.
-#[derive(Clone, Copy)]
-enum Next<'a> {
-    Level(&'a str),
-    Open,
-    End,
-}
-
-/// Calls `each` with the hash of every prefix of the filter, the empty one first, and with what follows it.
-fn for_each_prefix(hasher: &LevelHasher, filter: &str, mut each: impl FnMut(u64, Next<'_>)) {
-    let mut hash = 0u64;
-    for (position, level) in filter.split('/').enumerate() {
-        if level == "#" {
-            return each(hash, Next::Open);
-        }
-        each(hash, Next::Level(level));
-        hash = hash.wrapping_add(hasher.level(level, position));
-    }
-    each(hash, Next::End);
 }

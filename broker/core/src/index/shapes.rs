@@ -1,122 +1,108 @@
-//! The wildcard filters: one table per shape, the populous shapes probed on sight, the others through the trie.
+//! The wildcard filters by shape: one hash table for each, the populous shapes probed on sight, the others through the trie.
 
-use super::levels::{LevelHasher, Shape, TopicHashes};
+use super::filters::{FilterId, Filters};
+use super::levels::{LevelHasher, Levels, Shape, ShapeLevels};
 use super::prefixes::Prefixes;
 use super::table::FilterTable;
 use hashbrown::HashMap;
 use slab::Slab;
 
 /// Shapes with `#` that are probed on sight.
-pub const MAX_HOT_OPEN_SHAPES: usize = 16;
+pub const MAX_HOT_OPEN_SHAPES: usize = 64;
 
 /// Shapes without `#` that are probed on sight, per number of levels.
-pub const MAX_HOT_EXACT_SHAPES_PER_DEPTH: usize = 16;
+pub const MAX_HOT_EXACT_SHAPES_PER_DEPTH: usize = 64;
 
 /// Filters that one change of a shape between hot and cold may move.
 const MAX_MOVED_FILTERS: usize = 4_096;
 
 #[derive(Debug)]
-struct ShapeTable<V> {
+struct ShapeTable {
     shape: Shape,
+    levels: ShapeLevels,
     hot: bool,
-    filters: FilterTable<V>,
+    filters: FilterTable,
 }
 
-#[derive(Debug)]
-pub(super) struct Shapes<V> {
-    tables: Slab<ShapeTable<V>>,
+/// Numbers of filters, by shape and text.
+#[derive(Debug, Default)]
+pub(super) struct Shapes {
+    tables: Slab<ShapeTable>,
     by_shape: HashMap<Shape, usize>,
     /// Hot shapes with `#`.
     hot_open: Vec<usize>,
     /// Hot shapes without it, by their number of levels.
-    hot_exact: HashMap<usize, Vec<usize>>,
+    hot_exact: Vec<Vec<usize>>,
     /// Every filter of a cold shape.
     cold: Prefixes,
 }
 
-impl<V> Default for Shapes<V> {
-    fn default() -> Self {
-        Shapes {
-            tables: Slab::new(),
-            by_shape: HashMap::new(),
-            hot_open: Vec::new(),
-            hot_exact: HashMap::new(),
-            cold: Prefixes::default(),
-        }
-    }
-}
-
-impl<V> Shapes<V> {
-    pub(super) fn matches(
+impl Shapes {
+    /// Calls `found` for each filter that selects the topic.
+    #[inline]
+    pub(super) fn matches<V>(
         &self,
         hasher: &LevelHasher,
-        hashes: &TopicHashes,
-        topic: &str,
-        found: &mut impl FnMut(u32, &V),
+        filters: &Filters<V>,
+        topic: &Levels<'_>,
+        found: &mut impl FnMut(FilterId),
     ) {
-        let exact = self.hot_exact.get(&hashes.levels()).map_or(&[][..], Vec::as_slice);
+        let exact = self.hot_exact.get(topic.len()).map_or(&[][..], Vec::as_slice);
         for &id in exact.iter().chain(&self.hot_open) {
             let table = &self.tables[id];
-            if table.shape.levels() <= hashes.levels() {
-                table.filters.find(hashes.in_shape(hasher, table.shape), topic, found);
+            if table.levels.levels <= topic.len() {
+                let hash = topic.with_plus_at(table.levels.levels, &table.levels.plus_at);
+                table.find(filters, hash, topic).into_iter().for_each(&mut *found);
             }
         }
         if !self.cold.is_empty() {
-            self.cold.walk(hasher, hashes, &mut |shape, hash| {
-                if let Some(&id) = self.by_shape.get(&shape) {
-                    self.tables[id].filters.find(hash, topic, found);
-                }
+            self.cold.walk(hasher, topic, &mut |shape, hash| {
+                let table = self.by_shape.get(&shape).map(|&id| &self.tables[id]);
+                let id = table.and_then(|table| table.find(filters, hash, topic));
+                id.into_iter().for_each(&mut *found);
             });
         }
     }
 
-    /// The value it replaces.
-    pub(super) fn insert(
-        &mut self,
-        hasher: &LevelHasher,
-        shape: Shape,
-        hash: u64,
-        filter: &str,
-        subscriber: u32,
-        value: V,
-    ) -> Option<V> {
-        let id = self.table_of(shape);
-        let inserted = self.tables[id].filters.insert(hash, filter, subscriber, value);
-        if inserted.new_filter && !self.tables[id].hot {
-            self.cold.add(hasher, filter);
-            self.warm_up(hasher, id);
-        }
-        inserted.replaced
+    /// The number of a filter.
+    pub(super) fn get<V>(&self, filters: &Filters<V>, shape: Shape, hash: u64, text: &str) -> Option<FilterId> {
+        let table = &self.tables[*self.by_shape.get(&shape)?];
+        table.filters.find(hash, |id| filters.text(id) == text)
     }
 
-    pub(super) fn remove(
+    /// A filter that was not there.
+    pub(super) fn insert<V>(
         &mut self,
         hasher: &LevelHasher,
-        shape: Shape,
-        hash: u64,
-        filter: &str,
-        subscriber: u32,
-    ) -> Option<V> {
-        let id = *self.by_shape.get(&shape)?;
-        let removed = self.tables[id].filters.remove(hash, filter, subscriber)?;
-        if removed.filter_gone {
-            if !self.tables[id].hot {
-                self.cold.remove(hasher, filter);
-            }
-            self.drop_if_empty(id);
+        filters: &Filters<V>,
+        filter: (&Levels<'_>, Shape, u64),
+        id: FilterId,
+    ) {
+        let (levels, shape, hash) = filter;
+        let table = self.table_of(shape);
+        self.tables[table].filters.insert(hash, id);
+        if !self.tables[table].hot {
+            self.cold.add(levels);
+            self.warm_up(hasher, filters, table);
         }
-        Some(removed.value)
     }
 
-    /// Number of filters.
-    pub(super) fn filters(&self) -> usize {
-        self.tables.iter().map(|(_, table)| table.filters.len()).sum()
+    /// A filter that was there.
+    pub(super) fn remove(&mut self, levels: &Levels<'_>, shape: Shape, hash: u64, id: FilterId) {
+        let Some(&table) = self.by_shape.get(&shape) else {
+            return;
+        };
+        self.tables[table].filters.remove(hash, id);
+        if !self.tables[table].hot {
+            self.cold.remove(levels);
+        }
+        self.drop_if_empty(table);
     }
 
     /// Live shapes, hot shapes, and prefixes in the trie.
     #[cfg(test)]
     pub(super) fn live(&self) -> (usize, usize, usize) {
-        let hot = self.hot_open.len() + self.hot_exact.values().map(Vec::len).sum::<usize>();
+        let hot = self.hot_open.len() + self.hot_exact.iter().map(Vec::len).sum::<usize>();
         (self.tables.len(), hot, self.cold.len())
     }
 
@@ -127,6 +113,7 @@ impl<V> Shapes<V> {
         let hot = self.hot_peers(shape).len() < max_hot(shape);
         let id = self.tables.insert(ShapeTable {
             shape,
+            levels: shape.into(),
             hot,
             filters: FilterTable::default(),
         });
@@ -154,7 +141,7 @@ impl<V> Shapes<V> {
     /// Makes a cold shape hot where there is room, or instead of one that has less than half as many filters: it must double
     /// before it moves again, which pays for the move. Shapes with more filters than [`MAX_MOVED_FILTERS`] stay where they are,
     /// so that one request never waits for a long move; the trie serves them, too.
-    fn warm_up(&mut self, hasher: &LevelHasher, id: usize) {
+    fn warm_up<V>(&mut self, hasher: &LevelHasher, filters: &Filters<V>, id: usize) {
         let table = &self.tables[id];
         let peers = self.hot_peers(table.shape);
         let has_room = peers.len() < max_hot(table.shape);
@@ -168,26 +155,30 @@ impl<V> Shapes<V> {
         match coldest {
             Some(peer) if !has_room => {
                 if self.tables[peer].filters.len() * 2 < table.filters.len() {
-                    self.make_cold(hasher, peer);
-                    self.make_hot(hasher, id);
+                    self.make_cold(hasher, filters, peer);
+                    self.make_hot(hasher, filters, id);
                 }
             }
-            _ => self.make_hot(hasher, id),
+            _ => self.make_hot(hasher, filters, id),
         }
     }
 
-    fn make_hot(&mut self, hasher: &LevelHasher, id: usize) {
+    fn make_hot<V>(&mut self, hasher: &LevelHasher, filters: &Filters<V>, id: usize) {
         let table = &mut self.tables[id];
         table.hot = true;
-        table.filters.texts().for_each(|text| self.cold.remove(hasher, text));
+        for id in table.filters.ids() {
+            self.cold.remove(&Levels::new(hasher, filters.text(id)));
+        }
         let shape = table.shape;
         self.hot_peers_mut(shape).push(id);
     }
 
-    fn make_cold(&mut self, hasher: &LevelHasher, id: usize) {
+    fn make_cold<V>(&mut self, hasher: &LevelHasher, filters: &Filters<V>, id: usize) {
         let table = &mut self.tables[id];
         table.hot = false;
-        table.filters.texts().for_each(|text| self.cold.add(hasher, text));
+        for id in table.filters.ids() {
+            self.cold.add(&Levels::new(hasher, filters.text(id)));
+        }
         let shape = table.shape;
         self.forget_hot(shape, id);
     }
@@ -196,23 +187,33 @@ impl<V> Shapes<V> {
     fn hot_peers(&self, shape: Shape) -> &[usize] {
         match shape.open {
             true => &self.hot_open,
-            false => self.hot_exact.get(&shape.levels()).map_or(&[], Vec::as_slice),
+            false => self.hot_exact.get(shape.levels()).map_or(&[], Vec::as_slice),
         }
     }
 
     fn hot_peers_mut(&mut self, shape: Shape) -> &mut Vec<usize> {
-        match shape.open {
-            true => &mut self.hot_open,
-            false => self.hot_exact.entry(shape.levels()).or_default(),
+        if shape.open {
+            return &mut self.hot_open;
         }
+        let depths = self.hot_exact.len().max(shape.levels() + 1);
+        self.hot_exact.resize(depths, Vec::new());
+        &mut self.hot_exact[shape.levels()]
     }
 
     fn forget_hot(&mut self, shape: Shape, id: usize) {
-        let peers = self.hot_peers_mut(shape);
-        peers.retain(|&peer| peer != id);
-        if peers.is_empty() && !shape.open {
-            self.hot_exact.remove(&shape.levels());
-        }
+        self.hot_peers_mut(shape).retain(|&peer| peer != id);
+    }
+}
+
+impl ShapeTable {
+    /// The filter with this hash, if it selects the topic.
+    #[inline]
+    fn find<V>(&self, filters: &Filters<V>, hash: u64, topic: &Levels<'_>) -> Option<FilterId> {
+        self.filters.find(hash, |id| {
+            // The hash is a sum that a lucky stranger may hit: the text decides.
+            let text = filters.get(id).map(|filter| filter.text.as_bytes());
+            text.is_some_and(|text| topic.are_selected_by(text, &self.levels))
+        })
     }
 }
 

@@ -5,12 +5,13 @@ use hashbrown::HashMap;
 /// Up to here a sorted vector is as quick as a hash map and a third of its size.
 const MAX_SORTED: usize = 64;
 
-/// Never empty while its filter is in the index.
+/// Never empty while its filter is in the index. Boxed where there are several, so that the one of most filters is small.
 #[derive(Debug)]
 pub(super) enum Subscribers<V> {
     One(u32, V),
     /// Sorted by subscriber.
-    Few(Vec<(u32, V)>),
+    #[allow(clippy::box_collection)] // A vector is two words larger than a box.
+    Few(Box<Vec<(u32, V)>>),
     Many(Box<HashMap<u32, V>>),
 }
 
@@ -20,6 +21,28 @@ impl<V> Subscribers<V> {
             Subscribers::One(subscriber, value) => found(*subscriber, value),
             Subscribers::Few(few) => few.iter().for_each(|(subscriber, value)| found(*subscriber, value)),
             Subscribers::Many(many) => many.iter().for_each(|(subscriber, value)| found(*subscriber, value)),
+        }
+    }
+
+    pub(super) fn get(&self, subscriber: u32) -> Option<&V> {
+        match self {
+            Subscribers::One(only, value) => (*only == subscriber).then_some(value),
+            Subscribers::Few(few) => {
+                let at = few.binary_search_by_key(&subscriber, |(s, _)| *s).ok()?;
+                Some(&few[at].1)
+            }
+            Subscribers::Many(many) => many.get(&subscriber),
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, subscriber: u32) -> Option<&mut V> {
+        match self {
+            Subscribers::One(only, value) => (*only == subscriber).then_some(value),
+            Subscribers::Few(few) => {
+                let at = few.binary_search_by_key(&subscriber, |(s, _)| *s).ok()?;
+                Some(&mut few[at].1)
+            }
+            Subscribers::Many(many) => many.get_mut(&subscriber),
         }
     }
 
@@ -45,7 +68,7 @@ impl<V> Subscribers<V> {
         replaced
     }
 
-    /// The value, if it was there. Says nothing about the last one: see [`Subscribers::take_only`].
+    /// The value, if it was there. Not for the last one: see [`Subscribers::is_only`].
     pub(super) fn remove(&mut self, subscriber: u32) -> Option<V> {
         match self {
             Subscribers::One(..) => None,
@@ -70,11 +93,19 @@ impl<V> Subscribers<V> {
         matches!(self, Subscribers::One(only, _) if *only == subscriber)
     }
 
+    /// The value of the only one.
+    pub(super) fn into_only(self) -> Option<V> {
+        match self {
+            Subscribers::One(_, value) => Some(value),
+            Subscribers::Few(_) | Subscribers::Many(_) => None,
+        }
+    }
+
     /// All of them as a sorted vector; leaves nothing behind.
     fn take_few(&mut self) -> Vec<(u32, V)> {
-        match std::mem::replace(self, Subscribers::Few(Vec::new())) {
+        match std::mem::replace(self, Subscribers::Few(Box::default())) {
             Subscribers::One(subscriber, value) => vec![(subscriber, value)],
-            Subscribers::Few(few) => few,
+            Subscribers::Few(few) => *few,
             Subscribers::Many(many) => {
                 let mut few: Vec<_> = many.into_iter().collect();
                 few.sort_unstable_by_key(|(subscriber, _)| *subscriber);
@@ -95,6 +126,6 @@ impl<V> Subscribers<V> {
         if few.len() * 4 < few.capacity() {
             few.shrink_to(few.len() * 2);
         }
-        Subscribers::Few(few)
+        Subscribers::Few(Box::new(few))
     }
 }

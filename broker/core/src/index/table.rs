@@ -1,116 +1,231 @@
-//! One hash table of filters with their subscribers.
+//! A hash table of filter numbers, made so that a probe reads one cache line and growing never stalls.
+//!
+//! Places lie in groups of one cache line, each with 32 bits of the hash: most probes end without looking at a filter. A table
+//! with many filters is divided into parts that grow each on its own, and a part needs nothing but itself to grow: a million
+//! filters are moved in steps of some thousand, while none of them is read.
 
-use super::subscribers::Subscribers;
-use super::text::Text;
-use hashbrown::HashTable;
-use nervewire_codec::topic;
+use super::filters::FilterId;
 
-/// Tables below this capacity are not worth shrinking.
-const MIN_SHRINK_CAPACITY: usize = 64;
+/// Parts of a divided table.
+const PARTS: usize = 1 << PART_BITS;
+const PART_BITS: u32 = 8;
 
-#[derive(Debug)]
-struct Filter<V> {
-    /// Kept so that growing the table does not read a million texts again.
-    hash: u64,
-    text: Text,
-    subscribers: Subscribers<V>,
+/// Filters from which on a table is divided, and below which it becomes one part again.
+const MIN_DIVIDED: usize = 4_096;
+const MAX_UNDIVIDED: usize = 1_024;
+
+const GROUP_SLOTS: usize = 7;
+
+/// Filters per group, on average, above which a part doubles.
+const MAX_LOAD: usize = 6;
+
+/// Filters per group, on average, below which a part shrinks to half.
+const MIN_LOAD: usize = 1;
+
+/// Places for filters, all in one cache line.
+#[derive(Clone, Debug, Default)]
+#[repr(align(64))]
+struct Group {
+    /// Lower bits of the hashes; 0: free.
+    tags: [u32; GROUP_SLOTS],
+    ids: [FilterId; GROUP_SLOTS],
+    /// Filters that belong here or before, but lie further on because there was no room.
+    overflow: u32,
 }
 
-/// Filters by the sum of the hashes of their levels.
-#[derive(Debug)]
-pub(super) struct FilterTable<V> {
-    filters: HashTable<Filter<V>>,
+#[derive(Debug, Default)]
+struct Part {
+    /// None, or a power of two.
+    groups: Vec<Group>,
+    len: usize,
 }
 
-impl<V> Default for FilterTable<V> {
+/// Numbers of filters by the hashes of their levels.
+#[derive(Debug)]
+pub(super) struct FilterTable {
+    /// One, or [`PARTS`].
+    parts: Vec<Part>,
+    len: usize,
+}
+
+impl Default for FilterTable {
     fn default() -> Self {
         FilterTable {
-            filters: HashTable::new(),
+            parts: vec![Part::default()],
+            len: 0,
         }
     }
 }
 
-/// What an insertion did.
-pub(super) struct Inserted<V> {
-    pub(super) replaced: Option<V>,
-    pub(super) new_filter: bool,
-}
-
-/// What a removal did.
-pub(super) struct Removed<V> {
-    pub(super) value: V,
-    pub(super) filter_gone: bool,
-}
-
-impl<V> FilterTable<V> {
-    /// Calls `found` for the subscribers of the filter with this hash, if it matches the topic.
-    pub(super) fn find(&self, hash: u64, name: &str, found: &mut impl FnMut(u32, &V)) {
-        // The hash is a sum that a lucky stranger may hit: the text decides, and it also hides `$` topics.
-        if let Some(filter) = self.filters.find(hash, |filter| {
-            filter.hash == hash && topic::matches(filter.text.as_str(), name)
-        }) {
-            filter.subscribers.for_each(found);
-        }
+impl FilterTable {
+    /// The filter with this hash for which `is_it` holds.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, is_it: impl FnMut(FilterId) -> bool) -> Option<FilterId> {
+        self.part(tag(hash)).find(tag(hash), is_it)
     }
 
-    pub(super) fn insert(&mut self, hash: u64, text: &str, subscriber: u32, value: V) -> Inserted<V> {
-        match self.filters.find_mut(hash, |filter| filter.text.as_str() == text) {
-            Some(filter) => Inserted {
-                replaced: filter.subscribers.insert(subscriber, value),
-                new_filter: false,
-            },
-            None => {
-                let filter = Filter {
-                    hash,
-                    text: text.into(),
-                    subscribers: Subscribers::One(subscriber, value),
-                };
-                self.filters.insert_unique(hash, filter, |filter| filter.hash);
-                Inserted {
-                    replaced: None,
-                    new_filter: true,
-                }
-            }
+    /// The filter is not there yet.
+    pub(super) fn insert(&mut self, hash: u64, id: FilterId) {
+        if self.len >= MIN_DIVIDED && self.parts.len() == 1 {
+            self.divide_into(PARTS);
         }
+        self.part_mut(tag(hash)).insert(tag(hash), id);
+        self.len += 1;
     }
 
-    pub(super) fn remove(&mut self, hash: u64, text: &str, subscriber: u32) -> Option<Removed<V>> {
-        let mut entry = self
-            .filters
-            .find_entry(hash, |filter| filter.text.as_str() == text)
-            .ok()?;
-        if !entry.get().subscribers.is_only(subscriber) {
-            let value = entry.get_mut().subscribers.remove(subscriber)?;
-            return Some(Removed {
-                value,
-                filter_gone: false,
-            });
-        }
-        let (filter, _) = entry.remove();
-        self.give_space_back();
-        match filter.subscribers {
-            Subscribers::One(_, value) => Some(Removed {
-                value,
-                filter_gone: true,
-            }),
-            Subscribers::Few(_) | Subscribers::Many(_) => None,
-        }
-    }
-
-    fn give_space_back(&mut self) {
-        let (len, capacity) = (self.filters.len(), self.filters.capacity());
-        if len == 0 || (capacity >= MIN_SHRINK_CAPACITY && len * 4 < capacity) {
-            self.filters.shrink_to(len * 2, |filter| filter.hash);
+    /// The filter is there.
+    pub(super) fn remove(&mut self, hash: u64, id: FilterId) {
+        self.part_mut(tag(hash)).remove(tag(hash), id);
+        self.len -= 1;
+        if self.len < MAX_UNDIVIDED && self.parts.len() > 1 {
+            self.divide_into(1);
         }
     }
 
     /// Number of filters.
     pub(super) fn len(&self) -> usize {
-        self.filters.len()
+        self.len
     }
 
-    /// Their texts.
-    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
-        self.filters.iter().map(|filter| filter.text.as_str())
+    /// All of them.
+    pub(super) fn ids(&self) -> impl Iterator<Item = FilterId> {
+        let groups = self.parts.iter().flat_map(|part| &part.groups);
+        groups.flat_map(Group::occupied).map(|(_, id)| id)
+    }
+
+    #[inline]
+    fn part(&self, tag: u32) -> &Part {
+        &self.parts[tag as usize & (self.parts.len() - 1)]
+    }
+
+    fn part_mut(&mut self, tag: u32) -> &mut Part {
+        let part = tag as usize & (self.parts.len() - 1);
+        &mut self.parts[part]
+    }
+
+    fn divide_into(&mut self, parts: usize) {
+        let empty = (0..parts).map(|_| Part::default()).collect();
+        for part in std::mem::replace(&mut self.parts, empty) {
+            for (tag, id) in part.groups.iter().flat_map(Group::occupied) {
+                self.part_mut(tag).insert(tag, id);
+            }
+        }
+    }
+}
+
+/// What a table knows of a hash: the lowest bits select the part, the next ones the group, and all tell filters apart.
+#[inline]
+fn tag(hash: u64) -> u32 {
+    (hash as u32).max(1)
+}
+
+impl Part {
+    #[inline]
+    fn find(&self, tag: u32, mut is_it: impl FnMut(FilterId) -> bool) -> Option<FilterId> {
+        for at in self.way_from(tag) {
+            let group = &self.groups[at];
+            for slot in group.slots_with(tag) {
+                if is_it(group.ids[slot]) {
+                    return Some(group.ids[slot]);
+                }
+            }
+            if group.overflow == 0 {
+                break;
+            }
+        }
+        None
+    }
+
+    /// Groups in the order in which a filter with this tag may lie in them.
+    #[inline]
+    fn way_from(&self, tag: u32) -> impl Iterator<Item = usize> + use<> {
+        let groups = self.groups.len();
+        let home = (tag >> PART_BITS) as usize;
+        (0..groups).map(move |step| (home + step) & (groups - 1))
+    }
+
+    fn insert(&mut self, tag: u32, id: FilterId) {
+        // A single group may be filled to its last place: rare filters shall be small.
+        let most = if self.groups.len() == 1 {
+            GROUP_SLOTS
+        } else {
+            self.groups.len() * MAX_LOAD
+        };
+        if self.len >= most {
+            self.resize((self.groups.len() * 2).max(1));
+        }
+        self.place(tag, id);
+        self.len += 1;
+    }
+
+    fn place(&mut self, tag: u32, id: FilterId) {
+        for at in self.way_from(tag) {
+            let group = &mut self.groups[at];
+            if let Some(slot) = group.slots_with(FREE).next() {
+                (group.tags[slot], group.ids[slot]) = (tag, id);
+                return;
+            }
+            group.overflow += 1;
+        }
+    }
+
+    fn remove(&mut self, tag: u32, id: FilterId) {
+        for at in self.way_from(tag) {
+            let group = &mut self.groups[at];
+            if let Some(slot) = group.slots_with(tag).find(|&slot| group.ids[slot] == id) {
+                group.tags[slot] = FREE;
+                break;
+            }
+            group.overflow -= 1;
+        }
+        self.len -= 1;
+        if self.len == 0 {
+            self.groups = Vec::new();
+        } else if self.groups.len() > 1 && self.len < self.groups.len() * MIN_LOAD {
+            self.resize(self.groups.len() / 2);
+        }
+    }
+
+    fn resize(&mut self, groups: usize) {
+        let old = std::mem::replace(&mut self.groups, vec![Group::default(); groups]);
+        for (tag, id) in old.iter().flat_map(Group::occupied) {
+            self.place(tag, id);
+        }
+    }
+}
+
+/// The tag of a free place.
+const FREE: u32 = 0;
+
+impl Group {
+    /// The places with a tag.
+    #[inline]
+    fn slots_with(&self, tag: u32) -> Slots {
+        let mut mask = 0;
+        for (slot, &other) in self.tags.iter().enumerate() {
+            mask |= u32::from(other == tag) << slot;
+        }
+        Slots { mask }
+    }
+
+    fn occupied(&self) -> impl Iterator<Item = (u32, FilterId)> {
+        let places = self.tags.iter().copied().zip(self.ids);
+        places.filter(|(tag, _)| *tag != FREE)
+    }
+}
+
+/// Places in a group, one bit for each.
+struct Slots {
+    mask: u32,
+}
+
+impl Iterator for Slots {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let slot = self.mask.trailing_zeros() as usize;
+        self.mask &= self.mask.wrapping_sub(1);
+        (slot < GROUP_SLOTS).then_some(slot)
     }
 }

@@ -1,4 +1,4 @@
-use super::Index;
+use super::{Index, MAX_HOT_EXACT_SHAPES_PER_DEPTH, MAX_HOT_OPEN_SHAPES};
 use nervewire_codec::topic;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ fn found(index: &Index<u32>, topic: &str) -> Vec<(u32, u32)> {
 fn check(filters: &[&str], topic: &str, expected: &[u32]) {
     let mut index = Index::new();
     for (subscriber, filter) in (0..).zip(filters) {
-        assert_eq!(index.insert(filter, subscriber, subscriber), None, "{filter}");
+        assert_eq!(index.insert(filter, subscriber, subscriber).replaced, None, "{filter}");
     }
     let expected: Vec<_> = expected.iter().map(|&n| (n, n)).collect();
     assert_eq!(found(&index, topic), expected, "{topic} among {filters:?}");
@@ -56,9 +56,9 @@ fn finds_what_the_specification_says() {
 fn replaces_and_removes_by_filter_and_subscriber() {
     let mut index = Index::new();
     for filter in ["a/b", "a/+"] {
-        assert_eq!(index.insert(filter, 7, 1), None);
-        assert_eq!(index.insert(filter, 7, 2), Some(1));
-        assert_eq!(index.insert(filter, 8, 3), None);
+        assert_eq!(index.insert(filter, 7, 1).replaced, None);
+        assert_eq!(index.insert(filter, 7, 2).replaced, Some(1));
+        assert_eq!(index.insert(filter, 8, 3).replaced, None);
     }
     assert_eq!((index.len(), index.filters()), (4, 2));
     assert_eq!(found(&index, "a/b"), [(7, 2), (7, 2), (8, 3), (8, 3)]);
@@ -74,9 +74,9 @@ fn replaces_and_removes_by_filter_and_subscriber() {
 fn one_filter_holds_any_number_of_subscribers() {
     let mut index = Index::new();
     for subscriber in (0..20_000).rev() {
-        assert_eq!(index.insert("room/+", subscriber, subscriber), None);
+        assert_eq!(index.insert("room/+", subscriber, subscriber).replaced, None);
     }
-    assert_eq!(index.insert("room/+", 4_711, 1), Some(4_711));
+    assert_eq!(index.insert("room/+", 4_711, 1).replaced, Some(4_711));
     assert_eq!(
         (index.len(), index.filters(), found(&index, "room/7").len()),
         (20_000, 1, 20_000)
@@ -123,7 +123,8 @@ fn more_shapes_than_are_probed_are_found_by_the_trie() {
     assert_eq!(found(&index, &(topic.clone() + "/y")).len(), 256);
     assert_eq!(found(&index, "a0/a1").len(), 0);
     let (shapes, hot, prefixes) = index.shapes.live();
-    assert_eq!((shapes, hot), (255 + 256 + 255 + 256, 16 + 16 + 16));
+    let most_hot = 2 * MAX_HOT_EXACT_SHAPES_PER_DEPTH + MAX_HOT_OPEN_SHAPES;
+    assert_eq!((shapes, hot), (4 * 256, most_hot));
     assert!(prefixes > 0);
     for bits in 0..256 {
         for (subscriber, end) in [(0, ""), (1, "/#"), (2, "/x"), (3, "/x/#")] {
@@ -139,21 +140,26 @@ fn more_shapes_than_are_probed_are_found_by_the_trie() {
 #[test]
 fn a_populous_shape_displaces_a_rare_one_from_the_hot_shapes() {
     let mut index = Index::new();
-    for bits in 0..32 {
-        index.insert(&filter_of(bits, 5, "/#"), 0, 0);
+    let shapes = 2 * MAX_HOT_OPEN_SHAPES;
+    for bits in 0..shapes {
+        index.insert(&filter_of(bits, 7, "/#"), 0, 0);
     }
     let prefixes_before = index.shapes.live().2;
     for device in 0..1_000 {
-        index.insert(&format!("fleet/{device}/+/+/+/#"), device, 1);
+        index.insert(&format!("fleet/{device}/+/+/+/+/+/#"), device, 1);
     }
-    let (shapes, hot, prefixes) = index.shapes.live();
-    assert_eq!((shapes, hot), (32, 16), "the fleet's shape was among the 32");
+    let (live, hot, prefixes) = index.shapes.live();
+    assert_eq!(
+        (live, hot),
+        (shapes, MAX_HOT_OPEN_SHAPES),
+        "the fleet's shape was among them"
+    );
     assert!(
-        prefixes <= prefixes_before + 6,
+        prefixes <= prefixes_before + 8,
         "its thousand filters are not in the trie: {prefixes}"
     );
-    assert_eq!(found(&index, "fleet/17/a/b/c/d"), [(0, 0), (17, 1)]);
-    assert_eq!(found(&index, "a0/a1/a2/a3/a4").len(), 32);
+    assert_eq!(found(&index, "fleet/17/a/b/c/d/e/f"), [(0, 0), (17, 1)]);
+    assert_eq!(found(&index, "a0/a1/a2/a3/a4/a5/a6").len(), shapes);
 }
 
 #[test]
@@ -174,8 +180,62 @@ fn filters_of_every_length_are_found() {
     for length in 0..100 {
         let topic = filter(length).replace('+', "x");
         assert_eq!(found(&index, &topic), [(length as u32, 0)], "{topic}");
-        assert_eq!(index.insert(&filter(length), length as u32, 0), Some(0));
+        assert_eq!(index.insert(&filter(length), length as u32, 0).replaced, Some(0));
     }
+}
+
+/// Of a storm: filters of several shapes, some of them long, and a topic that only the filter of this number matches.
+fn stormy(n: u32) -> (String, String) {
+    match n % 4 {
+        0 => (format!("s/{n}"), format!("s/{n}")),
+        1 => (format!("s/{n}/+"), format!("s/{n}/x")),
+        2 => (format!("+/s/{n}/#"), format!("x/s/{n}/y")),
+        _ => {
+            let long = format!("a-level-of-more-than-sixteen-bytes/another-one-of-those/{n}");
+            (format!("+/{long}"), format!("x/{long}"))
+        }
+    }
+}
+
+#[test]
+fn storms_of_subscriptions_leave_those_that_stay_and_no_space() {
+    const FILTERS: u32 = 40_000;
+    let mut index = Index::new();
+    for (kept_of, check_every) in [(100, 97), (FILTERS, 1_009), (3, 11)] {
+        for n in 0..FILTERS {
+            index.insert(&stormy(n).0, n, n);
+        }
+        assert_eq!((index.len(), index.filters()), (FILTERS as usize, FILTERS as usize));
+        // An order that has nothing to do with that of the insertions.
+        for n in (0..FILTERS).map(|n| n * 7_919 % FILTERS).filter(|n| n % kept_of != 0) {
+            assert_eq!(index.remove(&stormy(n).0, n), Some(n));
+        }
+        for n in (0..FILTERS).step_by(check_every) {
+            let expected = if n % kept_of == 0 { vec![(n, n)] } else { vec![] };
+            assert_eq!(found(&index, &stormy(n).1), expected, "{n}");
+        }
+    }
+    for n in (0..FILTERS).step_by(3) {
+        assert_eq!(index.remove(&stormy(n).0, n), Some(n));
+    }
+    assert_is_bare(&index);
+}
+
+#[test]
+fn a_filter_keeps_its_number_until_its_last_subscription_goes() {
+    let mut index = Index::new();
+    let first = index.insert("a/+", 1, 10).filter;
+    for n in 0..5_000 {
+        index.insert(&format!("a/+/{n}"), 1, n);
+    }
+    assert_eq!(index.insert("a/+", 2, 20).filter, first);
+    index.remove("a/+", 1);
+    assert_eq!(index.value_mut(first, 1), None);
+    assert_eq!((index.text(first), index.get("a/+", 2)), ("a/+", Some(&20)));
+    *index.value_mut(first, 2).expect("a subscription") = 21;
+    assert_eq!(found(&index, "a/b"), [(2, 21)]);
+    index.remove("a/+", 2);
+    assert_eq!((index.text(first), index.get("a/+", 2)), ("", None));
 }
 
 fn level(wildcards: bool) -> impl Strategy<Value = &'static str> {
@@ -241,7 +301,7 @@ proptest! {
             match step {
                 Step::Insert(filter, subscriber, value) => {
                     let replaced = naive.insert((filter.clone(), subscriber), value);
-                    prop_assert_eq!(index.insert(&filter, subscriber, value), replaced);
+                    prop_assert_eq!(index.insert(&filter, subscriber, value).replaced, replaced);
                 }
                 Step::Remove(filter, subscriber) => {
                     let removed = naive.remove(&(filter.clone(), subscriber));

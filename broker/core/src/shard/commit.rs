@@ -13,7 +13,7 @@ use crate::message::Message;
 use crate::store::{Append, AppendFailed, ClientKey, Durability, Partition, Record, Ticket};
 use crate::time::Millis;
 use hashbrown::HashMap;
-use nervewire_codec::{Packet, PacketId, ReasonCode, Version};
+use nervewire_codec::{Packet, PacketId, ReasonCode, Utf8String, Version};
 use smallvec::{SmallVec, smallvec};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -71,6 +71,12 @@ pub(super) enum Then {
     },
     /// A session was entered.
     Connected(Box<Entered>),
+    /// A SUBACK has left: retained messages are gathered.
+    Gather {
+        conn: ConnId,
+        serial: u64,
+        filters: Vec<Utf8String>,
+    },
 }
 
 #[cfg(test)]
@@ -209,7 +215,13 @@ impl Shard {
                 packet_id,
             } => self.received_settled(session, serial, packet_id, outcome),
             Then::Connected(entered) => self.connected(now, *entered, outcome),
+            Then::Gather { conn, serial, filters } => self.gather_later(now, (conn, serial), &filters),
         }
+    }
+
+    /// Whether a commit waits for more than the step that the caller carries out.
+    pub(super) fn waits_for_others(&self, commit: CommitId) -> bool {
+        self.commits.open.get(&commit).is_some_and(|open| open.parts > 1)
     }
 
     pub(super) fn spread_within(&mut self, now: Millis, commit: CommitId, messages: &[Arc<Message>]) {
@@ -267,7 +279,7 @@ impl Shard {
                 let outgoing = Outgoing::Packet(packet);
                 self.hold_until_stored(now, id, LaneKind::Acknowledgements, outgoing, &key, records(&key));
             }
-            None => self.send(id, &packet),
+            None => self.send_in_order(id, packet),
         }
     }
 

@@ -11,8 +11,9 @@ use crate::hook::{Action, AppMessage};
 use crate::limits::{MAX_IN_FLIGHT_MESSAGES, RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM};
 use crate::policy::{ClientRules, RequestRef};
 use crate::session::{InFlight, Session, VerdictCache, Will};
+use crate::subscriptions::Subscriptions;
 use crate::time::Millis;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use nervewire_codec::{ConnAck, Packet, Properties, ReasonCode, Utf8String, Version};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -279,7 +280,7 @@ impl Shard {
             expiry_interval_s: 0,
             expires_at: None,
             will_at: None,
-            subscriptions: HashSet::new(),
+            subscriptions: Subscriptions::default(),
             queue: VecDeque::new(),
             queue_bytes: 0,
             in_flight: InFlight::default(),

@@ -188,11 +188,7 @@ impl Shard {
             serial,
         };
         self.record_gone(session);
-        let Some(s) = self.sessions.get(session as usize) else {
-            return;
-        };
-        let filters: Vec<Utf8String> = s.subscriptions.iter().cloned().collect();
-        for filter in filters {
+        while let Some(filter) = self.last_subscription(session) {
             self.remove_subscription(now, session, &filter);
         }
         let Some(s) = self.sessions.try_remove(reference.slot as usize) else {

@@ -4,6 +4,7 @@ use super::arriving::Arriving;
 use super::packed::Packed;
 use super::subscribe::Entry;
 use super::{CommitId, Shard};
+use crate::interest::Announcement;
 use crate::message::Message;
 use crate::session::Queued;
 use crate::store::{AppendFailed, Partition};
@@ -23,6 +24,23 @@ pub enum MeshMessage {
     },
     /// Small messages to route, nobody waits for their records.
     Packed(Packed),
+    /// What interests a shard has changed: see `interest.rs`.
+    Interest {
+        /// Whose interest.
+        from: u16,
+        /// To be confirmed under this number.
+        number: Option<u64>,
+        /// The change.
+        announcement: Announcement,
+    },
+    /// A shard knows what interests the receiver, up to this announcement. Whatever the shard has routed without knowing it is
+    /// in the inboxes before.
+    InterestKnown {
+        /// Who knows.
+        shard: u16,
+        /// Of the announcement.
+        number: u64,
+    },
     /// The records that a message made on another shard are durable, or one of them failed.
     Confirmed {
         /// Who waited.
@@ -58,6 +76,8 @@ pub enum MeshMessage {
         session: SessionRef,
         /// How.
         entry: Entry,
+        /// Who waits until every shard knows that this filter is of interest.
+        confirm: Option<Confirm>,
     },
     /// A session leaves a shared subscription.
     SharedLeave {
@@ -170,6 +190,12 @@ impl Shard {
                     shard.route_here(now, &mut Arriving::in_place(content));
                 }
             }),
+            MeshMessage::Interest {
+                from,
+                number,
+                announcement,
+            } => self.interest_changed(from, number, &announcement),
+            MeshMessage::InterestKnown { shard, number } => self.interest_known(now, shard, number),
             MeshMessage::Confirmed { commit, outcome } => self.part_settled(now, commit, outcome),
             MeshMessage::Gather {
                 session,
@@ -193,7 +219,12 @@ impl Shard {
                 ticket,
                 messages,
             } => self.gathered(now, session, ticket, messages),
-            MeshMessage::SharedJoin { key, session, entry } => self.shared_join(key, session, entry),
+            MeshMessage::SharedJoin {
+                key,
+                session,
+                entry,
+                confirm,
+            } => self.confirming(now, confirm, |shard| shard.shared_join(now, key, session, entry)),
             MeshMessage::SharedLeave { key, session } => self.shared_leave(&key, session),
             MeshMessage::SharedPresence { key, session, online } => self.shared_presence(&key, session, online),
             MeshMessage::Assign { session, delivery } => {

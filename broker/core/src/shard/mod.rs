@@ -16,6 +16,7 @@ mod deliver;
 mod disconnect;
 mod emit;
 mod inbound;
+mod interest;
 mod judge;
 mod lane;
 mod mesh;
@@ -47,11 +48,13 @@ use crate::outbuf::{OutBuf, SpareBuffers};
 use crate::policy::{ClientRules, Policy};
 use crate::retained::Retained;
 use crate::session::Session;
+use crate::subscriptions::Subscription;
 use crate::time::Millis;
 use commit::Commits;
 use conn::Conn;
 use emit::EncodeCache;
 use hashbrown::HashMap;
+use interest::Interests;
 use judge::Judge;
 use publish::PublishFlow;
 use route::LastRoute;
@@ -160,7 +163,7 @@ enum Waiter {
 #[derive(Debug)]
 struct Space {
     tenant: Option<Arc<str>>,
-    index: Index<Entry>,
+    index: Index<Subscription>,
     retained: Retained,
     groups: SharedGroups,
     sessions: u32,
@@ -202,6 +205,9 @@ pub struct Shard {
     touched: Vec<ConnId>,
     full: Vec<ConnId>,
     mesh_out: Vec<Vec<MeshMessage>>,
+    /// What other shards must not have before everything in `mesh_out`.
+    mesh_late: Vec<Vec<MeshMessage>>,
+    interests: Interests,
     counters: Counters,
     serial: u64,
     next_message: MessageId,
@@ -239,6 +245,8 @@ impl Shard {
             touched: Vec::new(),
             full: Vec::new(),
             mesh_out: (0..shards).map(|_| Vec::new()).collect(),
+            mesh_late: (0..shards).map(|_| Vec::new()).collect(),
+            interests: Interests::new(shards),
             counters: Counters::default(),
             serial: 0,
             next_message,
@@ -326,9 +334,12 @@ impl Shard {
         }
     }
 
-    /// What waits for another shard, in order.
+    /// What waits for another shard, in order. To be asked for every shard in turn until nothing waits for any: some messages
+    /// come only when all shards have been given what comes before.
     pub fn take_mesh(&mut self, shard: u16) -> Vec<MeshMessage> {
-        self.mesh_out
+        let early = self.mesh_out.iter().any(|batch| !batch.is_empty());
+        let queue = if early { &mut self.mesh_out } else { &mut self.mesh_late };
+        queue
             .get_mut(usize::from(shard))
             .map(std::mem::take)
             .unwrap_or_default()

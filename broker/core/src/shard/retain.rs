@@ -5,7 +5,7 @@ use super::subscribe::Entry;
 use super::{MeshMessage, SessionRef, Shard, ShardInfo, topic_owner};
 use crate::gather::{Gathers, Turn};
 use crate::limits::PURGE_STEP_MESSAGES;
-use crate::message::{Content, Message};
+use crate::message::{Content, Message, detached};
 use crate::retained::SetOutcome;
 use crate::time::Millis;
 use nervewire_codec::Utf8String;
@@ -89,9 +89,15 @@ impl Shard {
     }
 
     /// Asks every shard that may own a matching topic.
-    pub(super) fn gather(&mut self, now: Millis, session: u32, filter: Utf8String, entry: Entry) {
+    pub(super) fn gather(&mut self, now: Millis, session: u32, filter: &Utf8String, entry: Entry) {
+        let shards = self.owners_of(session, filter);
+        if *shards == [self.config.shard] && !self.has_retained(session) {
+            // An earlier answer to this subscription must not be sent twice, nor one that was deleted meanwhile.
+            self.change_gathers(session, |gathers| gathers.forget(filter));
+            return;
+        }
+        let filter = detached(filter);
         let ticket = self.next_serial();
-        let shards = self.owners_of(session, &filter);
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return;
         };
@@ -117,6 +123,12 @@ impl Shard {
                 },
             );
         }
+    }
+
+    fn has_retained(&self, session: u32) -> bool {
+        let s = self.sessions.get(session as usize);
+        let space = s.and_then(|s| self.spaces.get(s.space as usize));
+        space.is_some_and(|space| !space.retained.is_empty())
     }
 
     fn owners_of(&self, session: u32, filter: &str) -> SmallVec<[u16; 8]> {

@@ -37,9 +37,9 @@ impl Shard {
         self.spread(now, &mut arriving);
     }
 
-    /// To this shard and all others.
+    /// To this shard and to all others that it may interest.
     pub(super) fn spread(&mut self, now: Millis, arriving: &mut Arriving<'_>) {
-        for shard in self.other_shards() {
+        for shard in self.concerned_shards(&arriving.content) {
             self.send_publish(shard, arriving);
         }
         self.route_here(now, arriving);
@@ -112,7 +112,8 @@ impl Shard {
         self.route_number += 1;
         let (route, targets, sessions) = (self.route_number, &mut last.targets, &mut self.sessions);
         let counters = &mut self.counters;
-        space.index.matches(&message.topic, &mut |session, entry| {
+        space.index.matches(&message.topic, &mut |session, subscription| {
+            let entry = &subscription.entry;
             let Some(s) = sessions.get_mut(session as usize) else {
                 return;
             };

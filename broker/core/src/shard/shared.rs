@@ -46,9 +46,11 @@ impl SharedGroups {
         self.groups.iter().map(|(_, group)| group.members.len()).sum()
     }
 
-    fn join(&mut self, key: Arc<SharedKey>, session: SessionRef, entry: Entry) {
-        let slot = match self.by_key.get(&key) {
-            Some(slot) => *slot,
+    /// Whether the group is new.
+    fn join(&mut self, key: Arc<SharedKey>, session: SessionRef, entry: Entry) -> bool {
+        let known = self.by_key.get(&key).copied();
+        let slot = match known {
+            Some(slot) => slot,
             None => {
                 let slot = self.groups.insert(Group {
                     key: key.clone(),
@@ -61,7 +63,7 @@ impl SharedGroups {
             }
         };
         let Some(group) = self.groups.get_mut(slot as usize) else {
-            return;
+            return false;
         };
         match group.members.iter_mut().find(|member| member.session == session) {
             Some(member) => {
@@ -77,27 +79,31 @@ impl SharedGroups {
                 online: true,
             }),
         }
+        known.is_none()
     }
 
-    fn leave(&mut self, key: &SharedKey, session: SessionRef) {
+    /// Whether the group is no more.
+    fn leave(&mut self, key: &SharedKey, session: SessionRef) -> bool {
         let Some(slot) = self.by_key.get(key).copied() else {
-            return;
+            return false;
         };
         let Some(group) = self.groups.get_mut(slot as usize) else {
-            return;
+            return false;
         };
         let Some(position) = group.members.iter().position(|member| member.session == session) else {
-            return;
+            return false;
         };
         group.members.remove(position);
         if position < group.cursor {
             group.cursor -= 1;
         }
-        if group.members.is_empty() {
+        let gone = group.members.is_empty();
+        if gone {
             self.index.remove(&key.filter, slot);
             self.groups.remove(slot as usize);
             self.by_key.remove(key);
         }
+        gone
     }
 
     fn presence(&mut self, key: &SharedKey, session: SessionRef, online: bool) {
@@ -127,19 +133,22 @@ impl Group {
 }
 
 impl Shard {
-    pub(super) fn shared_join(&mut self, key: Arc<SharedKey>, session: SessionRef, entry: Entry) {
+    pub(super) fn shared_join(&mut self, now: Millis, key: Arc<SharedKey>, session: SessionRef, entry: Entry) {
         let space = self.space_of(key.tenant.as_ref());
-        if let Some(space) = self.spaces.get_mut(space as usize) {
-            space.groups.join(key, session, entry);
+        let space = self.spaces.get_mut(space as usize);
+        if space.is_some_and(|space| space.groups.join(key.clone(), session, entry)) {
+            self.filter_comes(key.tenant.as_deref(), &key.filter);
         }
+        self.announce_interest(now);
     }
 
     pub(super) fn shared_leave(&mut self, key: &SharedKey, session: SessionRef) {
         let Some(slot) = self.by_tenant.get(&key.tenant).copied() else {
             return;
         };
-        if let Some(space) = self.spaces.get_mut(slot as usize) {
-            space.groups.leave(key, session);
+        let space = self.spaces.get_mut(slot as usize);
+        if space.is_some_and(|space| space.groups.leave(key, session)) {
+            self.filter_goes(key.tenant.as_deref(), &key.filter);
         }
         self.release_space(slot);
     }
@@ -160,12 +169,7 @@ impl Shard {
             return;
         };
         let (space, serial) = (s.space, s.serial);
-        let shared: Vec<Utf8String> = s
-            .subscriptions
-            .iter()
-            .filter(|filter| split(filter).0.is_some())
-            .cloned()
-            .collect();
+        let shared: Vec<Utf8String> = s.subscriptions.shared().iter().cloned().collect();
         for filter in shared {
             let (Some(group), topic) = split(&filter) else { continue };
             let key = self.shared_key(space, group, topic);

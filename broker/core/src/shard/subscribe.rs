@@ -1,16 +1,20 @@
 //! SUBSCRIBE: each filter judged, entered, acknowledged, and its retained messages sent (MQTT 5.0 section 3.8).
 
+use super::commit::Then;
 use super::judge::{Judge, Judgement};
+use super::lane::{LaneKind, Outgoing};
 use super::mesh::SharedKey;
-use super::{Answer, Call, ConnId, MeshMessage, SessionRef, Shard, Waiter};
+use super::{Answer, Call, CommitId, ConnId, MeshMessage, SessionRef, Shard, Waiter};
 use crate::hook::Action;
 use crate::limits::MAX_SUBSCRIPTIONS;
 use crate::message::detached;
 use crate::policy::RequestRef;
-use crate::store::Record;
+use crate::store::{ClientKey, Record};
+use crate::subscriptions::Subscription;
 use crate::time::Millis;
 use nervewire_codec::topic::SharedFilter;
 use nervewire_codec::{Packet, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions, Utf8String};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// A subscription as the index keeps it.
@@ -35,6 +39,35 @@ pub(super) struct SubscribeFlow {
 }
 
 impl SubscribeFlow {
+    fn entry(&self, options: SubscriptionOptions) -> Entry {
+        let properties = self.packet.properties.as_deref();
+        let identifier = properties.and_then(|p| p.subscription_identifiers.first()).copied();
+        Entry {
+            options,
+            identifier: identifier.unwrap_or(0),
+        }
+    }
+
+    fn acknowledgement(&self, reasons: &[ReasonCode]) -> Packet {
+        Packet::SubAck(SubAck {
+            packet_id: self.packet.packet_id,
+            properties: None,
+            reasons: reasons.to_vec(),
+        })
+    }
+
+    /// What is to be kept of it.
+    fn records(&self, session: &ClientKey, reasons: &[ReasonCode]) -> Vec<Record> {
+        let granted = self.packet.filters.iter().zip(reasons);
+        let granted = granted.filter(|(_, reason)| !reason.is_error());
+        let subscribed = granted.map(|(filter, _)| Record::Subscribed {
+            session: session.clone(),
+            filter: detached(&filter.filter),
+            entry: self.entry(filter.options),
+        });
+        subscribed.collect()
+    }
+
     pub(super) fn conn(&self) -> (ConnId, u64) {
         (self.conn, self.serial)
     }
@@ -103,45 +136,81 @@ impl Shard {
         {
             return; // The connection went while a plugin was asked: nobody waits for the SUBACK.
         }
-        let identifier = flow
-            .packet
-            .properties
-            .as_deref()
-            .and_then(|p| p.subscription_identifiers.first())
-            .copied();
-        let entry_of = |options| Entry {
-            options,
-            identifier: identifier.unwrap_or(0),
-        };
-        let mut reasons = Vec::with_capacity(flow.allowed.len());
-        let mut wanted = Vec::new();
-        for (filter, allowed) in flow.packet.filters.iter().zip(&flow.allowed) {
-            let entry = entry_of(filter.options);
-            let reason = match allowed {
-                true => self.add_subscription(now, session, &filter.filter, entry, &mut wanted),
-                false => ReasonCode::NotAuthorized,
-            };
-            reasons.push(reason);
-        }
-        let ack = SubAck {
-            packet_id: flow.packet.packet_id,
-            properties: None,
-            reasons,
-        };
-        let granted = ack.reasons.clone();
-        let filters = &flow.packet.filters;
-        self.send_stored(now, flow.conn, session, Packet::SubAck(ack), |session| {
-            let granted = filters.iter().zip(granted).filter(|(_, reason)| !reason.is_error());
-            let subscribed = granted.map(|(filter, _)| Record::Subscribed {
-                session: session.clone(),
-                filter: detached(&filter.filter),
-                entry: entry_of(filter.options),
-            });
-            subscribed.collect()
+        // With other shards: the commit of everything that must be so before the SUBACK leaves.
+        let commit = (self.config.shards > 1).then(|| self.begin(SmallVec::new()));
+        let (reasons, wanted) = self.within(commit, |shard| {
+            let added = shard.add_subscriptions(now, &flow);
+            shard.announce_interest(now);
+            added
         });
-        self.resume(now, flow.conn);
-        for (filter, entry) in wanted {
-            self.gather(now, session, filter, entry);
+        let waits = commit.filter(|commit| self.waits_for_others(*commit));
+        match waits {
+            Some(commit) => self.acknowledge_later(now, commit, &flow, reasons, wanted),
+            None => {
+                let records = |session: &ClientKey| flow.records(session, &reasons);
+                self.send_stored(now, flow.conn, session, flow.acknowledgement(&reasons), records);
+                self.resume(now, flow.conn);
+                for (filter, entry) in &wanted {
+                    self.gather(now, session, filter, *entry);
+                }
+            }
+        }
+        if let Some(commit) = commit {
+            self.part_settled(now, commit, Ok(()));
+        }
+        self.pump(now, session);
+    }
+
+    /// Enters what is allowed: a reason for each filter, and those whose retained messages are to be sent.
+    fn add_subscriptions(&mut self, now: Millis, flow: &SubscribeFlow) -> (Vec<ReasonCode>, Vec<(Utf8String, Entry)>) {
+        let mut wanted = Vec::new();
+        let filters = flow.packet.filters.iter().zip(&flow.allowed);
+        let reasons = filters.map(|(filter, allowed)| match allowed {
+            true => {
+                let entry = flow.entry(filter.options);
+                self.add_subscription(now, flow.session, &filter.filter, entry, &mut wanted)
+            }
+            false => ReasonCode::NotAuthorized,
+        });
+        (reasons.collect(), wanted)
+    }
+
+    /// Holds the SUBACK, and what is to follow it, until its commit is settled.
+    fn acknowledge_later(
+        &mut self,
+        now: Millis,
+        commit: CommitId,
+        flow: &SubscribeFlow,
+        reasons: Vec<ReasonCode>,
+        wanted: Vec<(Utf8String, Entry)>,
+    ) {
+        if let Some(key) = self.durable(flow.session) {
+            let records = flow.records(&key, &reasons);
+            self.within(Some(commit), |shard| shard.append(key.partition(), records));
+        }
+        let suback = Outgoing::Packet(flow.acknowledgement(&reasons));
+        if let Some(release) = self.hold(flow.conn, LaneKind::Acknowledgements, suback) {
+            self.follow_by(commit, release);
+        }
+        let (conn, serial) = flow.conn();
+        let filters = wanted.into_iter().map(|(filter, _)| filter).collect();
+        self.follow_by(commit, Then::Gather { conn, serial, filters });
+        self.resume(now, conn);
+    }
+
+    /// Gathers what a connection's SUBSCRIBE wanted, as far as it is still subscribed to.
+    pub(super) fn gather_later(&mut self, now: Millis, conn: (ConnId, u64), filters: &[Utf8String]) {
+        let (id, serial) = conn;
+        let Some(session) = self.same_conn(id, serial).and_then(|conn| conn.session) else {
+            return;
+        };
+        for filter in filters {
+            let s = self.sessions.get(session as usize);
+            let space = s.and_then(|s| self.spaces.get(s.space as usize));
+            let subscription = space.and_then(|space| space.index.get(filter, session)).copied();
+            if let Some(subscription) = subscription {
+                self.gather(now, session, filter, subscription.entry);
+            }
         }
         self.pump(now, session);
     }
@@ -155,45 +224,21 @@ impl Shard {
         entry: Entry,
         wanted: &mut Vec<(Utf8String, Entry)>,
     ) -> ReasonCode {
-        let Some(s) = self.sessions.get_mut(session as usize) else {
+        let Some(s) = self.sessions.get(session as usize) else {
             return ReasonCode::UnspecifiedError;
         };
-        let known = s.subscriptions.contains(filter);
         let most = s.quotas.subscriptions.unwrap_or(MAX_SUBSCRIPTIONS);
-        let full = s.subscriptions.len() >= most as usize;
-        if !known && full {
+        if s.subscriptions.len() >= most as usize && !self.is_subscribed(session, filter) {
             self.counters.subscriptions_refused += 1;
             return ReasonCode::QuotaExceeded;
         }
-        let filter = &detached(filter);
-        s.subscriptions.insert(filter.clone());
-        let (serial, space) = (s.serial, s.space);
         match split(filter) {
-            (Some(group), topic) => {
-                let key = self.shared_key(space, group, topic);
-                let reference = SessionRef {
-                    shard: self.config.shard,
-                    slot: session,
-                    serial,
-                };
-                let owner = key.owner(self.config.shards);
-                self.send_mesh(
-                    now,
-                    owner,
-                    MeshMessage::SharedJoin {
-                        key,
-                        session: reference,
-                        entry,
-                    },
-                );
-            }
+            (Some(group), topic) => self.join_group(now, session, filter, (group, topic), entry),
             (None, topic) => {
-                if let Some(space) = self.spaces.get_mut(space as usize) {
-                    space.index.insert(topic, session, entry);
-                }
+                let new = self.enter_filter(session, topic, entry);
                 let send = match entry.options.retain_handling {
                     RetainHandling::Send => true,
-                    RetainHandling::SendIfNew => !known,
+                    RetainHandling::SendIfNew => new,
                     RetainHandling::DoNotSend => false,
                 };
                 // Shared subscriptions get no retained messages (4.8.2).
@@ -211,34 +256,112 @@ impl Shard {
         }
     }
 
-    /// Removes a subscription and answers whether it existed.
-    pub(super) fn remove_subscription(&mut self, now: Millis, session: u32, filter: &Utf8String) -> bool {
+    fn is_subscribed(&self, session: u32, filter: &str) -> bool {
+        let Some(s) = self.sessions.get(session as usize) else {
+            return false;
+        };
+        let space = self.spaces.get(s.space as usize);
+        s.subscriptions.shared().contains(filter)
+            || space.is_some_and(|space| space.index.get(filter, session).is_some())
+    }
+
+    /// Enters a filter that is not shared; whether it is new.
+    fn enter_filter(&mut self, session: u32, filter: &str, entry: Entry) -> bool {
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return false;
         };
-        if !s.subscriptions.remove(filter) {
+        let Some(space) = self.spaces.get_mut(s.space as usize) else {
+            return false;
+        };
+        let position = s.subscriptions.next_position();
+        let inserted = space.index.insert(filter, session, Subscription { entry, position });
+        let Some(replaced) = inserted.replaced else {
+            s.subscriptions.push(inserted.filter);
+            let tenant = s.client.tenant.clone();
+            self.filter_comes(tenant.as_deref(), filter);
+            return true;
+        };
+        if let Some(subscription) = space.index.value_mut(inserted.filter, session) {
+            subscription.position = replaced.position;
+        }
+        false
+    }
+
+    /// Takes out a filter that is not shared; whether it was there.
+    fn take_filter(&mut self, session: u32, filter: &str) -> bool {
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return false;
+        };
+        let space = self.spaces.get_mut(s.space as usize);
+        let Some((index, gone)) = space.and_then(|space| {
+            let gone = space.index.remove(filter, session)?;
+            Some((&mut space.index, gone))
+        }) else {
+            return false;
+        };
+        if let Some(moved) = s.subscriptions.remove(gone.position)
+            && let Some(subscription) = index.value_mut(moved, session)
+        {
+            subscription.position = gone.position;
+        }
+        let tenant = s.client.tenant.clone();
+        self.filter_goes(tenant.as_deref(), filter);
+        true
+    }
+
+    fn join_group(&mut self, now: Millis, session: u32, filter: &Utf8String, parts: (&str, &str), entry: Entry) {
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return;
+        };
+        s.subscriptions.insert_shared(detached(filter));
+        let (serial, space) = (s.serial, s.space);
+        let key = self.shared_key(space, parts.0, parts.1);
+        let session = self.reference(session, serial);
+        let owner = key.owner(self.config.shards);
+        let confirm = self.confirm();
+        let join = MeshMessage::SharedJoin {
+            key,
+            session,
+            entry,
+            confirm,
+        };
+        self.send_mesh(now, owner, join);
+    }
+
+    /// Removes a subscription and answers whether it existed.
+    pub(super) fn remove_subscription(&mut self, now: Millis, session: u32, filter: &str) -> bool {
+        let (Some(group), topic) = split(filter) else {
+            self.change_gathers(session, |gathers| gathers.forget(filter));
+            return self.take_filter(session, filter);
+        };
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return false;
+        };
+        if !s.subscriptions.remove_shared(filter) {
             return false;
         }
         let (serial, space) = (s.serial, s.space);
-        match split(filter) {
-            (Some(group), topic) => {
-                let key = self.shared_key(space, group, topic);
-                let session = SessionRef {
-                    shard: self.config.shard,
-                    slot: session,
-                    serial,
-                };
-                let owner = key.owner(self.config.shards);
-                self.send_mesh(now, owner, MeshMessage::SharedLeave { key, session });
-            }
-            (None, topic) => {
-                if let Some(space) = self.spaces.get_mut(space as usize) {
-                    space.index.remove(topic, session);
-                }
-                self.change_gathers(session, |gathers| gathers.forget(topic));
-            }
-        }
+        let key = self.shared_key(space, group, topic);
+        let session = self.reference(session, serial);
+        let owner = key.owner(self.config.shards);
+        self.send_mesh(now, owner, MeshMessage::SharedLeave { key, session });
         true
+    }
+
+    /// The filter of one of a session's subscriptions, that which goes with the least effort.
+    pub(super) fn last_subscription(&self, session: u32) -> Option<String> {
+        let s = self.sessions.get(session as usize)?;
+        if let Some(filter) = s.subscriptions.shared().iter().next() {
+            return Some(filter.to_string());
+        }
+        let filter = *s.subscriptions.filters().last()?;
+        let space = self.spaces.get(s.space as usize)?;
+        Some(space.index.text(filter).to_owned())
+    }
+
+    fn reference(&self, slot: u32, serial: u64) -> SessionRef {
+        let shard = self.config.shard;
+        SessionRef { shard, slot, serial }
     }
 
     pub(super) fn shared_key(&self, space: u32, group: &str, filter: &str) -> Arc<SharedKey> {

@@ -265,14 +265,20 @@ impl Worker {
     }
 
     fn send_batches(&mut self) {
-        for shard in 0..self.shared.mesh.shards() {
-            if shard != self.number {
-                let batch = self.shard.take_mesh(shard);
-                if !batch.is_empty() {
-                    self.shared.mesh.send(shard, ShardEvent::Mesh(batch));
-                }
+        while self.send_a_batch_to_each() {}
+    }
+
+    /// Whether there was one.
+    fn send_a_batch_to_each(&mut self) -> bool {
+        let mut sent = false;
+        for shard in (0..self.shared.mesh.shards()).filter(|shard| *shard != self.number) {
+            let batch = self.shard.take_mesh(shard);
+            if !batch.is_empty() {
+                sent = true;
+                self.shared.mesh.send(shard, ShardEvent::Mesh(batch));
             }
         }
+        sent
     }
 
     /// Carries out plugin calls until none is left.

@@ -114,7 +114,7 @@ impl KeptSession {
     }
 
     /// As the shard has it.
-    fn of(s: &Session) -> Self {
+    fn of(s: &Session, subscriptions: BTreeSet<String>) -> Self {
         let in_flight = || (0..s.in_flight.len()).filter_map(|n| s.in_flight.get(n));
         let queued = s.queue.iter().filter(|queued| queued.qos != QoS::AtMostOnce);
         let mut messages: Vec<MessageId> = queued.map(|queued| queued.message.id).collect();
@@ -130,12 +130,24 @@ impl KeptSession {
         Self {
             expiry_interval_s: s.expiry_interval_s,
             has_will: s.will.is_some(),
-            subscriptions: s.subscriptions.iter().map(Utf8String::to_string).collect(),
+            subscriptions,
             messages,
             sent: sent.collect(),
             received: s.received.keys().copied().collect(),
         }
     }
+}
+
+fn subscriptions(shard: &Shard, s: &Session) -> BTreeSet<String> {
+    let index = &shard.spaces[s.space as usize].index;
+    let filters = s
+        .subscriptions
+        .filters()
+        .iter()
+        .map(|filter| index.text(*filter).to_owned());
+    filters
+        .chain(s.subscriptions.shared().iter().map(Utf8String::to_string))
+        .collect()
 }
 
 impl Broker {
@@ -154,17 +166,20 @@ impl Broker {
     }
 
     fn check_sessions(&mut self) {
-        let sessions = self.shards.iter().flat_map(|shard| shard.sessions.iter());
-        let lasting = sessions.map(|(_, s)| s).filter(|s| !s.ends_with_connection());
+        let sessions = self
+            .shards
+            .iter()
+            .flat_map(|shard| shard.sessions.iter().map(move |(_, s)| (shard, s)));
+        let lasting = sessions.filter(|(_, s)| !s.ends_with_connection());
         let mut count = 0;
-        for s in lasting {
+        for (shard, s) in lasting {
             count += 1;
             let kept = self
                 .kept
                 .sessions
                 .get_mut(&ClientKey::of(&s.client))
                 .expect("its session");
-            let mut held = KeptSession::of(s);
+            let mut held = KeptSession::of(s, subscriptions(shard, s));
             held.messages.sort_unstable();
             kept.messages.sort_unstable();
             // PUBREC with 3.1.1 for a message that was denied leaves an identifier, but nothing that could be lost.

@@ -8,6 +8,7 @@ mod connect;
 mod enhanced;
 mod expiry;
 mod inbound;
+mod interest;
 mod keep_alive;
 mod kept;
 mod limits;

@@ -338,6 +338,7 @@ fn retained_messages_for_a_session_that_ended_meanwhile_go_nowhere() {
             b.publish_retained(p, topic, 1, "x");
         }
         let s = b.connect(client(version, "s"));
+        b.make_known(s, "+");
         b.mesh_held = true;
         b.subscribe(s, "+", 1);
         b.lose(s);
@@ -357,6 +358,7 @@ fn retained_messages_for_a_connection_that_was_replaced_meanwhile_go_nowhere() {
             b.publish_retained(p, topic, 1, "x");
         }
         let s = b.connect(v5("s").lasting());
+        b.make_known(s, "+");
         b.mesh_held = true;
         b.subscribe(s, "+", 1);
         let early = b.payloads(s).len();

@@ -175,6 +175,7 @@ fn a_retained_answer_older_than_a_live_message_is_dropped() {
         .find(|t| usize::from(topic_owner(None, t, 3)) == owner)
         .unwrap();
     b.publish_retained(p, &topic, 1, "old");
+    b.make_known(s, &topic);
     b.advance(1);
     b.held_from = Some(owner);
     b.subscribe(s, &topic, 1);

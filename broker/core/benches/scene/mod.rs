@@ -1,0 +1,173 @@
+//! Shards that are driven as the server drives them, without sockets: what waits for a client counts as written.
+
+use bytes::Bytes;
+use nervewire_codec::{
+    Connect, Packet, PacketId, PacketRef, Publish, QoS, Subscribe, SubscribeFilter, SubscriptionOptions, Utf8String,
+    Version, decode_in_place, encode,
+};
+use nervewire_core::fold::DefaultDecision;
+use nervewire_core::handshake::Accepted;
+use nervewire_core::hook::{Client, Quotas};
+use nervewire_core::limits::ShardConfig;
+use nervewire_core::policy::Policy;
+use nervewire_core::shard::{ConnId, Shard};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+const NOW: u64 = 1_000_000;
+const MAX_PACKET_BYTES: u32 = 1_048_576;
+const VERSION: Version = Version::V311;
+pub(crate) const TOPIC: &str = "site/7/robot/12/axis";
+
+pub(crate) struct Scene {
+    shards: Vec<Shard>,
+    touched: Vec<ConnId>,
+}
+
+impl Scene {
+    pub(crate) fn new(shards: u16) -> Self {
+        let policy = Arc::new(Policy {
+            default: DefaultDecision::Allow,
+            ..Policy::default()
+        });
+        let config = |shard| ShardConfig {
+            shard,
+            shards,
+            ..ShardConfig::default()
+        };
+        let shards = (0..shards).map(|n| Shard::new(config(n), policy.clone(), NOW));
+        Self {
+            shards: shards.collect(),
+            touched: Vec::new(),
+        }
+    }
+
+    pub(crate) fn connect(&mut self, shard: usize, client_id: &str) -> ConnId {
+        let id = self.shards[shard].connect(NOW, Box::new(accepted(client_id)));
+        assert!(self.write(shard) > 0, "a CONNACK");
+        id
+    }
+
+    pub(crate) fn subscriber(&mut self, shard: usize, client_id: &str, qos: u8) -> ConnId {
+        let id = self.connect(shard, client_id);
+        self.feed(shard, id, &bytes_of(&subscribe(qos)));
+        assert!(self.write(shard) > 0, "a SUBACK");
+        id
+    }
+
+    /// Feeds all packets of what a client sent.
+    pub(crate) fn feed(&mut self, shard: usize, id: ConnId, mut bytes: &[u8]) {
+        let shard = &mut self.shards[shard];
+        while let Ok(Some((packet, used))) = decode_in_place(bytes, Some(VERSION), MAX_PACKET_BYTES) {
+            bytes = &bytes[used..];
+            match packet {
+                PacketRef::Publish(publish) => shard.publish(NOW, id, publish),
+                PacketRef::Other(packet) => shard.packet(NOW, id, packet),
+            };
+        }
+        assert!(bytes.is_empty(), "whole packets");
+    }
+
+    /// Hands one shard what the other has for it.
+    pub(crate) fn pass_on(&mut self, from: usize, to: usize) {
+        for message in self.shards[from].take_mesh(to as u16) {
+            self.shards[to].mesh(NOW, message);
+        }
+    }
+
+    /// What waits for a client, from its front.
+    pub(crate) fn waiting(&mut self, shard: usize, id: ConnId) -> &[u8] {
+        self.shards[shard].output(id).map_or(&[], |out| out.front())
+    }
+
+    /// Writes everything that waits and answers how many bytes that were.
+    pub(crate) fn write(&mut self, shard: usize) -> usize {
+        let shard = &mut self.shards[shard];
+        let mut written = 0;
+        let mut touched = std::mem::take(&mut self.touched);
+        shard.take_touched(&mut touched);
+        for id in touched.drain(..) {
+            if let Some(out) = shard.output(id) {
+                written += out.len();
+                out.advance(out.len());
+            }
+            shard.settle_output(id);
+            shard.written(NOW, id);
+        }
+        self.touched = touched;
+        written
+    }
+}
+
+fn accepted(client_id: &str) -> Accepted {
+    let connect = Connect {
+        version: VERSION,
+        clean_start: true,
+        keep_alive: 0,
+        client_id: text(client_id),
+        will: None,
+        username: None,
+        password: None,
+        properties: None,
+    };
+    let client = Client {
+        client_id: Arc::from(client_id),
+        username: None,
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        port: 50_000,
+        listener: Arc::from("127.0.0.1:1883"),
+        protocol: VERSION,
+        certificate: None,
+        attributes: Vec::new(),
+        tenant: None,
+    };
+    Accepted {
+        connect,
+        client: Arc::new(client),
+        assigned: false,
+        quotas: Quotas::default(),
+        authentication_data: None,
+    }
+}
+
+pub(crate) fn bytes_of(packet: &Packet) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(packet, VERSION, &mut bytes).expect("encodable");
+    bytes
+}
+
+fn text(s: &str) -> Utf8String {
+    Utf8String::try_from(s).expect("valid")
+}
+
+fn qos(level: u8) -> QoS {
+    QoS::from_bits(level).expect("0, 1 or 2")
+}
+
+/// Of 64 bytes, to the topic that everybody subscribes to.
+pub(crate) fn publish(level: u8) -> Vec<u8> {
+    bytes_of(&Packet::Publish(Publish {
+        dup: false,
+        qos: qos(level),
+        retain: false,
+        topic: text(TOPIC),
+        packet_id: (level > 0).then(|| PacketId::new(1).expect("not 0")),
+        properties: None,
+        payload: Bytes::from_static(&[b'x'; 64]),
+    }))
+}
+
+fn subscribe(level: u8) -> Packet {
+    let options = SubscriptionOptions {
+        qos: qos(level),
+        ..SubscriptionOptions::default()
+    };
+    Packet::Subscribe(Subscribe {
+        packet_id: PacketId::new(1).expect("not 0"),
+        properties: None,
+        filters: vec![SubscribeFilter {
+            filter: text(TOPIC),
+            options,
+        }],
+    })
+}

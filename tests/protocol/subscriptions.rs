@@ -236,3 +236,32 @@ fn retain_as_published_keeps_the_flag() {
         }
     });
 }
+
+/// Section 3.8.4: whoever has read a SUBACK is sent what is published after it, by whom and on whatever topic.
+#[test]
+fn what_is_published_after_a_suback_arrives() {
+    each_version(|broker, version| {
+        let clients = |prefix| (0..4).map(move |n| Client::new(broker, version, &format!("{prefix}{n}")));
+        let mut publishers: Vec<_> = clients("p").collect();
+        let mut subscribers: Vec<_> = clients("s").collect();
+        for round in 0..50 {
+            for (n, subscriber) in subscribers.iter_mut().enumerate() {
+                let filters = [
+                    format!("a/{round}/{n}"),
+                    format!("b/{round}/{n}/+"),
+                    format!("$share/g/c/{round}/{n}/#"),
+                ];
+                let topics = [
+                    format!("a/{round}/{n}"),
+                    format!("b/{round}/{n}/x"),
+                    format!("c/{round}/{n}"),
+                ];
+                for ((filter, topic), publisher) in filters.iter().zip(&topics).zip(&mut publishers) {
+                    subscriber.subscribe(filter, QoS::AtMostOnce);
+                    publisher.publish(topic, topic.clone(), QoS::AtMostOnce);
+                    subscriber.expect_payload(topic);
+                }
+            }
+        }
+    });
+}

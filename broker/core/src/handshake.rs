@@ -114,8 +114,8 @@ impl Handshake {
         }
     }
 
-    /// The next packet; `unique` is a number nobody can guess, for an assigned client identifier.
-    pub fn packet(&mut self, packet: Packet, unique: u128) -> Step {
+    /// The next packet; `unique` makes a number nobody can guess, for an assigned client identifier.
+    pub fn packet(&mut self, packet: Packet, unique: impl FnOnce() -> u128) -> Step {
         match (std::mem::replace(&mut self.state, State::Done), packet) {
             (State::AwaitingConnect, Packet::Connect(connect)) => self.connect(*connect, unique),
             (State::Challenged(pending, state, only), Packet::Auth(auth)) => self.answer(pending, state, only, auth),
@@ -160,7 +160,7 @@ impl Handshake {
         }
     }
 
-    fn connect(&mut self, mut connect: Connect, unique: u128) -> Step {
+    fn connect(&mut self, mut connect: Connect, unique: impl FnOnce() -> u128) -> Step {
         let version = connect.version;
         let assigned = connect.client_id.is_empty();
         // [MQTT-3.1.3-8]: a zero-byte identifier needs Clean Session under 3.1.1; 3.1 has no such identifier.
@@ -168,7 +168,7 @@ impl Handshake {
             return refuse(version, ReasonCode::ClientIdentifierNotValid);
         }
         let client_id: Arc<str> = if assigned {
-            format!("auto-{unique:032x}").into()
+            format!("auto-{:032x}", unique()).into()
         } else {
             Arc::from(connect.client_id.as_str())
         };

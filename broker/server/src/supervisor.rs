@@ -274,9 +274,10 @@ pub(crate) fn bind(settings: &ListenerSettings) -> Result<TcpListener> {
     let name = &settings.name;
     let listener = TcpListener::bind(settings.address)
         .with_context(|| format!("listener {name} cannot be bound; is another broker running there?"))?;
-    listener
+    let prepared = listener
         .set_nonblocking(true)
-        .with_context(|| format!("listener {name}"))?;
+        .and_then(|()| socket2::SockRef::from(&listener).set_tcp_nodelay(true));
+    prepared.with_context(|| format!("listener {name}"))?;
     Ok(listener)
 }
 

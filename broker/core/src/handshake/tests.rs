@@ -48,7 +48,7 @@ fn with_method(method: &str) -> Connect {
 }
 
 fn feed(handshake: &mut Handshake, connect: Connect) -> Step {
-    handshake.packet(Packet::Connect(Box::new(connect)), 7)
+    handshake.packet(Packet::Connect(Box::new(connect)), || 7)
 }
 
 fn answer(answer: Authentication) -> ChainOutcome {
@@ -194,7 +194,7 @@ fn a_challenge_goes_to_the_client_and_its_answer_back_to_the_same_authenticator(
     assert_eq!(properties.authentication_method, Some(text("m")));
     assert_eq!(properties.authentication_data.as_deref(), Some(&b"prove"[..]));
     let reply = auth_packet(ReasonCode::ContinueAuthentication, text("m"), Some("proof".into()));
-    let Step::Authenticate { credentials, only, .. } = handshake.packet(reply, 0) else {
+    let Step::Authenticate { credentials, only, .. } = handshake.packet(reply, || 0) else {
         panic!("nobody was asked")
     };
     assert_eq!(only, Some(3));
@@ -221,23 +221,26 @@ fn an_exchange_goes_wrong_by_another_method_another_packet_or_none_at_all() {
     };
     let other = auth_packet(ReasonCode::ContinueAuthentication, text("other"), None);
     assert_eq!(
-        refusal(challenged().packet(other, 0)),
+        refusal(challenged().packet(other, || 0)),
         (ReasonCode::ProtocolError, true)
     );
     let again = auth_packet(ReasonCode::ReAuthenticate, text("m"), None);
     assert_eq!(
-        refusal(challenged().packet(again, 0)),
+        refusal(challenged().packet(again, || 0)),
         (ReasonCode::ProtocolError, true)
     );
     assert_eq!(
-        refusal(challenged().packet(Packet::PingReq, 0)),
+        refusal(challenged().packet(Packet::PingReq, || 0)),
         (ReasonCode::ProtocolError, true)
     );
     let goodbye = Packet::Disconnect(Disconnect {
         reason: ReasonCode::Success,
         properties: None,
     });
-    assert_eq!(refusal(challenged().packet(goodbye, 0)), (ReasonCode::Success, false));
+    assert_eq!(
+        refusal(challenged().packet(goodbye, || 0)),
+        (ReasonCode::Success, false)
+    );
     let mut plain = handshake();
     feed(&mut plain, connect(Version::V5, "a"));
     assert_eq!(
@@ -251,7 +254,7 @@ fn an_exchange_goes_wrong_by_another_method_another_packet_or_none_at_all() {
 #[test]
 fn the_first_packet_is_connect() {
     assert_eq!(
-        refusal(handshake().packet(Packet::PingReq, 0)),
+        refusal(handshake().packet(Packet::PingReq, || 0)),
         (ReasonCode::ProtocolError, false)
     );
 }

@@ -45,11 +45,11 @@ impl Connecting {
 }
 
 impl Shard {
-    /// A connection whose client was let in. The driver keeps its socket under the returned number.
-    pub fn connect(&mut self, now: Millis, accepted: Box<Accepted>) -> ConnId {
+    /// A connection whose client was let in, under a number of the driver's choice.
+    pub fn connect(&mut self, now: Millis, id: ConnId, accepted: Box<Accepted>) {
         let serial = self.next_serial();
         let conn = self.new_conn(now, serial, &accepted);
-        let id = ConnId(self.conns.insert(conn) as u32);
+        self.conns.insert(id.0 as usize, conn);
         let rules = self.policy.authorizers.is_empty().then(Arc::default);
         let judge = Judge::new(None, accepted.client.clone(), self.policy.clone(), rules);
         let flow = Connecting {
@@ -59,7 +59,6 @@ impl Shard {
             judge,
         };
         self.step_connect(now, Box::new(flow));
-        id
     }
 
     fn new_conn(&self, now: Millis, serial: u64, accepted: &Accepted) -> Conn {

@@ -13,7 +13,7 @@ impl Shard {
             self.counters.disconnects_lost += 1;
             self.connection_ended(now, session, false);
         }
-        self.conns.try_remove(id.0 as usize);
+        self.conns.remove(id.0 as usize);
     }
 
     /// Bytes that are no packet.

@@ -51,7 +51,7 @@ use crate::session::Session;
 use crate::subscriptions::Subscription;
 use crate::time::Millis;
 use commit::Commits;
-use conn::Conn;
+use conn::Conns;
 use emit::EncodeCache;
 use hashbrown::HashMap;
 use interest::Interests;
@@ -66,7 +66,7 @@ pub use subscribe::Entry;
 use subscribe::SubscribeFlow;
 use timers::Timers;
 
-/// A connection of this shard; the driver keeps its socket under the same number until it has called [`Shard::closed`].
+/// A connection of this shard, under a number that its driver chose: small, and not in use until [`Shard::closed`] was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u32);
 
@@ -192,7 +192,7 @@ type SessionKey = (Option<Arc<str>>, Arc<str>);
 pub struct Shard {
     config: ShardConfig,
     policy: Arc<Policy>,
-    conns: Slab<Conn>,
+    conns: Conns,
     sessions: Slab<Session>,
     by_key: HashMap<SessionKey, u32>,
     spaces: Slab<Space>,
@@ -232,7 +232,7 @@ impl Shard {
         let next_message = MessageId::from(config.shard) << 48;
         let mut shard = Self {
             policy,
-            conns: Slab::new(),
+            conns: Conns::default(),
             sessions: Slab::new(),
             by_key: HashMap::new(),
             spaces: Slab::new(),

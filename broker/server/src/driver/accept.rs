@@ -106,7 +106,10 @@ impl Worker {
             self.driver.connections_over_bound += 1;
             return;
         }
-        if let Err(error) = stream.set_nodelay(true) {
+        // Linux gives it to every socket that a listener with the option accepts, and spares us a call.
+        if !cfg!(target_os = "linux")
+            && let Err(error) = stream.set_nodelay(true)
+        {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
         let socket = match &settings.tls {
@@ -134,8 +137,7 @@ impl Kind {
         let kind = match token.0 & 3 {
             0 => Kind::Waker,
             1 => Kind::Listener,
-            2 => Kind::Pending,
-            _ => Kind::Client,
+            _ => Kind::Connection,
         };
         (kind, token.0 >> 2)
     }

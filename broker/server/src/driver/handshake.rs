@@ -12,10 +12,16 @@ use nervewire_core::handshake::{Accepted, ChainOutcome, Handshake, Peer, Step};
 use nervewire_core::hook::{Authentication, Certificate};
 use nervewire_core::outbuf::OutBuf;
 use nervewire_core::shard::home_shard;
-use nervewire_core::time::Millis;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// How far a connection has come.
+pub(super) enum Stage {
+    Pending(Box<Pending>),
+    /// The shard knows it under its number.
+    LetIn,
+}
 
 /// A connection before CONNACK.
 pub(super) struct Pending {
@@ -27,8 +33,8 @@ pub(super) struct Pending {
     handshake: Option<Handshake>,
     version: Option<Version>,
     unread: BytesMut,
+    readable: bool,
     out: OutBuf,
-    deadline: Millis,
     /// The authenticators are at work.
     deciding: bool,
     /// Refused: close when the last bytes are written.
@@ -38,6 +44,8 @@ pub(super) struct Pending {
 /// A connection on its way to the shard that owns its session.
 pub(crate) struct Adopted {
     pub(super) socket: Socket,
+    /// The kernel may have more to read.
+    pub(super) readable: bool,
     pub(super) accepted: Box<Accepted>,
     /// What the client sent behind its CONNECT.
     pub(super) unread: BytesMut,
@@ -46,21 +54,13 @@ pub(crate) struct Adopted {
 impl Worker {
     /// A new connection.
     pub(super) fn greet(&mut self, mut socket: Socket, peer: SocketAddr, settings: Arc<ListenerSettings>) {
-        self.serial += 1;
-        let entry = self.pending.vacant_entry();
-        let slot = entry.key();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self
-            .poll
-            .registry()
-            .register(socket.stream(), Kind::Pending.token(slot), interest)
-        {
-            tracing::error!(%error, "cannot watch a connection");
+        let slot = self.numbers.vacant_key();
+        if !self.watch(&mut socket, slot) {
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        let deadline = self.now + self.connect_timeout_ms;
-        entry.insert(Pending {
+        self.serial += 1;
+        let pending = Pending {
             serial: self.serial,
             socket,
             settings,
@@ -68,30 +68,55 @@ impl Worker {
             handshake: None,
             version: None,
             unread: BytesMut::new(),
+            readable: true,
             out: OutBuf::default(),
-            deadline,
             deciding: false,
             closing: false,
-        });
+        };
+        self.numbers.insert(Stage::Pending(Box::new(pending)));
+        let deadline = self.now + self.connect_timeout_ms;
         self.deadlines.push_back((deadline, slot, self.serial));
+    }
+
+    /// Watches a socket under its number, which it keeps when it is let in: a connection is registered once.
+    pub(super) fn watch(&self, socket: &mut Socket, slot: usize) -> bool {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registry = self.poll.registry();
+        registry
+            .register(socket.stream(), Kind::Connection.token(slot), interest)
+            .inspect_err(|error| tracing::error!(%error, "cannot watch a connection"))
+            .is_ok()
+    }
+
+    fn pending(&mut self, slot: usize) -> Option<&mut Pending> {
+        match self.numbers.get_mut(slot)? {
+            Stage::Pending(pending) => Some(pending),
+            Stage::LetIn => None,
+        }
     }
 
     /// The socket of a pending connection is ready.
     pub(super) fn pending_ready(&mut self, slot: usize) {
+        if let Some(pending) = self.pending(slot) {
+            pending.readable = true;
+        }
         self.flush_pending(slot);
-        loop {
-            let Some(pending) = self.pending.get_mut(slot) else {
-                return;
-            };
-            if pending.closing || pending.deciding {
+        self.read_pending(slot);
+    }
+
+    fn read_pending(&mut self, slot: usize) {
+        while let Some(Stage::Pending(pending)) = self.numbers.get_mut(slot) {
+            if pending.closing || pending.deciding || !pending.readable {
                 return;
             }
             match pending.socket.read(&mut self.scratch) {
                 Readable::Bytes(n) => {
+                    // A short read of a plain socket emptied it: the next bytes bring a new edge.
+                    pending.readable = n == self.scratch.len() || pending.socket.is_secured();
                     pending.unread.extend_from_slice(&self.scratch[..n]);
                     self.pending_bytes(slot);
                 }
-                Readable::Empty => return,
+                Readable::Empty => pending.readable = false,
                 Readable::Closed => return self.drop_pending(slot),
             }
         }
@@ -100,7 +125,7 @@ impl Worker {
     /// Feeds the handshake what was read. CONNECT may be followed by more, which waits for the CONNACK.
     fn pending_bytes(&mut self, slot: usize) {
         loop {
-            let Some(pending) = self.pending.get_mut(slot) else {
+            let Some(Stage::Pending(pending)) = self.numbers.get_mut(slot) else {
                 return;
             };
             if pending.deciding || pending.closing || pending.unread.is_empty() {
@@ -126,7 +151,7 @@ impl Worker {
                     if let Packet::Connect(connect) = &packet {
                         pending.version = Some(connect.version);
                     }
-                    handshake.packet(packet, random_u128())
+                    handshake.packet(packet, random_u128)
                 }
                 Err(error) => {
                     // What the refusal is written in.
@@ -145,12 +170,13 @@ impl Worker {
                 credentials,
                 only,
             } => {
-                let Some(pending) = self.pending.get_mut(slot) else {
+                let shard = self.number;
+                let Some(pending) = self.pending(slot) else {
                     return;
                 };
                 pending.deciding = true;
                 let reply_to = ReplyTo::Pending {
-                    shard: self.number,
+                    shard,
                     slot,
                     serial: pending.serial,
                 };
@@ -175,19 +201,18 @@ impl Worker {
     /// The authenticators decided about a connection, if it is still there.
     pub(super) fn authenticated(&mut self, slot: usize, serial: u64, outcome: ChainOutcome) {
         if self
-            .pending
-            .get(slot)
+            .pending(slot)
             .is_some_and(|pending| pending.serial == serial && pending.deciding)
         {
             self.pending_decided(slot, outcome);
             // What came meanwhile.
             self.pending_bytes(slot);
-            self.pending_ready(slot);
+            self.read_pending(slot);
         }
     }
 
     fn pending_decided(&mut self, slot: usize, outcome: ChainOutcome) {
-        let Some(pending) = self.pending.get_mut(slot) else {
+        let Some(pending) = self.pending(slot) else {
             return;
         };
         pending.deciding = false;
@@ -199,7 +224,7 @@ impl Worker {
     }
 
     fn send_pending(&mut self, slot: usize, packet: &Packet) {
-        let Some(pending) = self.pending.get_mut(slot) else {
+        let Some(pending) = self.pending(slot) else {
             return;
         };
         let version = pending.version.unwrap_or(Version::V311);
@@ -211,7 +236,7 @@ impl Worker {
     }
 
     fn flush_pending(&mut self, slot: usize) {
-        let Some(pending) = self.pending.get_mut(slot) else {
+        let Some(pending) = self.pending(slot) else {
             return;
         };
         if pending.socket.write(&mut pending.out).is_err() {
@@ -225,7 +250,7 @@ impl Worker {
 
     fn refuse(&mut self, slot: usize, packet: Option<Packet>, reason: ReasonCode) {
         self.driver.refused(reason);
-        let Some(pending) = self.pending.get_mut(slot) else {
+        let Some(pending) = self.pending(slot) else {
             return;
         };
         tracing::info!(peer = %pending.peer, listener = &*pending.settings.name, ?reason, "connection refused");
@@ -238,30 +263,36 @@ impl Worker {
 
     /// To the shard that owns the session, which may be this one.
     fn hand_over(&mut self, slot: usize, accepted: Box<Accepted>) {
-        let Some(mut pending) = self.pending.try_remove(slot) else {
-            return;
-        };
-        let _ = self.poll.registry().deregister(pending.socket.stream()); // It is registered anew, here or elsewhere.
         let home = home_shard(
             accepted.client.tenant.as_deref(),
             &accepted.client.client_id,
             self.shared.mesh.shards(),
         );
-        let adopted = Box::new(Adopted {
+        let Some(stage) = self.numbers.get_mut(slot) else {
+            return;
+        };
+        let Stage::Pending(pending) = std::mem::replace(stage, Stage::LetIn) else {
+            return;
+        };
+        let mut adopted = Adopted {
             socket: pending.socket,
+            readable: pending.readable,
             accepted,
             unread: pending.unread,
-        });
+        };
         if home == self.number {
-            self.adopt(*adopted);
-        } else {
-            self.shared.mesh.send(home, ShardEvent::Adopt(adopted));
+            return self.let_in(slot, adopted);
         }
+        self.numbers.remove(slot);
+        let _ = self.poll.registry().deregister(adopted.socket.stream()); // Its home registers it anew.
+        adopted.readable = true; // An edge may pass while nobody watches.
+        self.shared.mesh.send(home, ShardEvent::Adopt(Box::new(adopted)));
     }
 
     pub(super) fn drop_pending(&mut self, slot: usize) {
-        if let Some(mut pending) = self.pending.try_remove(slot) {
+        if let Some(Stage::Pending(pending)) = self.numbers.get_mut(slot) {
             let _ = self.poll.registry().deregister(pending.socket.stream()); // It is dropped next.
+            self.numbers.remove(slot);
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -269,20 +300,24 @@ impl Worker {
     /// Closes those whose CONNECT did not come in time. A decision under way is not the client's delay.
     pub(super) fn drop_overdue(&mut self) {
         while let Some((deadline, slot, serial)) = self.deadlines.front().copied() {
-            let Some(pending) = self.pending.get_mut(slot).filter(|pending| pending.serial == serial) else {
-                self.deadlines.pop_front();
-                continue;
-            };
-            if deadline > self.now {
+            let deciding = self
+                .pending(slot)
+                .filter(|pending| pending.serial == serial)
+                .map(|pending| pending.deciding);
+            if deciding.is_some() && deadline > self.now {
                 return;
             }
             self.deadlines.pop_front();
-            if pending.deciding {
-                pending.deadline = self.now + self.connect_timeout_ms;
-                self.deadlines.push_back((pending.deadline, slot, serial));
-            } else {
-                self.driver.connect_timeouts += 1;
-                self.drop_pending(slot);
+            match deciding {
+                Some(true) => {
+                    let again = self.now + self.connect_timeout_ms;
+                    self.deadlines.push_back((again, slot, serial));
+                }
+                Some(false) => {
+                    self.driver.connect_timeouts += 1;
+                    self.drop_pending(slot);
+                }
+                None => {}
             }
         }
     }

@@ -1,10 +1,9 @@
 //! Connected clients: coming, being written to, and going. How they are read is in `read`.
 
-use super::handshake::Adopted;
+use super::handshake::{Adopted, Stage};
 use super::inbox::bounds;
 use super::socket::Socket;
-use super::worker::{Kind, Worker};
-use mio::Interest;
+use super::worker::Worker;
 use nervewire_codec::Version;
 use nervewire_core::limits::OUTPUT_HIGH_WATER_BYTES;
 use nervewire_core::outbuf::OutBuf;
@@ -27,42 +26,41 @@ pub(super) struct Client {
 }
 
 impl Worker {
-    /// A client that was let in, from this shard or another.
-    pub(super) fn adopt(&mut self, adopted: Adopted) {
+    /// A client that another shard let in.
+    pub(super) fn adopt(&mut self, mut adopted: Adopted) {
+        let slot = self.numbers.vacant_key();
+        if !self.watch(&mut adopted.socket, slot) {
+            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        self.numbers.insert(Stage::LetIn);
+        self.let_in(slot, adopted);
+    }
+
+    /// From now on the shard knows the connection.
+    pub(super) fn let_in(&mut self, slot: usize, adopted: Adopted) {
         let Adopted {
             socket,
+            readable,
             accepted,
             unread,
         } = adopted;
-        let version = accepted.connect.version;
-        let id = self.shard.connect(self.now, accepted);
-        let slot = id.0 as usize;
-        if self.clients.len() <= slot {
-            self.clients.resize_with(slot + 1, || None);
-        }
-        let readable = true; // An edge may have passed while the socket was between two polls.
-        let mut client = Client {
+        let id = ConnId(slot as u32);
+        let client = Client {
             socket,
-            version,
+            version: accepted.connect.version,
             unread: unread.into(),
             readable,
             listed: false,
             closing_until: None,
         };
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let registered = self
-            .poll
-            .registry()
-            .register(client.socket.stream(), Kind::Client.token(slot), interest);
-        self.clients[slot] = Some(client);
-        self.run_calls();
-        match registered {
-            Ok(()) => self.list(id),
-            Err(error) => {
-                tracing::error!(%error, "cannot watch a connection");
-                self.gone(id);
-            }
+        if self.clients.len() <= slot {
+            self.clients.resize_with(slot + 1, || None);
         }
+        self.clients[slot] = Some(client);
+        self.shard.connect(self.now, id, accepted);
+        self.run_calls();
+        self.list(id);
     }
 
     /// Serves a client in the next round of this pass.
@@ -153,6 +151,7 @@ impl Worker {
     pub(super) fn gone(&mut self, id: ConnId) {
         if let Some(mut client) = self.clients.get_mut(id.0 as usize).and_then(Option::take) {
             let _ = self.poll.registry().deregister(client.socket.stream()); // It is dropped next.
+            self.numbers.try_remove(id.0 as usize);
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
             self.shard.closed(self.now, id);
         }

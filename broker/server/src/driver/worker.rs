@@ -2,7 +2,7 @@
 
 use super::Clock;
 use super::accept::{Listener, ListenerSettings};
-use super::handshake::Pending;
+use super::handshake::Stage;
 use super::inbox::{Inbox, Mesh, ShardEvent, Swap};
 use super::io::Client;
 use super::plugins::ShardPlugins;
@@ -54,7 +54,8 @@ pub(crate) struct Worker {
     pub(super) shard: Shard,
     pub(super) plugins: ShardPlugins,
     pub(super) listeners: Vec<Option<Listener>>,
-    pub(super) pending: Slab<Pending>,
+    /// The sockets of this shard. A number is the [`ConnId`] of whoever was let in.
+    pub(super) numbers: Slab<Stage>,
     /// Connect timeouts in the order they come up.
     pub(super) deadlines: VecDeque<(Millis, usize, u64)>,
     /// By [`ConnId`].
@@ -88,8 +89,7 @@ enum State {
 pub(super) enum Kind {
     Waker = 0,
     Listener = 1,
-    Pending = 2,
-    Client = 3,
+    Connection = 2,
 }
 
 /// The token of a shard's waker.
@@ -113,7 +113,7 @@ impl Worker {
             shard: Shard::new(setup.config, setup.policy, now),
             plugins: setup.plugins,
             listeners: Vec::new(),
-            pending: Slab::new(),
+            numbers: Slab::new(),
             deadlines: VecDeque::new(),
             clients: Vec::new(),
             ready: VecDeque::new(),
@@ -163,8 +163,11 @@ impl Worker {
         match Kind::of(token) {
             (Kind::Waker, _) => {}
             (Kind::Listener, number) => self.accepting.push(number),
-            (Kind::Pending, slot) => self.pending_ready(slot),
-            (Kind::Client, slot) => self.client_event(ConnId(slot as u32), readable, writable),
+            (Kind::Connection, slot) => match self.numbers.get(slot) {
+                Some(Stage::Pending(_)) => self.pending_ready(slot),
+                Some(Stage::LetIn) => self.client_event(ConnId(slot as u32), readable, writable),
+                None => {}
+            },
         }
     }
 
@@ -360,8 +363,8 @@ impl Worker {
         const GRACE_MS: u64 = 5_000;
         self.shard.shut_down(self.now);
         self.run_calls();
-        let waiting: Vec<usize> = self.pending.iter().map(|(slot, _)| slot).collect();
-        for slot in waiting {
+        let numbers: Vec<usize> = self.numbers.iter().map(|(slot, _)| slot).collect();
+        for slot in numbers {
             self.drop_pending(slot);
         }
         self.state = State::Ending(self.now + GRACE_MS);

@@ -190,7 +190,8 @@ impl Bench {
             properties,
         };
         let shard = usize::from(home_shard(None, client_id, self.shards.len() as u16));
-        let id = self.shards[shard].connect(NOW, Box::new(accepted(connect)));
+        let id = self.unused(shard);
+        self.shards[shard].connect(NOW, id, Box::new(accepted(connect)));
         self.links.push(Link {
             shard,
             id,
@@ -202,6 +203,13 @@ impl Bench {
         });
         self.settle();
         self.links.len() - 1
+    }
+
+    /// The lowest number that no connection of the shard has.
+    fn unused(&mut self, shard: usize) -> ConnId {
+        let shard = &mut self.shards[shard];
+        let mut numbers = (0..).map(ConnId);
+        numbers.find(|id| shard.output(*id).is_none()).expect("a free number")
     }
 
     pub(crate) fn send(&mut self, c: C, packet: Packet) {

@@ -156,6 +156,13 @@ impl Broker {
             .for_each(|shard| shard.set_policy(policy.clone()));
     }
 
+    /// The lowest number that no connection of the shard has.
+    fn unused(&mut self, shard: usize) -> ConnId {
+        let shard = &mut self.shards[shard];
+        let mut numbers = (0..).map(ConnId);
+        numbers.find(|id| shard.output(*id).is_none()).expect("a free number")
+    }
+
     /// Opens a connection whose client was let in, and lets everything happen that follows.
     fn open(&mut self, who: Who) -> C {
         let accepted = who.accepted();
@@ -166,7 +173,8 @@ impl Broker {
             self.shards.len() as u16,
         ));
         let version = accepted.connect.version;
-        let id = self.shards[shard].connect(self.now, Box::new(accepted));
+        let id = self.unused(shard);
+        self.shards[shard].connect(self.now, id, Box::new(accepted));
         self.links.push(Link {
             shard,
             id,

@@ -295,7 +295,11 @@ pub(crate) fn identified(client: &Client, identity: &Identity) -> Client {
 
 fn accept(pending: Pending, identity: Identity) -> Step {
     Step::Accept(Box::new(Accepted {
-        client: Arc::new(identified(&pending.client, &identity)),
+        client: if identity.changes_facts() {
+            Arc::new(identified(&pending.client, &identity))
+        } else {
+            pending.client
+        },
         connect: pending.connect,
         assigned: pending.assigned,
         quotas: identity.quotas,

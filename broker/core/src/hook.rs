@@ -93,6 +93,13 @@ pub struct Identity {
     pub data: Option<Bytes>,
 }
 
+impl Identity {
+    /// Whether the facts about a client are others with it.
+    pub(crate) fn changes_facts(&self) -> bool {
+        self.username.is_some() || !self.attributes.is_empty() || self.tenant.is_some()
+    }
+}
+
 /// Bounds for one client; `None`: the configured ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quotas {

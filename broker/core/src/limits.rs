@@ -103,10 +103,8 @@ pub const MAX_SUBSCRIPTIONS: u32 = 10_000;
 pub const MAX_CACHED_VERDICTS: usize = 64;
 /// Messages that one PUBLISH may become through all transforms.
 pub const MAX_MESSAGES_PER_PUBLISH: usize = 256;
-/// Plugin time per client: a bucket of so many nanoseconds ...
-pub const PLUGIN_TIME_NS: u64 = 50_000_000;
-/// ... filled once in so many milliseconds.
-pub const PLUGIN_TIME_PERIOD_MS: u64 = 1_000;
+/// Plugin time per client and second, in nanoseconds; the burst is one second of it.
+pub const PLUGIN_TIME_NS_PER_S: u32 = 50_000_000;
 /// Topics remembered per retained-message gathering, to tell stale answers.
 pub const MAX_GATHER_TOPICS: usize = 4_096;
 /// Retained messages that wait to be sent to one session, as pointers.

@@ -21,7 +21,8 @@ pub(crate) struct Session {
     /// Tells this session from a later one in the same slot.
     pub(crate) serial: u64,
     pub(crate) client: Arc<Client>,
-    pub(crate) quotas: Quotas,
+    /// Bounds that came with the identity, where it brought any.
+    pub(crate) quotas: Option<Box<Quotas>>,
     /// Name space of its topics, a slot of the shard.
     pub(crate) space: u32,
     pub(crate) conn: Option<ConnId>,
@@ -79,6 +80,14 @@ impl Session {
     pub(crate) fn has_more_to_send(&self) -> bool {
         let resending = self.in_flight.resent < self.in_flight.len();
         !self.queue.is_empty() || self.gathers.is_some() || resending
+    }
+
+    pub(crate) fn quotas(&self) -> Quotas {
+        self.quotas.as_deref().copied().unwrap_or_default()
+    }
+
+    pub(crate) fn set_quotas(&mut self, quotas: Quotas) {
+        self.quotas = (quotas != Quotas::default()).then(|| Box::new(quotas));
     }
 
     /// Ends with its connection.
@@ -219,9 +228,13 @@ impl InFlight {
     }
 }
 
-/// Authorization verdicts that plugins allowed us to reuse. Kept per session, which is never wider than they allowed.
+/// Authorization verdicts that plugins allowed us to reuse. Kept per session, which is never wider than they allowed. An empty
+/// one owns nothing.
 #[derive(Debug, Default)]
-pub(crate) struct VerdictCache {
+pub(crate) struct VerdictCache(Option<Box<Verdicts>>);
+
+#[derive(Debug, Default)]
+struct Verdicts {
     generation: u64,
     /// Few, so a scan beats building a key.
     verdicts: Vec<CachedVerdict>,
@@ -243,11 +256,9 @@ impl VerdictCache {
         request: &RequestRef<'_>,
         now: Millis,
     ) -> Option<Decision> {
-        if generation != self.generation {
-            return None;
-        }
+        let cache = self.0.as_ref().filter(|cache| cache.generation == generation)?;
         let same = |v: &&CachedVerdict| v.authorizer == authorizer && v.until > now && v.request.is(request);
-        self.verdicts.iter().find(same).map(|v| v.decision)
+        cache.verdicts.iter().find(same).map(|v| v.decision)
     }
 
     /// Answers whether the cache was full and had to be emptied.
@@ -259,14 +270,16 @@ impl VerdictCache {
         decision: Decision,
         until: Millis,
     ) -> bool {
-        let full = self.verdicts.len() >= MAX_CACHED_VERDICTS;
-        if full || self.generation != generation {
-            self.verdicts.clear();
-            self.generation = generation;
+        let cache = self.0.get_or_insert_default();
+        let full = cache.verdicts.len() >= MAX_CACHED_VERDICTS;
+        if full || cache.generation != generation {
+            cache.verdicts.clear();
+            cache.generation = generation;
         }
-        self.verdicts
+        cache
+            .verdicts
             .retain(|v| !(v.authorizer == authorizer && v.request == request));
-        self.verdicts.push(CachedVerdict {
+        cache.verdicts.push(CachedVerdict {
             authorizer,
             request,
             decision,
@@ -276,7 +289,7 @@ impl VerdictCache {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.verdicts = Vec::new();
+        self.0 = None;
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) const TOPIC: &str = "site/7/robot/12/axis";
 pub(crate) struct Scene {
     shards: Vec<Shard>,
     touched: Vec<ConnId>,
+    conns: u32,
 }
 
 impl Scene {
@@ -39,11 +40,14 @@ impl Scene {
         Self {
             shards: shards.collect(),
             touched: Vec::new(),
+            conns: 0,
         }
     }
 
     pub(crate) fn connect(&mut self, shard: usize, client_id: &str) -> ConnId {
-        let id = self.shards[shard].connect(NOW, Box::new(accepted(client_id)));
+        let id = ConnId(self.conns);
+        self.conns += 1;
+        self.shards[shard].connect(NOW, id, Box::new(accepted(client_id)));
         assert!(self.write(shard) > 0, "a CONNACK");
         id
     }

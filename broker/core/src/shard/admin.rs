@@ -70,12 +70,12 @@ impl Shard {
 
     /// One session.
     pub fn session(&self, tenant: Option<&str>, client_id: &str) -> Option<SessionInfo> {
-        self.session_of(tenant, client_id).map(|s| self.info(s))
+        self.named_session(tenant, client_id).map(|s| self.info(s))
     }
 
     /// Disconnects a client, and answers whether it was connected.
     pub fn kick(&mut self, now: Millis, tenant: Option<&str>, client_id: &str) -> bool {
-        let Some(id) = self.session_of(tenant, client_id).and_then(|s| s.conn) else {
+        let Some(id) = self.named_session(tenant, client_id).and_then(|s| s.conn) else {
             return false;
         };
         self.counters.disconnects_server += 1;
@@ -83,9 +83,9 @@ impl Shard {
         true
     }
 
-    fn session_of(&self, tenant: Option<&str>, client_id: &str) -> Option<&Session> {
-        let key = (tenant.map(Arc::from), Arc::from(client_id));
-        self.by_key.get(&key).and_then(|slot| self.sessions.get(*slot as usize))
+    fn named_session(&self, tenant: Option<&str>, client_id: &str) -> Option<&Session> {
+        let slot = self.sessions.find(tenant, client_id)?;
+        self.sessions.get(slot as usize)
     }
 
     /// Totals.
@@ -99,7 +99,7 @@ impl Shard {
             client: s.client.clone(),
             connected: conn.is_some(),
             connected_at: conn.map(|conn| conn.connected_at),
-            keep_alive_s: conn.map_or(0, |conn| conn.keep_alive_ms / 1_500),
+            keep_alive_s: conn.map_or(0, |conn| u64::from(conn.keep_alive_ms / 1_500)),
             session_expiry_s: s.expiry_interval_s,
             subscriptions: s.subscriptions.len(),
             queued_messages: s.queue.len(),

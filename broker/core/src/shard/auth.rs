@@ -90,7 +90,7 @@ impl Shard {
         let method = enhanced.method.clone();
         match answer {
             Authentication::Allow(identity) => {
-                self.reidentify(now, id, &identity);
+                self.reidentify(id, &identity);
                 self.send(id, &auth_packet(ReasonCode::Success, method, identity.data));
             }
             Authentication::Challenge { data, state } => {
@@ -112,13 +112,13 @@ impl Shard {
     }
 
     /// The new identity holds from the next request on; a session never changes its tenant.
-    fn reidentify(&mut self, now: Millis, id: ConnId, identity: &Identity) {
+    fn reidentify(&mut self, id: ConnId, identity: &Identity) {
         let rate = identity
             .quotas
             .publish_rate_per_s
             .unwrap_or(self.config.publish_rate_per_s);
         if let Some(conn) = self.conn_mut(id) {
-            conn.publish_bucket = Bucket::new(u64::from(rate), 1_000, now);
+            conn.publish_bucket = Bucket::new(rate);
         }
         let Some(session) = self.conn(id).and_then(|conn| conn.session) else {
             return;
@@ -131,7 +131,7 @@ impl Shard {
             tenant,
             ..identified(&s.client, identity)
         });
-        s.quotas = identity.quotas;
+        s.set_quotas(identity.quotas);
         s.rules = None;
         s.verdicts.clear();
     }

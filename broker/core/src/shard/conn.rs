@@ -2,7 +2,7 @@
 
 use super::lane::Lanes;
 use super::{ConnId, Feed, Notice, Shard};
-use crate::limits::{MAX_OUTBOUND_TOPIC_ALIASES, OUTPUT_HIGH_WATER_BYTES, PLUGIN_TIME_NS, PLUGIN_TIME_PERIOD_MS};
+use crate::limits::{MAX_OUTBOUND_TOPIC_ALIASES, OUTPUT_HIGH_WATER_BYTES};
 use crate::outbuf::OutBuf;
 use crate::time::Millis;
 use hashbrown::HashMap;
@@ -29,7 +29,7 @@ pub(super) struct Conn {
     pub(super) connected_at: Millis,
     pub(super) last_received: Millis,
     /// One and a half keep alive intervals; 0: off.
-    pub(super) keep_alive_ms: u64,
+    pub(super) keep_alive_ms: u32,
     /// Topics by alias - 1, as the client set them.
     pub(super) inbound_aliases: Vec<Option<Utf8String>>,
     pub(super) outbound_aliases: Option<Box<OutboundAliases>>,
@@ -117,57 +117,38 @@ impl OutboundAliases {
     }
 }
 
-/// A token bucket that may go into debt by one request.
+/// A token bucket that may go into debt by one request: it holds what comes back within a second. All that is kept of it is when
+/// it will be full again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
-    capacity: u64,
-    period_ms: u64,
-    level: i64,
-    filled_at: Millis,
+    full_at_ns: u64,
+    /// Nanoseconds until a token is back; 0: no bound.
+    token_ns: u32,
 }
 
-impl Bucket {
-    /// Full, with `capacity` tokens that come back within `period_ms`; capacity 0: no bound.
-    pub(super) fn new(capacity: u64, period_ms: u64, now: Millis) -> Self {
-        Self {
-            capacity,
-            period_ms,
-            level: capacity as i64,
-            filled_at: now,
-        }
-    }
+const SECOND_NS: u64 = 1_000_000_000;
+const NS_PER_MS: u64 = 1_000_000;
 
-    pub(super) fn plugin_time(now: Millis) -> Self {
-        Self::new(PLUGIN_TIME_NS, PLUGIN_TIME_PERIOD_MS, now)
+impl Bucket {
+    /// Full, with so many tokens, at most a billion; 0: no bound.
+    pub(super) fn new(tokens_per_s: u32) -> Self {
+        let token_ns = SECOND_NS.checked_div(u64::from(tokens_per_s)).unwrap_or(0);
+        Self {
+            full_at_ns: 0,
+            token_ns: token_ns as u32, // At most a second.
+        }
     }
 
     /// Takes tokens; where that leaves a debt, answers when it is paid.
     pub(super) fn take(&mut self, now: Millis, tokens: u64) -> Option<Millis> {
-        if self.capacity == 0 {
+        if self.token_ns == 0 {
             return None;
         }
-        self.fill(now);
-        self.level = self.level.saturating_sub(i64::try_from(tokens).unwrap_or(i64::MAX));
-        if self.level >= 0 {
-            return None;
-        }
-        let debt = self.level.unsigned_abs();
-        Some(now + (debt.saturating_mul(self.period_ms)).div_ceil(self.capacity).max(1))
-    }
-
-    fn fill(&mut self, now: Millis) {
-        let elapsed_ms = now.saturating_sub(self.filled_at);
-        let tokens = (u128::from(elapsed_ms) * u128::from(self.capacity) / u128::from(self.period_ms)) as u64;
-        if tokens > 0 {
-            self.level = self.level.saturating_add_unsigned(tokens).min(self.capacity as i64);
-            // Only the time that made whole tokens is used up.
-            let used_ms = (u128::from(tokens) * u128::from(self.period_ms) / u128::from(self.capacity)) as u64;
-            self.filled_at = if self.level == self.capacity as i64 {
-                now
-            } else {
-                self.filled_at + used_ms
-            };
-        }
+        let now_ns = now.saturating_mul(NS_PER_MS);
+        let taken_ns = tokens.saturating_mul(u64::from(self.token_ns));
+        self.full_at_ns = self.full_at_ns.max(now_ns).saturating_add(taken_ns);
+        let paid_at_ns = self.full_at_ns - SECOND_NS.min(self.full_at_ns);
+        (paid_at_ns > now_ns).then(|| paid_at_ns.div_ceil(NS_PER_MS))
     }
 }
 
@@ -296,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_bucket_lets_its_burst_through_and_then_asks_to_wait_for_the_debt() {
-        let mut bucket = Bucket::new(10, 1_000, 0);
+        let mut bucket = Bucket::new(10);
         for _ in 0..10 {
             assert_eq!(bucket.take(0, 1), None);
         }
@@ -307,25 +288,29 @@ mod tests {
 
     #[test]
     fn a_bucket_without_capacity_has_no_bound() {
-        let mut bucket = Bucket::new(0, 1_000, 0);
-        assert_eq!(bucket.take(0, u64::MAX), None);
+        assert_eq!(Bucket::new(0).take(0, u64::MAX), None);
+    }
+
+    #[test]
+    fn a_bucket_takes_any_number_at_any_time() {
+        let mut bucket = Bucket::new(u32::MAX);
+        assert_eq!(bucket.take(Millis::MAX, u64::MAX), None);
+        let mut bucket = Bucket::new(1);
+        assert!(bucket.take(0, u64::MAX).is_some());
+        assert!(bucket.take(1, u64::MAX).is_some());
     }
 
     #[test]
     fn fractions_of_a_token_are_not_lost() {
-        let mut bucket = Bucket::new(3, 1_000, 0);
-        bucket.take(0, 3);
-        let mut granted = 0;
-        for now in 1..=3_000 {
-            bucket.fill(now);
-            while bucket.level > 0 {
-                bucket.level -= 1;
-                granted += 1;
+        let mut bucket = Bucket::new(3);
+        let (mut taken, mut paid_at) = (0, 0);
+        for now in 0..=10_000 {
+            while now >= paid_at {
+                taken += 1;
+                paid_at = bucket.take(now, 1).unwrap_or(0);
             }
         }
-        assert!(
-            (8..=9).contains(&granted),
-            "{granted} tokens in three seconds of three each"
-        );
+        // The burst, what came back in ten seconds, and the debt.
+        assert_eq!(taken, 3 + 30 + 1);
     }
 }

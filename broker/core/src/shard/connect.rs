@@ -8,7 +8,7 @@ use super::lane::{Lanes, Outcome};
 use super::{Answer, Call, ConnId, Shard, Waiter};
 use crate::handshake::Accepted;
 use crate::hook::{Action, AppMessage};
-use crate::limits::{MAX_IN_FLIGHT_MESSAGES, RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM};
+use crate::limits::{MAX_IN_FLIGHT_MESSAGES, PLUGIN_TIME_NS_PER_S, RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM};
 use crate::policy::{ClientRules, RequestRef};
 use crate::session::{InFlight, Session, VerdictCache, Will};
 use crate::subscriptions::Subscriptions;
@@ -87,7 +87,7 @@ impl Shard {
             connected_at: now,
             last_received: now,
             // [MQTT-3.1.2-22]: one and a half times the Keep Alive.
-            keep_alive_ms: u64::from(keep_alive_s) * 1_500,
+            keep_alive_ms: u32::from(keep_alive_s) * 1_500,
             inbound_aliases: Vec::new(),
             outbound_aliases: OutboundAliases::new(properties.and_then(|p| p.topic_alias_maximum).unwrap_or(0)),
             max_packet_bytes: properties
@@ -96,8 +96,8 @@ impl Shard {
             window: usize::from(window),
             wants_problem_information: properties.and_then(|p| p.request_problem_information).unwrap_or(true),
             authentication: Enhanced::of(connect),
-            publish_bucket: Bucket::new(u64::from(rate), 1_000, now),
-            plugin_bucket: Bucket::plugin_time(now),
+            publish_bucket: Bucket::new(rate),
+            plugin_bucket: Bucket::new(PLUGIN_TIME_NS_PER_S),
             paused_until: None,
         }
     }
@@ -196,20 +196,24 @@ impl Shard {
 
     /// A session that does not exist yet would be one too many.
     fn is_full_for(&self, accepted: &Accepted) -> bool {
-        let key = (accepted.client.tenant.clone(), accepted.client.client_id.clone());
-        self.sessions.len() >= self.config.sessions && !self.by_key.contains_key(&key)
+        self.sessions.len() >= self.config.sessions && self.session_of(accepted).is_none()
+    }
+
+    fn session_of(&self, accepted: &Accepted) -> Option<u32> {
+        let client = &accepted.client;
+        self.sessions.find(client.tenant.as_deref(), &client.client_id)
     }
 
     /// Takes the client's session over, or makes one; answers it, and whether it was present.
     fn enter(&mut self, now: Millis, id: ConnId, accepted: &Accepted, rules: Option<Arc<ClientRules>>) -> (u32, bool) {
-        let key = (accepted.client.tenant.clone(), accepted.client.client_id.clone());
-        let existing = self.by_key.get(&key).copied();
+        let mut existing = self.session_of(accepted);
         if let Some(session) = existing {
             self.take_over(now, session);
+            // That may have ended it.
+            existing = self.session_of(accepted);
         }
-        // The take-over may have ended the session, [MQTT-3.1.2-4] does so for Clean Start.
-        let existing = self.by_key.get(&key).copied();
         let present = match existing {
+            // [MQTT-3.1.2-4]
             Some(session) if accepted.connect.clean_start => {
                 self.end_session(now, session);
                 None
@@ -218,7 +222,7 @@ impl Shard {
         };
         let session = match present {
             Some(session) => session,
-            None => self.new_session(key, accepted),
+            None => self.new_session(accepted),
         };
         self.attach(session, id, accepted, rules);
         self.record_session(session);
@@ -264,16 +268,16 @@ impl Shard {
         encode_within(&connack, conn.version, conn.max_packet_bytes, &mut Vec::new())
     }
 
-    fn new_session(&mut self, key: super::SessionKey, accepted: &Accepted) -> u32 {
-        let space = self.space_of(key.0.as_ref());
+    fn new_session(&mut self, accepted: &Accepted) -> u32 {
+        let space = self.space_of(accepted.client.tenant.as_ref());
         if let Some(space) = self.spaces.get_mut(space as usize) {
             space.sessions += 1;
         }
         let serial = self.next_serial();
-        let session = self.sessions.insert(Session {
+        self.sessions.insert(Session {
             serial,
             client: accepted.client.clone(),
-            quotas: accepted.quotas,
+            quotas: None,
             space,
             conn: None,
             expiry_interval_s: 0,
@@ -291,9 +295,7 @@ impl Shard {
             verdicts: VerdictCache::default(),
             gathers: None,
             route_mark: (0, 0),
-        }) as u32;
-        self.by_key.insert(key, session);
-        session
+        })
     }
 
     fn attach(&mut self, session: u32, id: ConnId, accepted: &Accepted, rules: Option<Arc<ClientRules>>) {
@@ -303,7 +305,7 @@ impl Shard {
             return;
         };
         s.client = accepted.client.clone();
-        s.quotas = accepted.quotas;
+        s.set_quotas(accepted.quotas);
         s.conn = Some(id);
         s.expires_at = None;
         s.will_at = None;

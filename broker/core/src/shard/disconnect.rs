@@ -194,8 +194,6 @@ impl Shard {
         let Some(s) = self.sessions.try_remove(reference.slot as usize) else {
             return;
         };
-        self.by_key
-            .remove(&(s.client.tenant.clone(), s.client.client_id.clone()));
         if let Some(space) = self.spaces.get_mut(s.space as usize) {
             space.sessions = space.sessions.saturating_sub(1);
         }

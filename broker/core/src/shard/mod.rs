@@ -26,6 +26,7 @@ mod queue;
 mod record;
 mod retain;
 mod route;
+mod sessions;
 mod shared;
 mod subscribe;
 #[cfg(test)]
@@ -47,7 +48,6 @@ use crate::message::MessageId;
 use crate::outbuf::{OutBuf, SpareBuffers};
 use crate::policy::{ClientRules, Policy};
 use crate::retained::Retained;
-use crate::session::Session;
 use crate::subscriptions::Subscription;
 use crate::time::Millis;
 use commit::Commits;
@@ -58,6 +58,7 @@ use interest::Interests;
 use judge::Judge;
 use publish::PublishFlow;
 use route::LastRoute;
+use sessions::Sessions;
 use shared::SharedGroups;
 use slab::Slab;
 use std::collections::VecDeque;
@@ -185,16 +186,13 @@ impl Space {
 /// The name space of clients without a tenant.
 const COMMON_SPACE: u32 = 0;
 
-type SessionKey = (Option<Arc<str>>, Arc<str>);
-
 /// One shard. See the module's contract.
 #[derive(Debug)]
 pub struct Shard {
     config: ShardConfig,
     policy: Arc<Policy>,
     conns: Conns,
-    sessions: Slab<Session>,
-    by_key: HashMap<SessionKey, u32>,
+    sessions: Sessions,
     spaces: Slab<Space>,
     by_tenant: HashMap<Option<Arc<str>>, u32>,
     timers: Timers,
@@ -233,8 +231,7 @@ impl Shard {
         let mut shard = Self {
             policy,
             conns: Conns::default(),
-            sessions: Slab::new(),
-            by_key: HashMap::new(),
+            sessions: Sessions::default(),
             spaces: Slab::new(),
             by_tenant: HashMap::new(),
             timers: Timers::new(now),

@@ -84,12 +84,12 @@ impl Shard {
     }
 
     fn most_bytes(&self, s: &Session) -> u64 {
-        s.quotas.queue_bytes.unwrap_or(self.config.queue_bytes)
+        s.quotas().queue_bytes.unwrap_or(self.config.queue_bytes)
     }
 
     fn bound_hit(&self, session: u32, bytes: u64) -> Option<Bound> {
         let s = self.sessions.get(session as usize)?;
-        let most_messages = s.quotas.queue_messages.unwrap_or(self.config.queue_messages);
+        let most_messages = s.quotas().queue_messages.unwrap_or(self.config.queue_messages);
         let most_bytes = self.most_bytes(s);
         if bytes > most_bytes {
             Some(Bound::MessageTooLarge)

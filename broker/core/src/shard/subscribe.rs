@@ -227,7 +227,7 @@ impl Shard {
         let Some(s) = self.sessions.get(session as usize) else {
             return ReasonCode::UnspecifiedError;
         };
-        let most = s.quotas.subscriptions.unwrap_or(MAX_SUBSCRIPTIONS);
+        let most = s.quotas().subscriptions.unwrap_or(MAX_SUBSCRIPTIONS);
         if s.subscriptions.len() >= most as usize && !self.is_subscribed(session, filter) {
             self.counters.subscriptions_refused += 1;
             return ReasonCode::QuotaExceeded;

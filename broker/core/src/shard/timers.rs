@@ -103,7 +103,7 @@ impl Shard {
             return;
         };
         let timer = Timer::KeepAlive(id, conn.serial);
-        let at = now + conn.keep_alive_ms;
+        let at = now + u64::from(conn.keep_alive_ms);
         self.timers.push(at, timer);
     }
 
@@ -114,7 +114,7 @@ impl Shard {
         if conn.waiting || conn.paused_until.is_some() || conn.lanes.are_full() {
             conn.last_received = now;
         }
-        let at = conn.last_received + conn.keep_alive_ms;
+        let at = conn.last_received + u64::from(conn.keep_alive_ms);
         if at > now {
             self.timers.push(at, Timer::KeepAlive(id, serial));
             return;

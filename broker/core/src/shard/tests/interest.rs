@@ -17,8 +17,8 @@ fn on_shard(b: &mut Broker, shard: usize) -> C {
 
 impl Broker {
     fn is_known(&self, client_id: &str) -> bool {
-        let mut keys = self.shards.iter().flat_map(|shard| shard.by_key.keys());
-        keys.any(|(_, known)| **known == *client_id)
+        let mut shards = self.shards.iter();
+        shards.any(|shard| shard.sessions.find(None, client_id).is_some())
     }
 
     /// Lets all shards know of a filter, so that the next SUBACK for it waits for nothing.

@@ -121,7 +121,7 @@ fn a_pause_as_long_as_the_keep_alive_does_not_end_the_connection() {
         b.set_policy(transforming());
         b.transform(|_, _| Ok(crate::hook::Transformation::Drop));
         let c = b.connect(v5("a").keep_alive(2));
-        b.call_ns = 4 * crate::limits::PLUGIN_TIME_NS;
+        b.call_ns = 4 * u64::from(crate::limits::PLUGIN_TIME_NS_PER_S);
         b.send(c, Packet::Publish(publish("t", 0, "x")));
         b.call_ns = 0;
         b.send(c, Packet::PingReq);

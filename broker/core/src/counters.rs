@@ -29,6 +29,7 @@ pub struct Counters {
     pub verdict_cache_cleared: u64,
     pub emitted_over_bound: u64,
     pub gather_topics_over_bound: u64,
+    pub spare_buffers_over_bound: u64,
     pub gathered_over_bound: u64,
     pub interest_over_bound: u64,
     pub appends: u64,

@@ -146,6 +146,8 @@ pub struct SpareBuffers {
     buffers: Vec<Vec<u8>>,
     /// Their capacity.
     bytes: usize,
+    /// Buffers that were freed because there was no room for them.
+    over_bound: u64,
 }
 
 impl SpareBuffers {
@@ -157,10 +159,17 @@ impl SpareBuffers {
 
     fn give_back(&mut self, buffer: Vec<u8>) {
         let bytes = buffer.capacity();
-        if bytes > 0 && self.bytes + bytes <= MAX_SPARE_BUFFER_BYTES {
+        if self.bytes + bytes > MAX_SPARE_BUFFER_BYTES {
+            self.over_bound += 1;
+        } else if bytes > 0 {
             self.bytes += bytes;
             self.buffers.push(buffer);
         }
+    }
+
+    /// How many buffers the bound has cost.
+    pub(crate) fn over_bound(&self) -> u64 {
+        self.over_bound
     }
 }
 
@@ -193,7 +202,7 @@ mod tests {
         for _ in 0..10 {
             spare.give_back(Vec::with_capacity(MAX_SPARE_BUFFER_BYTES / 4));
         }
-        assert_eq!(spare.bytes, MAX_SPARE_BUFFER_BYTES);
+        assert_eq!((spare.bytes, spare.over_bound()), (MAX_SPARE_BUFFER_BYTES, 6));
     }
 
     fn drain(out: &mut OutBuf, step: usize) -> Vec<u8> {

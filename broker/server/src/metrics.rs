@@ -99,6 +99,7 @@ fn bounds_hit(
         ("messages_per_publish", core(|c| c.emitted_over_bound)),
         ("gather_topics", core(|c| c.gather_topics_over_bound)),
         ("gathered_messages", core(|c| c.gathered_over_bound)),
+        ("spare_buffer_bytes", core(|c| c.spare_buffers_over_bound)),
         ("interest_prefixes", core(|c| c.interest_over_bound)),
         ("max_connections", of(|r| r.driver.connections_over_bound)),
         ("connect_timeout_ms", of(|r| r.driver.connect_timeouts)),

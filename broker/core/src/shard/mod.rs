@@ -346,6 +346,7 @@ impl Shard {
     pub fn counters(&self) -> Counters {
         Counters {
             sessions: self.sessions.len() as u64,
+            spare_buffers_over_bound: self.spare.over_bound(),
             connections: self.conns.len() as u64,
             subscriptions: self.spaces.iter().map(|(_, space)| space.subscriptions() as u64).sum(),
             ..self.counters.clone()

@@ -1,5 +1,6 @@
 //! Bytes to packets: the fixed header and which body follows it.
 
+mod ahead;
 mod connect;
 mod outcome;
 mod properties;
@@ -8,6 +9,7 @@ mod reader;
 mod subscribe;
 
 use crate::{DecodeError, Packet, PacketType, QoS, Version};
+pub use ahead::{TopicAhead, topics_ahead};
 use bytes::Bytes;
 pub use publish::PublishRef;
 use reader::Reader;

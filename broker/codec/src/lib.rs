@@ -13,7 +13,7 @@ mod reason;
 pub mod topic;
 mod utf8;
 
-pub use decode::{PacketRef, PublishRef, decode, decode_in_place, frame_len};
+pub use decode::{PacketRef, PublishRef, TopicAhead, decode, decode_in_place, frame_len, topics_ahead};
 pub use encode::{PublishHeader, encode, encode_publish_header, encoded_publish_len};
 pub use error::{DecodeError, EncodeError};
 pub use packet::{

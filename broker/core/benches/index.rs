@@ -82,6 +82,29 @@ mod matching {
     }
 }
 
+mod looking_ahead {
+    use super::*;
+
+    /// The same, prepared for by windows of sixteen.
+    #[divan::bench(args = WORKLOADS, consts = SUBSCRIPTIONS, sample_count = 1_000, sample_size = 1)]
+    fn topics<const SUBSCRIPTIONS: usize>(bencher: Bencher<'_, '_>, workload: &Workload) {
+        let index = filled(workload, SUBSCRIPTIONS);
+        let mut numbers = Numbers::below(SUBSCRIPTIONS);
+        bencher
+            .counter(ItemsCount::new(BATCH))
+            .with_inputs(|| batch(workload.topic, &mut numbers))
+            .bench_local_values(|topics| {
+                for window in topics.chunks(16) {
+                    index.prepare(window.iter().map(|topic| topic.as_bytes()));
+                    for topic in window {
+                        index.matches(topic, &mut |subscriber, options| _ = black_box((subscriber, options)));
+                    }
+                }
+                topics
+            });
+    }
+}
+
 mod changing {
     use super::*;
 

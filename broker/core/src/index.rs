@@ -56,6 +56,9 @@ impl<V> Default for Index<V> {
     }
 }
 
+/// Filters that a processor's second level cache has room for.
+const MAX_CACHED_FILTERS: usize = 8_192;
+
 /// What an insertion did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inserted<V> {
@@ -83,6 +86,16 @@ impl<V> Index<V> {
                 filter.subscribers.for_each(found);
             }
         });
+    }
+
+    /// Whether a lookup most likely waits for memory.
+    pub fn is_larger_than_caches(&self) -> bool {
+        self.filters.len() > MAX_CACHED_FILTERS
+    }
+
+    /// Lets the memory that matches of these topics will read come nearer, for all of them together. They need not be valid.
+    pub fn prepare<'a>(&self, topics: impl Iterator<Item = &'a [u8]>) {
+        std::hint::black_box(self.shapes.touch(&self.hasher, &self.filters, topics));
     }
 
     /// Adds a subscription, or replaces the one that the subscriber had of this filter.

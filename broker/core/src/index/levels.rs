@@ -144,7 +144,11 @@ struct Level {
 impl<'a> Levels<'a> {
     #[inline]
     pub(crate) fn new(hasher: &LevelHasher, text: &'a str) -> Self {
-        let text = text.as_bytes();
+        Self::of_bytes(hasher, text.as_bytes())
+    }
+
+    #[inline]
+    pub(super) fn of_bytes(hasher: &LevelHasher, text: &'a [u8]) -> Self {
         let mut levels = Levels {
             text,
             levels: SmallVec::new(),

@@ -3,15 +3,19 @@
 use super::filters::{FilterId, Filters};
 use super::levels::{LevelHasher, Levels, Shape, ShapeLevels};
 use super::prefixes::Prefixes;
-use super::table::FilterTable;
+use super::table::{FilterTable, Guess};
 use hashbrown::HashMap;
 use slab::Slab;
+use smallvec::SmallVec;
 
 /// Shapes with `#` that are probed on sight.
 pub const MAX_HOT_OPEN_SHAPES: usize = 64;
 
 /// Shapes without `#` that are probed on sight, per number of levels.
 pub const MAX_HOT_EXACT_SHAPES_PER_DEPTH: usize = 64;
+
+/// Probes that are prepared at once.
+const MAX_TOUCHED: usize = 128;
 
 /// Filters that one change of a shape between hot and cold may move.
 const MAX_MOVED_FILTERS: usize = 4_096;
@@ -47,14 +51,9 @@ impl Shapes {
         topic: &Levels<'_>,
         found: &mut impl FnMut(FilterId),
     ) {
-        let exact = self.hot_exact.get(topic.len()).map_or(&[][..], Vec::as_slice);
-        for &id in exact.iter().chain(&self.hot_open) {
-            let table = &self.tables[id];
-            if table.levels.levels <= topic.len() {
-                let hash = topic.with_plus_at(table.levels.levels, &table.levels.plus_at);
-                table.find(filters, hash, topic).into_iter().for_each(&mut *found);
-            }
-        }
+        self.for_each_probe(topic, |table, hash| {
+            table.find(filters, hash, topic).into_iter().for_each(&mut *found);
+        });
         if !self.cold.is_empty() {
             self.cold.walk(hasher, topic, &mut |shape, hash| {
                 let table = self.by_shape.get(&shape).map(|&id| &self.tables[id]);
@@ -62,6 +61,40 @@ impl Shapes {
                 id.into_iter().for_each(&mut *found);
             });
         }
+    }
+
+    /// Calls `probe` with each table that is probed on sight, and the hash.
+    #[inline]
+    fn for_each_probe<'s>(&'s self, topic: &Levels<'_>, mut probe: impl FnMut(&'s ShapeTable, u64)) {
+        let exact = self.hot_exact.get(topic.len()).map_or(&[][..], Vec::as_slice);
+        for &id in exact.iter().chain(&self.hot_open) {
+            let table = &self.tables[id];
+            if table.levels.levels <= topic.len() {
+                probe(table, topic.with_plus_at(table.levels.levels, &table.levels.plus_at));
+            }
+        }
+    }
+
+    /// Reads what the next matches of these topics will read; the answer means nothing.
+    pub(super) fn touch<'a, V>(
+        &self,
+        hasher: &LevelHasher,
+        filters: &Filters<V>,
+        topics: impl Iterator<Item = &'a [u8]>,
+    ) -> usize {
+        // One kind of memory after the other, so that the reads of each kind do not wait for one another.
+        let mut probes: SmallVec<[(&ShapeTable, u64); MAX_TOUCHED]> = SmallVec::new();
+        for topic in topics {
+            self.for_each_probe(&Levels::of_bytes(hasher, topic), |table, hash| {
+                if probes.len() < MAX_TOUCHED {
+                    probes.push((table, hash));
+                }
+            });
+        }
+        let guesses = probes.iter().map(|(table, hash)| table.filters.guess(*hash));
+        let guesses: SmallVec<[Guess; MAX_TOUCHED]> = guesses.collect();
+        let ids = guesses.iter().filter_map(|guess| guess.id());
+        ids.fold(0, |sum, id| sum ^ filters.touch(id))
     }
 
     /// The number of a filter.

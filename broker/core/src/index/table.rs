@@ -33,6 +33,16 @@ struct Group {
     overflow: u32,
 }
 
+/// What [`FilterTable::guess`] says: a filter's number and one, or zero.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Guess(u32);
+
+impl Guess {
+    pub(super) fn id(self) -> Option<FilterId> {
+        self.0.checked_sub(1).map(FilterId)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Part {
     /// None, or a power of two.
@@ -62,6 +72,18 @@ impl FilterTable {
     #[inline]
     pub(super) fn find(&self, hash: u64, is_it: impl FnMut(FilterId) -> bool) -> Option<FilterId> {
         self.part(tag(hash)).find(tag(hash), is_it)
+    }
+
+    /// A filter that may have this hash, found without a branch: the next guess need not wait for the memory that this one
+    /// reads. `None`: most likely there is none.
+    #[inline]
+    pub(super) fn guess(&self, hash: u64) -> Guess {
+        let (tag, part) = (tag(hash), self.part(tag(hash)));
+        let Some(group) = part.way_from(tag).next().and_then(|at| part.groups.get(at)) else {
+            return Guess(0);
+        };
+        let places = group.tags.iter().zip(&group.ids);
+        Guess(places.fold(0, |guess, (&other, id)| guess | if other == tag { id.0 + 1 } else { 0 }))
     }
 
     /// The filter is not there yet.

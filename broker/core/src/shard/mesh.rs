@@ -185,11 +185,7 @@ impl Shard {
                     shard.route_here(now, &mut Arriving::kept(&message))
                 });
             }
-            MeshMessage::Packed(packed) => self.within(None, |shard| {
-                for content in packed.messages() {
-                    shard.route_here(now, &mut Arriving::in_place(content));
-                }
-            }),
+            MeshMessage::Packed(packed) => self.within(None, |shard| shard.route_packed(now, &packed)),
             MeshMessage::Interest {
                 from,
                 number,

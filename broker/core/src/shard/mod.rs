@@ -7,6 +7,7 @@
 //! later request on any shard.
 
 mod admin;
+mod ahead;
 mod arriving;
 mod auth;
 mod commit;

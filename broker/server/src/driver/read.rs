@@ -107,8 +107,12 @@ impl Worker {
             return (bytes.len(), false);
         };
         let mut at = 0;
+        let mut prepared = 0;
         let mut more = self.may_feed(id);
         while more {
+            if at >= prepared {
+                prepared = at + self.shard.look_ahead(id, &bytes[at..]);
+            }
             match decode_in_place(&bytes[at..], Some(version), self.max_packet_bytes) {
                 Ok(Some((packet, used))) => {
                     at += used;

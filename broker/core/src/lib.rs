@@ -20,4 +20,5 @@ mod session;
 pub mod shard;
 pub mod store;
 mod subscriptions;
+pub mod table;
 pub mod time;

@@ -45,45 +45,6 @@ pub(super) struct Conn {
     pub(super) paused_until: Option<Millis>,
 }
 
-/// The connections of a shard by the numbers that its driver gave them.
-#[derive(Debug, Default)]
-pub(super) struct Conns {
-    slots: Vec<Option<Conn>>,
-    open: usize,
-}
-
-impl Conns {
-    pub(super) fn get(&self, number: usize) -> Option<&Conn> {
-        self.slots.get(number)?.as_ref()
-    }
-
-    pub(super) fn get_mut(&mut self, number: usize) -> Option<&mut Conn> {
-        self.slots.get_mut(number)?.as_mut()
-    }
-
-    pub(super) fn insert(&mut self, number: usize, conn: Conn) {
-        if self.slots.len() <= number {
-            self.slots.resize_with(number + 1, || None);
-        }
-        let replaced = self.slots[number].replace(conn);
-        self.open += usize::from(replaced.is_none());
-    }
-
-    pub(super) fn remove(&mut self, number: usize) {
-        let removed = self.slots.get_mut(number).and_then(Option::take);
-        self.open -= usize::from(removed.is_some());
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Conn)> {
-        let numbered = self.slots.iter().enumerate();
-        numbered.filter_map(|(number, conn)| Some((number, conn.as_ref()?)))
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.open
-    }
-}
-
 /// Topic aliases towards a client: the first topics get one and keep it.
 #[derive(Debug)]
 pub(super) struct OutboundAliases {

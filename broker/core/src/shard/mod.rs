@@ -50,9 +50,10 @@ use crate::outbuf::{OutBuf, SpareBuffers};
 use crate::policy::{ClientRules, Policy};
 use crate::retained::Retained;
 use crate::subscriptions::Subscription;
+use crate::table::Table;
 use crate::time::Millis;
 use commit::Commits;
-use conn::Conns;
+use conn::Conn;
 use emit::EncodeCache;
 use hashbrown::HashMap;
 use interest::Interests;
@@ -192,7 +193,7 @@ const COMMON_SPACE: u32 = 0;
 pub struct Shard {
     config: ShardConfig,
     policy: Arc<Policy>,
-    conns: Conns,
+    conns: Table<Conn>,
     sessions: Sessions,
     spaces: Slab<Space>,
     by_tenant: HashMap<Option<Arc<str>>, u32>,
@@ -231,7 +232,7 @@ impl Shard {
         let next_message = MessageId::from(config.shard) << 48;
         let mut shard = Self {
             policy,
-            conns: Conns::default(),
+            conns: Table::default(),
             sessions: Sessions::default(),
             spaces: Slab::new(),
             by_tenant: HashMap::new(),

@@ -1,14 +1,16 @@
 //! The sessions of a shard, by slot and by key.
 
 use crate::session::Session;
+use crate::table::Table;
 use hashbrown::{DefaultHashBuilder, HashTable};
-use slab::Slab;
 use std::hash::BuildHasher;
 
 /// A session's key is in the facts of its client; the table of keys holds slots alone.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    slots: Slab<Session>,
+    slots: Table<Session>,
+    /// Below the number of slots that were ever used.
+    vacant: Vec<u32>,
     by_key: HashTable<u32>,
     hasher: DefaultHashBuilder,
 }
@@ -35,7 +37,9 @@ impl Sessions {
     /// Takes in a session whose key none has, and answers its slot.
     pub(super) fn insert(&mut self, session: Session) -> u32 {
         let hash = self.hasher.hash_one(key(&session));
-        let slot = self.slots.insert(session) as u32;
+        // Without vacant slots they are used from 0 on without a gap.
+        let slot = self.vacant.pop().unwrap_or(self.slots.len() as u32);
+        self.slots.insert(slot as usize, session);
         let (slots, hasher) = (&self.slots, &self.hasher);
         let rehash = |slot: &u32| {
             let session = slots.get(*slot as usize);
@@ -46,7 +50,11 @@ impl Sessions {
     }
 
     pub(super) fn try_remove(&mut self, slot: usize) -> Option<Session> {
-        let session = self.slots.try_remove(slot)?;
+        let session = self.slots.remove(slot)?;
+        match self.slots.is_empty() {
+            true => self.vacant = Vec::new(),
+            false => self.vacant.push(slot as u32),
+        }
         let hash = self.hasher.hash_one(key(&session));
         if let Ok(entry) = self.by_key.find_entry(hash, |known| *known as usize == slot) {
             entry.remove();

@@ -54,10 +54,7 @@ impl Worker {
             listed: false,
             closing_until: None,
         };
-        if self.clients.len() <= slot {
-            self.clients.resize_with(slot + 1, || None);
-        }
-        self.clients[slot] = Some(client);
+        self.clients.insert(slot, client);
         self.shard.connect(self.now, id, accepted);
         self.run_calls();
         self.list(id);
@@ -65,7 +62,7 @@ impl Worker {
 
     /// Serves a client in the next round of this pass.
     pub(super) fn list(&mut self, id: ConnId) {
-        if let Some(Some(client)) = self.clients.get_mut(id.0 as usize)
+        if let Some(client) = self.clients.get_mut(id.0 as usize)
             && !client.listed
         {
             client.listed = true;
@@ -75,11 +72,11 @@ impl Worker {
 
     /// A client that is still there.
     pub(super) fn client(&mut self, id: ConnId) -> Option<&mut Client> {
-        self.clients.get_mut(id.0 as usize)?.as_mut()
+        self.clients.get_mut(id.0 as usize)
     }
 
     pub(super) fn client_event(&mut self, id: ConnId, readable: bool, writable: bool) {
-        let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else {
+        let Some(client) = self.clients.get_mut(id.0 as usize) else {
             return;
         };
         client.readable |= readable;
@@ -96,7 +93,7 @@ impl Worker {
     /// Writes what a touched connection has, and lets its session go on.
     pub(super) fn flush(&mut self, id: ConnId) {
         let slot = id.0 as usize;
-        let Some(Some(client)) = self.clients.get_mut(slot) else {
+        let Some(client) = self.clients.get_mut(slot) else {
             return;
         };
         let Some(out) = self.shard.output(id) else { return };
@@ -126,7 +123,7 @@ impl Worker {
     /// The core has said its last word to this connection.
     pub(super) fn close(&mut self, id: ConnId) {
         let until = self.now + bounds::LINGER_MS;
-        let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else {
+        let Some(client) = self.clients.get_mut(id.0 as usize) else {
             return self.shard.closed(self.now, id);
         };
         client.closing_until = Some(until);
@@ -139,7 +136,7 @@ impl Worker {
     pub(super) fn end_lingering(&mut self) {
         while let Some((until, id)) = self.lingering.front().copied().filter(|(until, _)| *until <= self.now) {
             self.lingering.pop_front();
-            if let Some(Some(client)) = self.clients.get(id.0 as usize)
+            if let Some(client) = self.clients.get(id.0 as usize)
                 && client.closing_until == Some(until)
             {
                 self.gone(id);
@@ -149,7 +146,7 @@ impl Worker {
 
     /// The transport ended.
     pub(super) fn gone(&mut self, id: ConnId) {
-        if let Some(mut client) = self.clients.get_mut(id.0 as usize).and_then(Option::take) {
+        if let Some(mut client) = self.clients.remove(id.0 as usize) {
             let _ = self.poll.registry().deregister(client.socket.stream()); // It is dropped next.
             self.numbers.try_remove(id.0 as usize);
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
@@ -159,9 +156,6 @@ impl Worker {
 
     /// Connections that are still there.
     pub(super) fn open_clients(&self) -> impl Iterator<Item = ConnId> + '_ {
-        self.clients
-            .iter()
-            .enumerate()
-            .filter_map(|(slot, client)| client.as_ref().map(|_| ConnId(slot as u32)))
+        self.clients.iter().map(|(slot, _)| ConnId(slot as u32))
     }
 }

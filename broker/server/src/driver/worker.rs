@@ -14,6 +14,7 @@ use nervewire_core::handshake::ChainOutcome;
 use nervewire_core::limits::ShardConfig;
 use nervewire_core::policy::Policy;
 use nervewire_core::shard::{Answer, Call, CallId, ConnId, Notice, Shard};
+use nervewire_core::table::Table;
 use nervewire_core::time::Millis;
 use slab::Slab;
 use std::collections::VecDeque;
@@ -59,7 +60,7 @@ pub(crate) struct Worker {
     /// Connect timeouts in the order they come up.
     pub(super) deadlines: VecDeque<(Millis, usize, u64)>,
     /// By [`ConnId`].
-    pub(super) clients: Vec<Option<Client>>,
+    pub(super) clients: Table<Client>,
     /// To be served in this pass.
     pub(super) ready: VecDeque<ConnId>,
     pub(super) lingering: VecDeque<(Millis, ConnId)>,
@@ -115,7 +116,7 @@ impl Worker {
             listeners: Vec::new(),
             numbers: Slab::new(),
             deadlines: VecDeque::new(),
-            clients: Vec::new(),
+            clients: Table::default(),
             ready: VecDeque::new(),
             lingering: VecDeque::new(),
             touched: Vec::new(),

@@ -4,6 +4,7 @@ use super::arriving::Arriving;
 use super::commit::Then;
 use super::judge::{Judge, Judgement, publish_request};
 use super::lane::{LaneKind, Outgoing};
+use super::route::message_properties;
 use super::{Answer, Call, CommitId, ConnId, Shard, Waiter};
 use crate::fold::failed_transformation;
 use crate::hook::{Action, AppMessage, Client, MAX_EMITTED_MESSAGES, Transformation};
@@ -14,7 +15,7 @@ use crate::session::Will;
 use crate::store::Record;
 use crate::time::Millis;
 use bytes::Bytes;
-use nervewire_codec::{Ack, Packet, PacketId, Properties, PublishRef, QoS, ReasonCode, Version};
+use nervewire_codec::{Ack, Packet, PacketId, PublishRef, QoS, ReasonCode, Version};
 use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
@@ -84,7 +85,7 @@ impl Shard {
             }
             Some(true) => {
                 let Some(client) = self.client_of(session) else { return };
-                self.accept_in_place(now, &client, &publish);
+                self.accept_in_place(now, &client, publish);
                 self.last_publisher = Some(client);
                 self.acknowledge_origin(origin, ReasonCode::Success);
             }
@@ -422,16 +423,11 @@ fn next_transform(policy: &Policy, work: &Work) -> Option<usize> {
 
 /// The message of a PUBLISH; what belongs to the connection stays behind.
 fn app_message(publish: PublishRef<'_>) -> AppMessage {
-    let properties = publish.properties.and_then(|mut properties| {
-        properties.topic_alias = None;
-        properties.subscription_identifiers.clear();
-        (*properties != Properties::default()).then(|| Arc::new(*properties))
-    });
     AppMessage {
         topic: publish.topic.to_utf8_string(),
         payload: Bytes::copy_from_slice(publish.payload),
         qos: publish.qos,
         retain: publish.retain,
-        properties,
+        properties: message_properties(publish.properties),
     }
 }

@@ -17,9 +17,10 @@ impl Shard {
     }
 
     /// As [`Shard::accept`], for a message that is still where it was read.
-    pub(super) fn accept_in_place(&mut self, now: Millis, client: &Client, publish: &PublishRef<'_>) {
-        let expiry_s = publish.properties.as_deref().and_then(|p| p.message_expiry_interval);
-        let properties = message_properties(publish.properties.as_deref());
+    pub(super) fn accept_in_place(&mut self, now: Millis, client: &Client, mut publish: PublishRef<'_>) {
+        let properties = publish.properties.as_mut();
+        let expiry_s = properties.and_then(|p| p.message_expiry_interval.take());
+        let properties = message_properties(publish.properties);
         self.next_message += 1;
         let mut arriving = Arriving::in_place(Content {
             id: self.next_message,
@@ -47,8 +48,11 @@ impl Shard {
 
     pub(super) fn message(&mut self, now: Millis, client: &Client, mut app: AppMessage) -> Arc<Message> {
         let expiry_s = app.properties.as_deref().and_then(|p| p.message_expiry_interval);
-        if expiry_s.is_some() {
-            app.properties = message_properties(app.properties.as_deref());
+        if expiry_s.is_some()
+            && let Some(properties) = &mut app.properties
+        {
+            Arc::make_mut(properties).message_expiry_interval = None;
+            app.properties.take_if(|p| **p == Properties::default());
         }
         self.next_message += 1;
         Arc::new(Message {
@@ -180,15 +184,12 @@ impl LastRoute {
     }
 }
 
-/// What of a PUBLISH's properties belongs to the message, and not to the connection or to the moment.
-fn message_properties(properties: Option<&Properties>) -> Option<Arc<Properties>> {
-    let rest = Properties {
-        message_expiry_interval: None,
-        topic_alias: None,
-        subscription_identifiers: Default::default(),
-        ..properties?.clone()
-    };
-    (rest != Properties::default()).then(|| Arc::new(rest))
+/// What of a PUBLISH's properties does not belong to the connection.
+pub(super) fn message_properties(properties: Option<Box<Properties>>) -> Option<Arc<Properties>> {
+    let mut properties = *properties?;
+    properties.topic_alias = None;
+    properties.subscription_identifiers.clear();
+    (properties != Properties::default()).then(|| Arc::new(properties))
 }
 
 fn expires_at(now: Millis, expiry_s: Option<u32>) -> Option<Millis> {

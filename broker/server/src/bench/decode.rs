@@ -185,31 +185,30 @@ pub(super) fn connect_version(frame: &Frame<'_>) -> Result<Version, Malformed> {
 
 /// Packet identifier and filters of a SUBSCRIBE; the relay reads it.
 pub(super) fn subscribe<'a>(frame: &Frame<'a>, version: Version) -> Result<(u16, Vec<&'a [u8]>), Malformed> {
-    const WHAT: &str = "SUBSCRIBE";
-    let mut body = frame.body;
-    let packet_id = take_u16(&mut body, WHAT)?;
-    if version == Version::V5 {
-        take_properties(&mut body, WHAT)?;
-    }
-    let mut filters = Vec::new();
-    while !body.is_empty() {
-        filters.push(take_string(&mut body, WHAT)?);
-        take(&mut body, 1, WHAT)?;
-    }
-    Ok((packet_id, filters))
+    filters(frame, version, "SUBSCRIBE", 1)
 }
 
 /// Packet identifier and filters of an UNSUBSCRIBE; the relay reads it.
 pub(super) fn unsubscribe<'a>(frame: &Frame<'a>, version: Version) -> Result<(u16, Vec<&'a [u8]>), Malformed> {
-    const WHAT: &str = "UNSUBSCRIBE";
+    filters(frame, version, "UNSUBSCRIBE", 0)
+}
+
+/// Packet identifier and filters, each followed by so many bytes of options.
+fn filters<'a>(
+    frame: &Frame<'a>,
+    version: Version,
+    what: &'static str,
+    option_bytes: usize,
+) -> Result<(u16, Vec<&'a [u8]>), Malformed> {
     let mut body = frame.body;
-    let packet_id = take_u16(&mut body, WHAT)?;
+    let packet_id = take_u16(&mut body, what)?;
     if version == Version::V5 {
-        take_properties(&mut body, WHAT)?;
+        take_properties(&mut body, what)?;
     }
     let mut filters = Vec::new();
     while !body.is_empty() {
-        filters.push(take_string(&mut body, WHAT)?);
+        filters.push(take_string(&mut body, what)?);
+        take(&mut body, option_bytes, what)?;
     }
     Ok((packet_id, filters))
 }

@@ -6,7 +6,7 @@
 use crate::index::Index;
 use crate::limits::{MAX_GATHER_TOPICS, MAX_GATHERED_MESSAGES};
 use crate::message::{Content, Message};
-use crate::session::Queued;
+use crate::queued::Queued;
 use crate::shard::Entry;
 use crate::time::Millis;
 use hashbrown::HashMap;
@@ -168,14 +168,10 @@ impl Gather {
         if message.is_expired(now) {
             return Turn::Expired;
         }
+        let qos = self.qos(&message);
         let identifier = (self.entry.identifier != 0).then_some(self.entry.identifier);
-        Turn::Fresh(Queued {
-            qos: self.qos(&message),
-            retain: true, // [MQTT-3.3.1-8]
-            identifiers: identifier.into_iter().collect(),
-            shared: None,
-            message,
-        })
+        // [MQTT-3.3.1-8]
+        Turn::Fresh(Queued::new(message, 0, qos, true).with_identifiers(identifier.into_iter().collect()))
     }
 
     /// Whether the topic could be remembered.
@@ -245,7 +241,7 @@ mod tests {
         let mut topics = Vec::new();
         while let Some(turn) = gathers.take_next(now) {
             if let Turn::Fresh(queued) = turn {
-                topics.push(queued.message.app.topic.to_string());
+                topics.push(queued.body().unwrap().app.topic.to_string());
             }
         }
         topics

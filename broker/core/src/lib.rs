@@ -14,6 +14,7 @@ pub mod limits;
 pub mod message;
 pub mod outbuf;
 pub mod policy;
+mod queued;
 pub mod retained;
 pub mod rules;
 mod session;

@@ -3,14 +3,15 @@
 use crate::gather::Gathers;
 use crate::hook::{AppMessage, Client, Decision, Quotas, Request};
 use crate::limits::MAX_CACHED_VERDICTS;
-use crate::message::{Content, Message};
+use crate::message::Content;
 use crate::policy::{ClientRules, RequestRef};
-use crate::shard::{CommitId, ConnId, SharedKey};
+use crate::queued::Queued;
+use crate::shard::{CommitId, ConnId};
+use crate::store::Partition;
 use crate::subscriptions::Subscriptions;
 use crate::time::Millis;
 use hashbrown::HashMap;
 use nervewire_codec::{PacketId, QoS};
-use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub(crate) struct Session {
     pub(crate) client: Arc<Client>,
     /// Bounds that came with the identity, where it brought any.
     pub(crate) quotas: Option<Box<Quotas>>,
+    /// Where its records are.
+    pub(crate) partition: Partition,
     /// Name space of its topics, a slot of the shard.
     pub(crate) space: u32,
     pub(crate) conn: Option<ConnId>,
@@ -59,19 +62,34 @@ pub(crate) struct Will {
     pub(crate) delay_s: u32,
 }
 
-/// A message on its way to one session.
-#[derive(Clone, Debug)]
-pub(crate) struct Queued {
-    pub(crate) message: Arc<Message>,
-    /// The lower of the message's and the subscription's QoS.
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-    pub(crate) identifiers: SmallVec<[u32; 2]>,
-    /// It came by a shared subscription and may be given to another member.
-    pub(crate) shared: Option<Arc<SharedKey>>,
-}
-
 impl Session {
+    /// A session that has nothing yet and no connection.
+    pub(crate) fn new(serial: u64, client: Arc<Client>, space: u32) -> Self {
+        Self {
+            serial,
+            partition: Partition::of_session(client.tenant.as_deref(), &client.client_id),
+            client,
+            quotas: None,
+            space,
+            conn: None,
+            expiry_interval_s: 0,
+            expires_at: None,
+            will_at: None,
+            subscriptions: Subscriptions::default(),
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            in_flight: InFlight::default(),
+            received: HashMap::new(),
+            stored: false,
+            will: None,
+            rules: None,
+            judging: false,
+            verdicts: VerdictCache::default(),
+            gathers: None,
+            route_mark: (0, 0),
+        }
+    }
+
     pub(crate) fn tenant(&self) -> Option<&Arc<str>> {
         self.client.tenant.as_ref()
     }
@@ -80,6 +98,19 @@ impl Session {
     pub(crate) fn has_more_to_send(&self) -> bool {
         let resending = self.in_flight.resent < self.in_flight.len();
         !self.queue.is_empty() || self.gathers.is_some() || resending
+    }
+
+    /// The copy of a message that is recorded under this order, in flight or in the queue. Both are sorted by it.
+    pub(crate) fn copy_mut(&mut self, order: u64) -> Option<&mut Queued> {
+        let is_it = |queued: &&mut Queued| queued.order == order && queued.qos != QoS::AtMostOnce;
+        if let Some(sent) = self.in_flight.find_order(order) {
+            return sent.queued_mut().filter(is_it);
+        }
+        let first = self.queue.partition_point(|queued| queued.order < order);
+        self.queue
+            .range_mut(first..)
+            .take_while(|queued| queued.order == order)
+            .find(is_it)
     }
 
     pub(crate) fn quotas(&self) -> Quotas {
@@ -126,22 +157,32 @@ pub(crate) enum Stage {
     AtLeastOnce(Queued),
     /// QoS 2, first half: PUBREC is due.
     ExactlyOnce(Queued),
-    /// QoS 2, second half: PUBCOMP is due, the message is no longer ours [MQTT-4.3.3-3].
-    Released,
-}
-
-impl Queued {
-    /// What it counts in a bound of bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.message.queue_bytes() as u64
-    }
+    /// QoS 2, second half: PUBCOMP is due, the message, which had this order, is no longer ours [MQTT-4.3.3-3].
+    Released(u64),
 }
 
 impl Stage {
     fn bytes(&self) -> u64 {
         match self {
             Self::AtLeastOnce(queued) | Self::ExactlyOnce(queued) => queued.bytes(),
-            Self::Released => 0,
+            Self::Released(_) => 0,
+        }
+    }
+}
+
+impl Sent {
+    pub(crate) fn queued_mut(&mut self) -> Option<&mut Queued> {
+        match &mut self.stage {
+            Stage::AtLeastOnce(queued) | Stage::ExactlyOnce(queued) => Some(queued),
+            Stage::Released(_) => None,
+        }
+    }
+
+    /// The place of its message in the order of the session.
+    pub(crate) fn order(&self) -> u64 {
+        match &self.stage {
+            Stage::AtLeastOnce(queued) | Stage::ExactlyOnce(queued) => queued.order,
+            Stage::Released(order) => *order,
         }
     }
 }
@@ -196,6 +237,11 @@ impl InFlight {
         }
     }
 
+    fn find_order(&mut self, order: u64) -> Option<&mut Sent> {
+        let position = self.entries.binary_search_by_key(&order, Sent::order).ok()?;
+        self.entries.get_mut(position)
+    }
+
     pub(crate) fn find(&self, packet_id: PacketId) -> Option<&Sent> {
         self.entries.iter().find(|sent| sent.packet_id == packet_id)
     }
@@ -217,7 +263,7 @@ impl InFlight {
     pub(crate) fn release(&mut self, position: usize) {
         if let Some(sent) = self.entries.get_mut(position) {
             self.bytes -= sent.stage.bytes();
-            sent.stage = Stage::Released;
+            sent.stage = Stage::Released(sent.order());
         }
     }
 
@@ -296,6 +342,7 @@ impl VerdictCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Message;
     use bytes::Bytes;
     use nervewire_codec::Utf8String;
 
@@ -315,13 +362,7 @@ mod tests {
             publisher: None,
             tenant: None,
         };
-        Queued {
-            message: Arc::new(message),
-            qos,
-            retain: false,
-            identifiers: SmallVec::new(),
-            shared: None,
-        }
+        Queued::new(Arc::new(message), 0, qos, false)
     }
 
     #[test]

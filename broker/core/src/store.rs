@@ -1,14 +1,17 @@
 //! The store seam: what a shard wants kept, and how it learns that it is. Pure data; the medium is somebody else's.
 //!
 //! A shard with [`Durability::Stored`] emits an [`Append`] for every change that must outlive the process
-//! ([`Shard::next_append`](crate::shard::Shard::next_append)) and is told the outcome of each by
-//! [`Shard::stored`](crate::shard::Shard::stored). What clients are told waits for that; nothing else does.
+//! ([`Shard::next_append`](crate::shard::Shard::next_append)) and is told by [`Shard::stored`](crate::shard::Shard::stored) when
+//! it is durable. What clients are told waits for that; nothing else does.
 //!
 //! What holds between shard and driver:
-//! - The appends of one partition are carried out in the order in which they were emitted, and complete in that order without
-//!   gaps: an append that fails fails all that follow it until the partition was fenced again.
-//! - Each ticket is answered exactly once. An outcome that is not known is [`AppendFailed::Doubtful`].
-//! - The driver takes appends after every call. What exceeds its own bound in bytes it answers with [`AppendFailed::Full`].
+//! - Tickets of a shard count up by one, and complete in that order without gaps, each once.
+//! - What was appended is not forgotten while the process lives: an append that is not durable yet will be, or the process ends.
+//!   Memory is what the log says together with what is still to come, and is never undone.
+//! - While the store is full or nothing completes the shard is in trouble
+//!   ([`Shard::store_trouble`](crate::shard::Shard::store_trouble)): who waits is told so where nothing completes, and what is new
+//!   and needs the store is refused before anything changes.
+//! - The driver takes appends and fetches after every call.
 //! - Only the shard that owns a partition ([`Partition::owner`]) appends to it.
 //!
 //! # What waits, with [`Durability::Stored`]
@@ -18,8 +21,6 @@
 //! - Routing a QoS 2 message of a durable session: for its identifier.
 //! - CONNACK, SUBACK, UNSUBACK, PUBCOMP, PUBREL and the outgoing QoS 2 PUBLISH of a durable session: for their own records. A
 //!   Clean Start that ends a durable session: for its end.
-//! - What fails is never acknowledged. A 5.0 publisher gets 0x97 in PUBACK or PUBREC, a refused CONNECT its CONNACK; all others
-//!   are disconnected (0x97 under 5.0), and may try again.
 //! - A client that has [`MAX_PENDING_ACKNOWLEDGEMENTS`](crate::limits::MAX_PENDING_ACKNOWLEDGEMENTS) to come is not read.
 //!
 //! QoS 0, and the packets of sessions that end with their connection, do not wait, except for the durable targets of a message.
@@ -27,25 +28,21 @@
 //! client to take them end with its connection, as they do without a store.
 //! Nobody waits for records that only free something (acknowledged, completed, routed) or follow a lost connection.
 //!
-//! # What the durability issue adds
+//! # In trouble
 //!
-//! The broker runs with [`Durability::Memory`]: nothing is appended, nothing waits, nothing survives. Still to come:
-//! - **Recovery**: replaying records into sessions at start, and again after a failed append (fence, replay, resume). Until then
-//!   a shard whose append failed goes on from its memory, which is ahead of the log: it has subscriptions, messages and ends of
-//!   sessions that the log does not have, none of which it has acknowledged.
-//! - **QoS 2 across partitions**: [`Record::Received`] without its [`Record::Routed`] is routed again at recovery, under the same
-//!   message ids; a partition that has enqueued an id passes it over. Today, where one of several partitions fails, a 3.1.1
-//!   publisher sends the message again and the targets in the others have it twice.
-//! - **Message ids** that no earlier run of the broker has used: they count from the shard's number at every start.
-//! - **The index on disk**: queues are in memory, and their bounds are memory's.
-//! - **Moving between partitions**: a shared message that leaves an ended session is enqueued elsewhere while the end is being
-//!   stored, and a will under judgement is in no log, so a crash at that moment can lose either.
-//! - **Group commit**, checkpoints and truncation, all behind the log seam of `nervewire-store`; and a driver that carries
-//!   [`Shard::next_append`](crate::shard::Shard::next_append) to it.
+//! - A message that is not refused may already be on its way into the log, so its publisher hears 0x97 in PUBACK at QoS 1, and is
+//!   disconnected at QoS 2: the identifier stays, and the PUBLISH that comes again is acknowledged when the record is durable.
+//! - A PUBLISH that would need the store is refused: 0x97 in PUBACK or PUBREC, under 3.1.1 the connection closes.
+//! - QoS 1 and 2 messages that wait for durable sessions wait on. QoS 0 and sessions that end with their connection are served.
+//!
+//! # Bodies
+//!
+//! A queue holds the places of its messages in the log; the messages themselves only while they are needed. What is durable and
+//! waits for a session that is away, or far back in a queue, leaves memory and is fetched ([`Fetch`]) when its turn comes.
 
 use crate::hook::{AppMessage, Client};
 use crate::limits::PARTITIONS;
-use crate::message::{Message, MessageId};
+use crate::message::Message;
 use crate::shard::{Entry, SharedKey};
 use crate::time::Millis;
 use nervewire_codec::{PacketId, QoS, Utf8String};
@@ -92,6 +89,31 @@ impl Partition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
+/// The place of a record in its partition's log. Grows within a partition, not necessarily by one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position(pub u64);
+
+/// Names a fetch until its answer comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FetchTicket(pub u64);
+
+/// Records that are wanted back, each an [`Record::Enqueued`] whose message is not in memory. To be answered by
+/// [`Shard::fetched`](crate::shard::Shard::fetched).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// Handed back with the answer.
+    pub ticket: FetchTicket,
+    /// From which log.
+    pub partition: Partition,
+    /// Which, in the order of the answer.
+    pub positions: Vec<Position>,
+}
+
+/// A record cannot be read back: its message is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the record cannot be read")]
+pub struct FetchFailed;
+
 /// Records to append together: all of them become durable or none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Append {
@@ -103,16 +125,16 @@ pub struct Append {
     pub records: Vec<Record>,
 }
 
-/// Why an append is not known to be durable.
+/// Why nothing becomes durable at present, or an append was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendFailed {
-    /// It was not stored: there is no room.
+    /// The bound is reached: what is appended completes, but nothing that grows should be.
     #[error("the store is full")]
     Full,
-    /// It was not stored: the partition has another owner.
+    /// The partition has another owner: nothing completes.
     #[error("the partition has another owner")]
     StaleOwner,
-    /// It may have been stored.
+    /// Nothing completes at present, and what was appended may be durable or not.
     #[error("whether it was stored is not known")]
     Doubtful,
 }
@@ -151,6 +173,9 @@ pub enum Record {
     },
     /// A message for sessions of this partition, its body once.
     Enqueued {
+        /// The place of the message in the order of its sessions: a number of the shard that grows with every such record. A
+        /// record that is appended again keeps it.
+        order: u64,
         /// What.
         message: Arc<Message>,
         /// For whom.
@@ -160,8 +185,8 @@ pub enum Record {
     Acknowledged {
         /// Whose.
         session: ClientKey,
-        /// Which; where a session has several copies, the oldest.
-        message: MessageId,
+        /// Which: that of its [`Record::Enqueued`].
+        order: u64,
     },
     /// A QoS 2 identifier came from the client, and what its message became. A later one of the same identifier replaces it.
     Received {
@@ -193,7 +218,7 @@ pub enum Record {
         /// Until [`Record::Completed`].
         packet_id: PacketId,
         /// Which.
-        message: MessageId,
+        order: u64,
     },
     /// PUBREC came: the message is the client's now, PUBREL is due [MQTT-4.3.3-4].
     HandedOver {
@@ -201,6 +226,8 @@ pub enum Record {
         session: ClientKey,
         /// Of the PUBLISH.
         packet_id: PacketId,
+        /// The copy that the session is done with.
+        order: u64,
     },
     /// PUBCOMP came: the identifier is free again.
     Completed {
@@ -288,7 +315,7 @@ impl Record {
             Self::Subscribed { session, filter, .. } | Self::Unsubscribed { session, filter } => {
                 session.bytes() + filter.len()
             }
-            Self::Enqueued { message, targets } => {
+            Self::Enqueued { message, targets, .. } => {
                 let targets = targets.iter().map(|target| target.session.bytes() + BOOKKEEPING_BYTES);
                 message.queue_bytes() + targets.sum::<usize>()
             }

@@ -1,7 +1,7 @@
 //! What every log keeps, as one suite of tests: each medium's own tests call [`check`].
 
-use crate::log::{Entry, Epoch, Log, LogError, Position};
-use nervewire_core::store::{ClientKey, Partition, Record};
+use crate::log::{Entry, Epoch, Log, LogError};
+use nervewire_core::store::{ClientKey, Partition, Position, Record};
 use std::time::{Duration, Instant};
 
 /// The bound in bytes that the logs under test are to have.

@@ -13,6 +13,7 @@ mod log;
 mod memory;
 mod writer;
 
-pub use log::{Entry, Epoch, Log, LogError, Position};
+pub use log::{Entry, Epoch, Log, LogError};
 pub use memory::MemoryLog;
+pub use nervewire_core::store::Position;
 pub use writer::{Completion, Writer};

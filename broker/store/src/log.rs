@@ -1,14 +1,10 @@
 //! The log seam.
 
-use nervewire_core::store::{AppendFailed, Partition, Record};
+use nervewire_core::store::{AppendFailed, Partition, Position, Record};
 
 /// A term of one owner of a partition. Each fencing begins a higher one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
-
-/// A place in a partition's log: the number of records before it since the partition began, truncated ones included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position(pub u64);
 
 /// A record as it is read back.
 #[derive(Clone, Debug, PartialEq)]

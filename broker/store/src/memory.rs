@@ -1,8 +1,8 @@
 //! A log in memory: durable at once, gone with the process.
 
-use crate::log::{Entry, Epoch, Log, LogError, Position};
+use crate::log::{Entry, Epoch, Log, LogError};
 use hashbrown::HashMap;
-use nervewire_core::store::{Partition, Record};
+use nervewire_core::store::{Partition, Position, Record};
 use std::collections::VecDeque;
 
 /// See the module. Its bound counts the records of all partitions.

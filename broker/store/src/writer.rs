@@ -1,7 +1,7 @@
 //! From a shard's appends to their outcomes.
 
-use crate::log::{Epoch, Log, LogError, Position};
-use nervewire_core::store::{Append, AppendFailed, Partition, Ticket};
+use crate::log::{Epoch, Log, LogError};
+use nervewire_core::store::{Append, AppendFailed, Partition, Position, Ticket};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Carries the appends of the partitions it has fenced. Outcomes of one partition come in the order of its appends; once one
@@ -11,7 +11,7 @@ pub struct Writer {
     partitions: BTreeMap<Partition, Owned>,
 }
 
-/// What became of an append: hand it to [`Shard::stored`](nervewire_core::shard::Shard::stored).
+/// What became of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {
     /// Of the append.

@@ -6,32 +6,44 @@
 
 use super::arriving::Arriving;
 use super::connect::Entered;
-use super::lane::{Lane, LaneKind, Outcome, Outgoing};
+use super::lane::{Lane, LaneKind, NotStored, Outcome, Outgoing};
 use super::mesh::Confirm;
 use super::{ConnId, Feed, MeshMessage, Notice, Shard};
 use crate::message::Message;
-use crate::store::{Append, AppendFailed, ClientKey, Durability, Partition, Record, Ticket};
+use crate::store::{Append, ClientKey, Durability, Partition, Position, Record, Ticket};
 use crate::time::Millis;
-use hashbrown::HashMap;
 use nervewire_codec::{Packet, PacketId, ReasonCode, Utf8String, Version};
+use slab::Slab;
 use smallvec::{SmallVec, smallvec};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A commit of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CommitId(pub(super) u64);
+pub struct CommitId {
+    slot: u32,
+    /// Tells it from others in the same slot.
+    serial: u32,
+}
 
 impl CommitId {
     /// Waits for nothing.
-    pub(super) const NONE: Self = Self(0);
+    pub(super) const NONE: Self = Self {
+        slot: u32::MAX,
+        serial: 0,
+    };
 }
+
+/// Sessions that a record of a message is for, by slot, each with the order of its copy.
+pub(super) type Enqueued = SmallVec<[(u32, u64); 1]>;
 
 /// What a shard waits for.
 #[derive(Debug, Default)]
 pub(super) struct Commits {
-    open: HashMap<CommitId, Commit>,
-    by_ticket: HashMap<Ticket, CommitId>,
+    open: Slab<Commit>,
+    last_serial: u32,
+    /// What was appended and is not known to be durable, in the order of the tickets.
+    pending: VecDeque<Pending>,
     appends: VecDeque<Append>,
     last_ticket: u64,
     /// Whatever is appended now is a part of this one.
@@ -39,7 +51,17 @@ pub(super) struct Commits {
 }
 
 #[derive(Debug)]
+struct Pending {
+    commit: Option<CommitId>,
+    /// Copies of the message that is the append's first record.
+    enqueued: Enqueued,
+}
+
+#[derive(Debug)]
 struct Commit {
+    serial: u32,
+    /// Its messages are in the log already, and are taken whatever trouble the store is in.
+    owned: bool,
     /// Parts that are not settled; the step itself is one until it has been carried out.
     parts: usize,
     outcome: Outcome,
@@ -83,7 +105,32 @@ pub(super) enum Then {
 impl Commits {
     /// Nobody waits and nothing is left to append.
     pub(super) fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.by_ticket.is_empty() && self.appends.is_empty()
+        self.open.is_empty() && self.pending.is_empty() && self.appends.is_empty()
+    }
+}
+
+impl Commits {
+    fn get(&self, id: CommitId) -> Option<&Commit> {
+        let commit = self.open.get(id.slot as usize);
+        commit.filter(|commit| commit.serial == id.serial)
+    }
+
+    fn get_mut(&mut self, id: CommitId) -> Option<&mut Commit> {
+        let commit = self.open.get_mut(id.slot as usize);
+        commit.filter(|commit| commit.serial == id.serial)
+    }
+
+    fn begin(&mut self, owned: bool, then: SmallVec<[Then; 2]>) -> CommitId {
+        self.last_serial = self.last_serial.wrapping_add(1);
+        let serial = self.last_serial;
+        let slot = self.open.insert(Commit {
+            serial,
+            owned,
+            parts: 1,
+            outcome: Ok(()),
+            then,
+        }) as u32;
+        CommitId { slot, serial }
     }
 }
 
@@ -100,11 +147,20 @@ impl Shard {
         self.commits.appends.pop_front()
     }
 
-    /// The outcome of an append.
-    pub fn stored(&mut self, now: Millis, ticket: Ticket, outcome: Result<(), AppendFailed>) {
-        self.counters.appends_failed += u64::from(outcome.is_err());
-        if let Some(commit) = self.commits.by_ticket.remove(&ticket) {
-            self.part_settled(now, commit, outcome);
+    /// An append is durable, its records are at these positions. To be called once for each ticket, in their order.
+    pub fn stored(&mut self, now: Millis, ticket: Ticket, positions: &[Position]) {
+        let next = self.commits.last_ticket + 1 - self.commits.pending.len() as u64;
+        debug_assert_eq!(ticket.0, next, "tickets complete in their order");
+        let Some(pending) = self.commits.pending.pop_front() else {
+            return;
+        };
+        if let Some(position) = positions.first() {
+            for (session, order) in pending.enqueued {
+                self.place(session, order, *position);
+            }
+        }
+        if let Some(commit) = pending.commit {
+            self.part_settled(now, commit, Ok(()));
         }
     }
 
@@ -114,16 +170,17 @@ impl Shard {
 
     /// A commit with one part, the step that the caller carries out and then settles.
     pub(super) fn begin(&mut self, then: SmallVec<[Then; 2]>) -> CommitId {
-        let commit = CommitId(self.next_serial());
-        let parts = 1;
-        let outcome = Ok(());
-        self.commits.open.insert(commit, Commit { parts, outcome, then });
-        commit
+        self.commits.begin(false, then)
+    }
+
+    /// As [`Shard::begin`], for messages that are in the log already.
+    pub(super) fn begin_owned(&mut self, then: SmallVec<[Then; 2]>) -> CommitId {
+        self.commits.begin(true, then)
     }
 
     /// What is to happen when a commit is settled.
     pub(super) fn follow_by(&mut self, commit: CommitId, then: Then) {
-        if let Some(open) = self.commits.open.get_mut(&commit) {
+        if let Some(open) = self.commits.get_mut(commit) {
             open.then.push(then);
         }
     }
@@ -141,7 +198,7 @@ impl Shard {
         let Some(confirm) = confirm else {
             return self.within(None, step);
         };
-        let commit = self.begin(smallvec![Then::Confirm(confirm)]);
+        let commit = self.commits.begin(confirm.owned, smallvec![Then::Confirm(confirm)]);
         self.within(Some(commit), step);
         self.part_settled(now, commit, Ok(()));
     }
@@ -149,22 +206,31 @@ impl Shard {
     /// One more part of the current commit, to be confirmed by whoever gets this.
     pub(super) fn confirm(&mut self) -> Option<Confirm> {
         let commit = self.commits.current?;
-        self.commits.open.get_mut(&commit)?.parts += 1;
-        let shard = self.config.shard;
-        Some(Confirm { shard, commit })
+        let open = self.commits.get_mut(commit)?;
+        open.parts += 1;
+        let (shard, owned) = (self.config.shard, open.owned);
+        Some(Confirm { shard, commit, owned })
     }
 
     /// Appends as a part of the current commit, where there is one.
     pub(super) fn append(&mut self, partition: Partition, records: Vec<Record>) {
+        self.append_with(partition, records, Enqueued::new());
+    }
+
+    /// Appends a message for sessions.
+    pub(super) fn append_enqueued(&mut self, partition: Partition, record: Record, enqueued: Enqueued) {
+        self.append_with(partition, vec![record], enqueued);
+    }
+
+    fn append_with(&mut self, partition: Partition, records: Vec<Record>, enqueued: Enqueued) {
         self.commits.last_ticket += 1;
         self.counters.appends += 1;
         let ticket = Ticket(self.commits.last_ticket);
-        if let Some(commit) = self.commits.current
-            && let Some(open) = self.commits.open.get_mut(&commit)
-        {
+        let commit = self.commits.current;
+        if let Some(open) = commit.and_then(|commit| self.commits.get_mut(commit)) {
             open.parts += 1;
-            self.commits.by_ticket.insert(ticket, commit);
         }
+        self.commits.pending.push_back(Pending { commit, enqueued });
         self.commits.appends.push_back(Append {
             ticket,
             partition,
@@ -174,7 +240,7 @@ impl Shard {
 
     /// One part of a commit is settled. The commit fails if any part does, but not before all are known.
     pub(super) fn part_settled(&mut self, now: Millis, id: CommitId, outcome: Outcome) {
-        let Some(commit) = self.commits.open.get_mut(&id) else {
+        let Some(commit) = self.commits.get_mut(id) else {
             return;
         };
         commit.parts -= 1;
@@ -182,9 +248,7 @@ impl Shard {
         if commit.parts > 0 {
             return;
         }
-        let Some(commit) = self.commits.open.remove(&id) else {
-            return;
-        };
+        let commit = self.commits.open.remove(id.slot as usize);
         self.within(None, |shard| {
             for then in commit.then {
                 shard.follow(now, then, commit.outcome);
@@ -192,10 +256,40 @@ impl Shard {
         });
     }
 
-    fn follow(&mut self, now: Millis, then: Then, outcome: Outcome) {
+    /// What clients are to hear of all commits, which they hear now instead.
+    pub(super) fn take_clients_that_wait(&mut self) -> Vec<Then> {
+        let mut taken = Vec::new();
+        for (_, commit) in &mut self.commits.open {
+            let (clients, others) = std::mem::take(&mut commit.then)
+                .into_iter()
+                .partition(Then::tells_client);
+            commit.then = others;
+            taken.extend::<SmallVec<[Then; 2]>>(clients);
+        }
+        taken
+    }
+
+    /// Whether the current step may append. What nobody waits for was there before, and is always taken; anything else is not
+    /// while the store is in trouble, and then its commit fails.
+    pub(super) fn may_append(&mut self) -> bool {
+        if !self.is_in_trouble() {
+            return true;
+        }
+        let Some(current) = self.commits.current.and_then(|current| self.commits.get_mut(current)) else {
+            return true;
+        };
+        if !current.owned {
+            current.outcome = Err(NotStored::Refused);
+            self.counters.appends_failed += 1;
+        }
+        current.owned
+    }
+
+    pub(super) fn follow(&mut self, now: Millis, then: Then, outcome: Outcome) {
         match then {
-            Then::Confirm(Confirm { shard, commit }) => {
-                self.send_mesh(now, shard, MeshMessage::Confirmed { commit, outcome });
+            Then::Confirm(Confirm { shard, commit, .. }) => {
+                let taken = outcome.is_ok();
+                self.send_mesh(now, shard, MeshMessage::Confirmed { commit, taken });
             }
             Then::Release {
                 conn,
@@ -221,7 +315,7 @@ impl Shard {
 
     /// Whether a commit waits for more than the step that the caller carries out.
     pub(super) fn waits_for_others(&self, commit: CommitId) -> bool {
-        self.commits.open.get(&commit).is_some_and(|open| open.parts > 1)
+        self.commits.get(commit).is_some_and(|open| open.parts > 1)
     }
 
     pub(super) fn spread_within(&mut self, now: Millis, commit: CommitId, messages: &[Arc<Message>]) {
@@ -237,6 +331,7 @@ impl Shard {
             return;
         };
         if outcome.is_err() {
+            // Refused: the client sends it again under another identifier, or this one.
             s.received.remove(&packet_id);
         } else if let Some(session) = self.durable(session) {
             self.append(session.partition(), vec![Record::Routed { session, packet_id }]);
@@ -309,19 +404,26 @@ impl Shard {
         let Some(release) = self.hold(id, lane, outgoing) else {
             return;
         };
+        if self.is_stuck() {
+            // It has happened and is recorded, but the client is not to wait.
+            self.within(None, |shard| shard.append(session.partition(), records));
+            return self.follow(now, release, Err(NotStored::UnderWay));
+        }
         let commit = self.begin(smallvec![release]);
         self.within(Some(commit), |shard| shard.append(session.partition(), records));
         self.part_settled(now, commit, Ok(()));
     }
 
     /// The PUBREC of a QoS 2 message that came again: when the first one's may leave.
-    pub(super) fn acknowledge_again(&mut self, id: ConnId, packet_id: PacketId, commit: CommitId) {
+    pub(super) fn acknowledge_again(&mut self, now: Millis, id: ConnId, packet_id: PacketId, commit: CommitId) {
         let packet = pub_rec(packet_id);
-        if !self.commits.open.contains_key(&commit) {
+        if self.commits.get(commit).is_none() {
             return self.send_in_order(id, packet);
         }
-        if let Some(release) = self.hold(id, LaneKind::Acknowledgements, Outgoing::Packet(packet)) {
-            self.follow_by(commit, release);
+        match self.hold(id, LaneKind::Acknowledgements, Outgoing::Packet(packet)) {
+            Some(release) if self.is_stuck() => self.follow(now, release, Err(NotStored::UnderWay)),
+            Some(release) => self.follow_by(commit, release),
+            None => {}
         }
     }
 
@@ -333,7 +435,7 @@ impl Shard {
         while let Some((outgoing, outcome)) = self.same_conn(id, serial).and_then(|conn| conn.lanes.lane(kind).next()) {
             match outcome {
                 Ok(()) => self.write(now, id, outgoing),
-                Err(_) => self.refuse(now, id, outgoing),
+                Err(why) => self.refuse(now, id, outgoing, why),
             }
         }
         let Some(conn) = self.same_conn(id, serial) else { return };
@@ -353,13 +455,16 @@ impl Shard {
     }
 
     /// What is not stored is never acknowledged. 5.0 publishers are told; everything else ends the connection, so that the
-    /// client does not take silence for slowness.
-    fn refuse(&mut self, now: Millis, id: ConnId, outgoing: Outgoing) {
+    /// client does not take silence for slowness. A QoS 2 message that is under way keeps its identifier: an error in PUBREC
+    /// would free that for another message [MQTT-4.3.3-4].
+    fn refuse(&mut self, now: Millis, id: ConnId, outgoing: Outgoing, why: NotStored) {
         let reason = ReasonCode::QuotaExceeded;
         let told = self.speaks(id, Version::V5);
         match outgoing {
             Outgoing::Packet(Packet::PubAck(ack)) if told => self.send_ack(id, Packet::PubAck, ack.packet_id, reason),
-            Outgoing::Packet(Packet::PubRec(ack)) if told => self.send_ack(id, Packet::PubRec, ack.packet_id, reason),
+            Outgoing::Packet(Packet::PubRec(ack)) if told && why == NotStored::Refused => {
+                self.send_ack(id, Packet::PubRec, ack.packet_id, reason);
+            }
             _ => self.disconnect(now, id, reason, Some("it could not be stored")),
         }
     }

@@ -10,13 +10,10 @@ use crate::handshake::Accepted;
 use crate::hook::{Action, AppMessage};
 use crate::limits::{MAX_IN_FLIGHT_MESSAGES, PLUGIN_TIME_NS_PER_S, RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM};
 use crate::policy::{ClientRules, RequestRef};
-use crate::session::{InFlight, Session, VerdictCache, Will};
-use crate::subscriptions::Subscriptions;
+use crate::session::{Session, Will};
 use crate::time::Millis;
-use hashbrown::HashMap;
 use nervewire_codec::{ConnAck, Packet, Properties, ReasonCode, Utf8String, Version};
 use smallvec::SmallVec;
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A connection whose CONNECT is being judged.
@@ -274,28 +271,8 @@ impl Shard {
             space.sessions += 1;
         }
         let serial = self.next_serial();
-        self.sessions.insert(Session {
-            serial,
-            client: accepted.client.clone(),
-            quotas: None,
-            space,
-            conn: None,
-            expiry_interval_s: 0,
-            expires_at: None,
-            will_at: None,
-            subscriptions: Subscriptions::default(),
-            queue: VecDeque::new(),
-            queue_bytes: 0,
-            in_flight: InFlight::default(),
-            received: HashMap::new(),
-            stored: false,
-            will: None,
-            rules: None,
-            judging: false,
-            verdicts: VerdictCache::default(),
-            gathers: None,
-            route_mark: (0, 0),
-        })
+        self.sessions
+            .insert(Session::new(serial, accepted.client.clone(), space))
     }
 
     fn attach(&mut self, session: u32, id: ConnId, accepted: &Accepted, rules: Option<Arc<ClientRules>>) {

@@ -8,8 +8,9 @@ use crate::hook::Action;
 use crate::limits::OUTPUT_HIGH_WATER_BYTES;
 use crate::message::Content;
 use crate::policy::{Native, RequestRef};
-use crate::session::{Queued, Session, Stage};
-use crate::store::Durability;
+use crate::queued::Queued;
+use crate::session::{Session, Stage};
+use crate::store::{Durability, Position};
 use crate::time::Millis;
 use nervewire_codec::QoS;
 use smallvec::SmallVec;
@@ -22,10 +23,16 @@ pub(super) struct Target {
     pub(super) qos: QoS,
     pub(super) retain: bool,
     pub(super) identifiers: SmallVec<[u32; 2]>,
+    /// Of the record of its copy; where there is none, of the last one that was made.
+    pub(super) order: u64,
+    /// It would have needed a record in a moment when none are taken.
+    pub(super) refused: bool,
 }
 
 /// How one session gets a message.
 struct Delivery<'a> {
+    order: u64,
+    position: Option<Position>,
     qos: QoS,
     retain: bool,
     identifiers: &'a [u32],
@@ -42,6 +49,8 @@ impl Target {
             qos: QoS::AtMostOnce,
             retain: false,
             identifiers: SmallVec::new(),
+            order: 0,
+            refused: false,
         }
     }
 
@@ -59,18 +68,23 @@ impl Target {
 impl Shard {
     /// A live message for one session: straight to its connection where nothing stands in the way, else to its queue.
     pub(super) fn deliver_live(&mut self, now: Millis, arriving: &mut Arriving<'_>, target: &Target, is_shared: bool) {
+        if target.refused {
+            return;
+        }
         let session = target.session;
         let message = &arriving.content;
         self.note_live(session, message);
         // It may have expired between two shards; a lifetime of 0 still reaches those who are there.
         if message.is_expired(now) && message.accepted_at < now {
             self.counters.dropped.expired += 1;
-            return self.record_acknowledged(session, message.id, target.qos);
+            return self.record_acknowledged(session, target.order, target.qos);
         }
         if self.goes_straight(session, target.qos, message) {
             match self.decide_natively(session, message, target) {
                 Some(true) => {
                     let delivery = Delivery {
+                        order: target.order,
+                        position: None,
                         qos: target.qos,
                         retain: target.retain,
                         identifiers: &target.identifiers,
@@ -81,31 +95,22 @@ impl Shard {
                 }
                 Some(false) => {
                     self.count_denied_delivery();
-                    return self.record_acknowledged(session, message.id, target.qos);
+                    return self.record_acknowledged(session, target.order, target.qos);
                 }
                 None => {}
             }
         }
-        self.deliver(
-            now,
-            session,
-            Queued {
-                message: arriving.keep().clone(),
-                qos: target.qos,
-                retain: target.retain,
-                identifiers: target.identifiers.clone(),
-                shared: None,
-            },
-        );
+        let queued = Queued::new(arriving.keep().clone(), target.order, target.qos, target.retain);
+        self.deliver(now, session, queued.with_identifiers(target.identifiers.clone()));
     }
 
     /// Queues a message and sends what can be sent.
     pub(super) fn deliver(&mut self, now: Millis, session: u32, queued: Queued) {
-        let (message, qos) = (queued.message.id, queued.qos);
+        let (order, qos) = (queued.order, queued.qos);
         if self.enqueue(now, session, queued) {
             self.pump(now, session);
         } else {
-            self.record_acknowledged(session, message, qos);
+            self.record_acknowledged(session, order, qos);
         }
     }
 
@@ -117,8 +122,13 @@ impl Shard {
         let Some(conn) = s.conn.and_then(|id| self.conn(id)) else {
             return false;
         };
-        let in_order = s.queue.is_empty() && s.in_flight.resent == s.in_flight.len();
-        let room = qos == QoS::AtMostOnce || (self.window_is_open(s, conn, message) && self.memory_allows(message));
+        let in_order = if self.is_paused(s) {
+            qos == QoS::AtMostOnce && !s.queue.iter().any(|queued| queued.qos == qos)
+        } else {
+            s.queue.is_empty() && s.in_flight.resent == s.in_flight.len()
+        };
+        let bytes = || message.queue_bytes() as u64;
+        let room = qos == QoS::AtMostOnce || (self.window_is_open(s, conn, bytes()) && self.memory_allows(bytes()));
         in_order && room && conn.accepts_output()
     }
 
@@ -162,6 +172,8 @@ impl Shard {
             return;
         };
         let Delivery {
+            order,
+            position,
             qos,
             retain,
             identifiers,
@@ -180,18 +192,14 @@ impl Shard {
         if !emit::fits(conn, &shape(content), now) {
             // [MQTT-3.1.2-25]: as if it had been sent.
             self.counters.dropped.too_large += 1;
-            return self.record_acknowledged(session, content.id, qos);
+            return self.record_acknowledged(session, order, qos);
         }
         let packet_id = (qos != QoS::AtMostOnce).then(|| {
-            let identifiers = SmallVec::from_slice(identifiers);
-            self.in_flight_bytes += content.queue_bytes() as u64;
-            s.in_flight.push(Queued {
-                message: arriving.keep().clone(),
-                qos,
-                retain,
-                identifiers,
-                shared,
-            })
+            let queued = Queued::new(arriving.keep().clone(), order, qos, retain);
+            let mut queued = queued.with_identifiers(SmallVec::from_slice(identifiers)).by(shared);
+            queued.place(position);
+            self.in_flight_bytes += queued.bytes();
+            s.in_flight.push(queued)
         });
         if let Some(packet_id) = packet_id
             && self.config.durability == Durability::Stored
@@ -264,6 +272,7 @@ impl Shard {
     /// Redelivers in the original order [MQTT-4.4.0-1], [MQTT-4.6.0-1]. What was allowed when it was first sent is not judged
     /// again: the client may have it already, and would take a new message under its identifier for a repetition.
     fn resend(&mut self, now: Millis, session: u32) {
+        let paused = self.sessions.get(session as usize).is_some_and(|s| self.is_paused(s));
         loop {
             let Some(s) = self.sessions.get_mut(session as usize) else {
                 return;
@@ -272,7 +281,7 @@ impl Shard {
             let Some(conn) = self.conns.get_mut(id.0 as usize) else {
                 return;
             };
-            if s.in_flight.resent >= conn.window || !conn.accepts_output() {
+            if s.in_flight.resent >= conn.window || !conn.accepts_output() || paused {
                 return;
             }
             let Some(sent) = s.in_flight.get(s.in_flight.resent) else {
@@ -281,29 +290,23 @@ impl Shard {
             let packet_id = sent.packet_id;
             match &sent.stage {
                 Stage::AtLeastOnce(queued) | Stage::ExactlyOnce(queued) => {
-                    let Queued {
-                        message,
-                        qos,
-                        retain,
-                        identifiers,
-                        ..
-                    } = queued;
+                    let Some(message) = queued.body() else { return };
+                    let (order, qos) = (queued.order, queued.qos);
                     let shape = emit::Shape {
                         message: message.content(),
-                        qos: *qos,
-                        retain: *retain,
-                        identifiers,
+                        qos,
+                        retain: queued.retain,
+                        identifiers: &queued.identifiers,
                         dup: true,
                         is_shared: false,
                     };
                     if !emit::fits(conn, &shape, now) {
                         // [MQTT-3.1.2-25]: this connection accepts less than the last one.
                         self.counters.dropped.too_large += 1;
-                        let (message, qos) = (message.id, *qos);
                         let before = s.in_flight.bytes();
                         s.in_flight.remove(s.in_flight.resent);
                         self.in_flight_bytes -= before - s.in_flight.bytes();
-                        self.record_acknowledged(session, message, qos);
+                        self.record_acknowledged(session, order, qos);
                         continue;
                     }
                     if self.config.durability == Durability::Stored {
@@ -312,13 +315,14 @@ impl Shard {
                         continue;
                     }
                     emit::publish(conn, &shape, Some(packet_id), now, &mut self.cache, &mut self.spare);
-                    self.counters.sent_messages[*qos as usize] += 1;
+                    self.counters.sent_messages[qos as usize] += 1;
                     s.in_flight.resent += 1;
                     self.touch(id);
                 }
-                Stage::Released => {
+                Stage::Released(order) => {
+                    let order = *order;
                     s.in_flight.resent += 1;
-                    self.send_pub_rel(now, session, id, packet_id);
+                    self.send_pub_rel(now, session, id, packet_id, order);
                 }
             }
         }
@@ -332,14 +336,17 @@ impl Shard {
             match self.judge_delivery(now, session, &mut judge) {
                 Judgement::Allowed => {
                     let Some(q) = self.dequeue(session) else { return };
+                    let Some(message) = q.body() else { return };
                     let delivery = Delivery {
+                        order: q.order,
+                        position: q.position(),
                         qos: q.qos,
                         retain: q.retain,
                         identifiers: &q.identifiers,
                         shared: q.shared.clone(),
                         is_shared: false,
                     };
-                    self.send_now(now, session, &mut Arriving::kept(&q.message), delivery);
+                    self.send_now(now, session, &mut Arriving::kept(message), delivery);
                 }
                 Judgement::Denied => {
                     self.count_denied_delivery();
@@ -361,17 +368,17 @@ impl Shard {
         let s = self.sessions.get(session as usize);
         s.is_some_and(|s| {
             let head = s.queue.front();
-            head.is_some_and(|head| self.may_send(s, head.qos, &head.message.content()))
+            head.is_some_and(|head| self.may_send(s, head.qos, head.bytes()))
         })
     }
 
     /// Whether a session's client can take a message now.
-    pub(super) fn may_send(&self, s: &Session, qos: QoS, message: &Content<'_>) -> bool {
+    pub(super) fn may_send(&self, s: &Session, qos: QoS, bytes: u64) -> bool {
         let Some(conn) = s.conn.and_then(|id| self.conn(id)) else {
             return false;
         };
         let all_resent = s.in_flight.resent == s.in_flight.len();
-        let room = qos == QoS::AtMostOnce || self.window_is_open(s, conn, message);
+        let room = qos == QoS::AtMostOnce || (self.window_is_open(s, conn, bytes) && !self.is_paused(s));
         !s.judging && all_resent && room && conn.accepts_output()
     }
 
@@ -384,7 +391,10 @@ impl Shard {
         let (Some(head), Some(fresh)) = (head, judge.take().or_else(|| self.judge_of(session))) else {
             return Judgement::Denied;
         };
-        let topic = &head.message.app.topic;
+        let Some(message) = head.body() else {
+            return Judgement::Denied;
+        };
+        let topic = &message.app.topic;
         let request = RequestRef {
             action: Action::Deliver,
             topic,

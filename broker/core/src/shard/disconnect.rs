@@ -213,7 +213,7 @@ impl Shard {
                 dropped.session_ended += 1;
                 None
             }
-            Stage::Released => None,
+            Stage::Released(_) => None,
         });
         let waiting: Vec<_> = unacknowledged.chain(s.queue.drain(..)).collect();
         for queued in waiting {

@@ -1,7 +1,7 @@
 //! Packets of a connected client, one by one (MQTT 5.0 chapter 3, receiver's side).
 
 use super::{ConnId, Feed, Shard};
-use crate::session::Stage;
+use crate::session::{Sent, Stage};
 use crate::store::Record;
 use crate::time::Millis;
 use nervewire_codec::{Ack, Packet, PacketId, PublishRef, QoS, ReasonCode, UnsubAck, Unsubscribe, Utf8String, Version};
@@ -27,6 +27,7 @@ impl Shard {
             Packet::PubRec(ack) => self.received(now, id, session, &ack),
             Packet::PubRel(ack) => self.released(now, id, session, &ack),
             Packet::PubComp(ack) => self.completed(now, session, &ack),
+            Packet::Subscribe(_) | Packet::Unsubscribe(_) if self.refuses(now, session, id) => {}
             Packet::Subscribe(subscribe) => self.subscribe(now, id, session, subscribe),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(now, id, session, unsubscribe),
             // [MQTT-3.12.4-1]
@@ -85,7 +86,7 @@ impl Shard {
         if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
             if let Some(commit) = s.received.get(&packet_id).copied() {
                 // [MQTT-4.3.3-10]: seen before, acknowledged again, not routed again.
-                return self.acknowledge_again(id, packet_id, commit);
+                return self.acknowledge_again(now, id, packet_id, commit);
             }
             if s.received.len() >= usize::from(crate::limits::RECEIVE_MAXIMUM) && self.speaks(id, Version::V5) {
                 self.counters.receive_maximum_exceeded += 1;
@@ -164,13 +165,17 @@ impl Shard {
         {
             return self.protocol_error(now, id, ReasonCode::ProtocolError, "PUBREC for a QoS 1 message");
         }
+        let order = s.in_flight.get(position).map_or(0, Sent::order);
         if ack.reason.is_error() {
             // [MQTT-4.8.2-6]: refused by the client, the identifier is free again.
             self.discard_in_flight(session, position);
             return self.pump(now, session);
         }
+        if self.refuses(now, session, id) {
+            return;
+        }
         self.change_in_flight(session, |in_flight| in_flight.release(position));
-        self.send_pub_rel(now, session, id, ack.packet_id);
+        self.send_pub_rel(now, session, id, ack.packet_id, order);
     }
 
     /// The client has the message, or does not want it.
@@ -179,11 +184,14 @@ impl Shard {
         if self.waits_for_store()
             && let Some(Stage::AtLeastOnce(queued) | Stage::ExactlyOnce(queued)) = sent.flatten().map(|sent| sent.stage)
         {
-            self.record_acknowledged(session, queued.message.id, queued.qos);
+            self.record_acknowledged(session, queued.order, queued.qos);
         }
     }
 
     fn released(&mut self, now: Millis, id: ConnId, session: u32, ack: &Ack) {
+        if self.refuses(now, session, id) {
+            return;
+        }
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return;
         };
@@ -199,7 +207,7 @@ impl Shard {
             reason,
             properties: None,
         });
-        // Recorded even where it is not known: an earlier record of this may have failed.
+        // Recorded even where it is not known, as the identifier of a message that was denied.
         self.send_stored(now, id, session, packet, |session| {
             let session = session.clone();
             vec![Record::Released { session, packet_id }]
@@ -215,7 +223,7 @@ impl Shard {
         };
         if s.in_flight
             .get(position)
-            .is_some_and(|sent| matches!(sent.stage, Stage::Released))
+            .is_some_and(|sent| matches!(sent.stage, Stage::Released(_)))
         {
             self.change_in_flight(session, |in_flight| in_flight.remove(position));
             self.record_completed(session, ack.packet_id);

@@ -1,12 +1,20 @@
 //! Packets of one connection that leave in order, each as soon as what it waits for is durable.
 
 use crate::limits::MAX_PENDING_ACKNOWLEDGEMENTS;
-use crate::store::AppendFailed;
 use nervewire_codec::{Packet, PacketId};
 use std::collections::VecDeque;
 
 /// What became of everything that a packet waits for.
-pub(super) type Outcome = Result<(), AppendFailed>;
+pub(super) type Outcome = Result<(), NotStored>;
+
+/// Why something is not to be acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotStored {
+    /// It was not even appended, and nothing has changed.
+    Refused,
+    /// It was appended, and will be durable at some time.
+    UnderWay,
+}
 
 /// The lanes of one connection. A connection that waits for nothing owns none.
 #[derive(Debug, Default)]
@@ -110,7 +118,7 @@ mod tests {
         let second = lane.hold(Outgoing::Packet(Packet::PingResp), Some(Ok(())));
         let third = lane.hold(Outgoing::Packet(Packet::PingResp), None);
         assert_eq!(reasons(&mut lane), []);
-        lane.settle(third, Err(AppendFailed::Full));
+        lane.settle(third, Err(NotStored::Refused));
         lane.settle(first, Ok(()));
         assert_eq!(reasons(&mut lane), [(false, true), (true, true), (true, false)]);
         lane.settle(second, Ok(()));

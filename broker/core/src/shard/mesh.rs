@@ -1,13 +1,14 @@
 //! What shards say to each other. Nothing here assumes that they share memory.
 
 use super::arriving::Arriving;
+use super::lane::NotStored;
 use super::packed::Packed;
 use super::subscribe::Entry;
 use super::{CommitId, Shard};
 use crate::interest::Announcement;
 use crate::message::Message;
-use crate::session::Queued;
-use crate::store::{AppendFailed, Partition};
+use crate::queued::Queued;
+use crate::store::Partition;
 use crate::time::Millis;
 use nervewire_codec::Utf8String;
 use std::sync::Arc;
@@ -41,12 +42,12 @@ pub enum MeshMessage {
         /// Of the announcement.
         number: u64,
     },
-    /// The records that a message made on another shard are durable, or one of them failed.
+    /// The records that a message made on another shard are durable, or the shard is in trouble and took not all of it.
     Confirmed {
         /// Who waited.
         commit: CommitId,
-        /// What became of them.
-        outcome: Result<(), AppendFailed>,
+        /// It took all.
+        taken: bool,
     },
     /// The retained messages of one filter are wanted.
     Gather {
@@ -120,6 +121,8 @@ pub struct Confirm {
     pub(super) shard: u16,
     /// What waits there.
     pub(super) commit: CommitId,
+    /// The message is in the log already: it must be taken, whatever trouble the store is in.
+    pub(super) owned: bool,
 }
 
 /// A session on some shard.
@@ -192,7 +195,9 @@ impl Shard {
                 announcement,
             } => self.interest_changed(from, number, &announcement),
             MeshMessage::InterestKnown { shard, number } => self.interest_known(now, shard, number),
-            MeshMessage::Confirmed { commit, outcome } => self.part_settled(now, commit, outcome),
+            MeshMessage::Confirmed { commit, taken } => {
+                self.part_settled(now, commit, taken.then_some(()).ok_or(NotStored::Refused));
+            }
             MeshMessage::Gather {
                 session,
                 ticket,

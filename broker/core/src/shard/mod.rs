@@ -33,6 +33,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod trouble;
 
 pub use admin::{SessionInfo, ShardInfo};
 pub use commit::CommitId;
@@ -49,6 +50,7 @@ use crate::message::MessageId;
 use crate::outbuf::{OutBuf, SpareBuffers};
 use crate::policy::{ClientRules, Policy};
 use crate::retained::Retained;
+use crate::store::AppendFailed;
 use crate::subscriptions::Subscription;
 use crate::table::Table;
 use crate::time::Millis;
@@ -199,6 +201,8 @@ pub struct Shard {
     by_tenant: HashMap<Option<Arc<str>>, u32>,
     timers: Timers,
     commits: Commits,
+    /// Why nothing becomes durable at present.
+    trouble: Option<AppendFailed>,
     waiters: Slab<Waiter>,
     calls: VecDeque<(CallId, Call)>,
     notices: VecDeque<Notice>,
@@ -211,6 +215,8 @@ pub struct Shard {
     counters: Counters,
     serial: u64,
     next_message: MessageId,
+    /// Of the last record of a message for sessions.
+    last_order: u64,
     route_number: u64,
     last_route: LastRoute,
     last_publisher: Option<Arc<Client>>,
@@ -238,6 +244,7 @@ impl Shard {
             by_tenant: HashMap::new(),
             timers: Timers::new(now),
             commits: Commits::default(),
+            trouble: None,
             waiters: Slab::new(),
             calls: VecDeque::new(),
             notices: VecDeque::new(),
@@ -249,6 +256,7 @@ impl Shard {
             counters: Counters::default(),
             serial: 0,
             next_message,
+            last_order: 0,
             route_number: 0,
             last_route: LastRoute::default(),
             last_publisher: None,

@@ -1,9 +1,8 @@
 //! A message between its PUBLISH and its routing: authorization, transforms, and the acknowledgement that follows.
 
-use super::arriving::Arriving;
 use super::commit::Then;
 use super::judge::{Judge, Judgement, publish_request};
-use super::lane::{LaneKind, Outgoing};
+use super::lane::{LaneKind, NotStored, Outgoing};
 use super::route::message_properties;
 use super::{Answer, Call, CommitId, ConnId, Shard, Waiter};
 use crate::fold::failed_transformation;
@@ -37,7 +36,10 @@ enum Origin {
         qos: QoS,
         packet_id: Option<PacketId>,
     },
-    Will,
+    Will {
+        /// It is in the log as a part of its session.
+        stored: bool,
+    },
 }
 
 /// A message and how far it has come.
@@ -61,7 +63,7 @@ impl PublishFlow {
     pub(super) fn conn(&self) -> Option<(ConnId, u64)> {
         match self.origin {
             Origin::Packet { conn, serial, .. } => Some((conn, serial)),
-            Origin::Will => None,
+            Origin::Will { .. } => None,
         }
     }
 }
@@ -79,7 +81,7 @@ impl Shard {
             packet_id: publish.packet_id,
         };
         match self.judge_natively(session, &publish) {
-            Some(true) if self.waits_for_store() => {
+            Some(true) if self.waits_for_store() && (publish.packet_id.is_some() || self.is_in_trouble()) => {
                 let Some(client) = self.client_of(session) else { return };
                 self.conclude(now, origin, &client, ReasonCode::Success, [app_message(publish)]);
             }
@@ -129,7 +131,8 @@ impl Shard {
 
     /// A will, at the moment it is sent: authorized again, and transformed.
     pub(super) fn publish_will(&mut self, now: Millis, session: u32, will: Will) {
-        self.begin_publish(now, Origin::Will, session, will.message);
+        let stored = self.sessions.get(session as usize).is_some_and(|s| s.stored);
+        self.begin_publish(now, Origin::Will { stored }, session, will.message);
     }
 
     fn begin_publish(&mut self, now: Millis, origin: Origin, session: u32, message: AppMessage) {
@@ -341,12 +344,7 @@ impl Shard {
                 packet_id: Some(packet_id),
                 ..
             } => (conn, qos, packet_id),
-            _ => {
-                return self.within(None, |shard| {
-                    let spread = |message| shard.spread(now, &mut Arriving::kept(message));
-                    messages.iter().for_each(spread);
-                });
-            }
+            _ => return self.spread_unacknowledged(now, origin, &messages),
         };
         let ack = Outgoing::Packet(acknowledgement(qos, packet_id, ReasonCode::Success));
         let Some(release) = self.hold(conn, LaneKind::Acknowledgements, ack) else {
@@ -364,6 +362,17 @@ impl Shard {
         }
     }
 
+    /// What nobody is told about. In trouble it reaches who can do without the store, and a will of a session that is in the
+    /// store reaches all.
+    fn spread_unacknowledged(&mut self, now: Millis, origin: Origin, messages: &[Arc<Message>]) {
+        let commit = match origin {
+            Origin::Will { stored: true } => self.begin_owned(SmallVec::new()),
+            _ => self.begin(SmallVec::new()),
+        };
+        self.spread_within(now, commit, messages);
+        self.part_settled(now, commit, Ok(()));
+    }
+
     fn receive_stored(
         &mut self,
         now: Millis,
@@ -373,6 +382,10 @@ impl Shard {
         messages: Vec<Arc<Message>>,
     ) {
         let key = self.durable(session);
+        if key.is_some() && self.is_in_trouble() {
+            self.counters.appends_failed += 1;
+            return self.follow(now, release, Err(NotStored::Refused));
+        }
         let Some(serial) = self.sessions.get(session as usize).map(|s| s.serial) else {
             return;
         };
@@ -381,7 +394,11 @@ impl Shard {
             serial,
             packet_id,
         };
-        let commit = self.begin(smallvec![received, release]);
+        // What is routed once its identifier is in the log belongs to us.
+        let commit = match key {
+            Some(_) => self.begin_owned(smallvec![received, release]),
+            None => self.begin(smallvec![received, release]),
+        };
         if let Some(s) = self.sessions.get_mut(session as usize) {
             s.received.insert(packet_id, commit);
         }

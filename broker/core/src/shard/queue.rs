@@ -3,8 +3,8 @@
 use super::Shard;
 use super::conn::Conn;
 use crate::limits::QueuePolicy;
-use crate::message::Content;
 use crate::session::{InFlight, Session};
+use crate::store::Position;
 use crate::time::Millis;
 
 /// The bound that a message hits.
@@ -43,7 +43,7 @@ impl Shard {
     pub(super) fn drop_head(&mut self, session: u32) -> bool {
         let dropped = self.dequeue(session);
         if let Some(queued) = &dropped {
-            self.record_acknowledged(session, queued.message.id, queued.qos);
+            self.record_acknowledged(session, queued.order, queued.qos);
         }
         dropped.is_some()
     }
@@ -51,7 +51,7 @@ impl Shard {
     /// Drops the next message of a queue where it has expired [MQTT-3.3.2-5].
     pub(super) fn drop_expired_head(&mut self, now: Millis, session: u32) -> bool {
         let head = self.sessions.get(session as usize).and_then(|s| s.queue.front());
-        let expired = head.is_some_and(|head| head.message.is_expired(now));
+        let expired = head.is_some_and(|head| head.is_expired(now));
         if expired {
             self.counters.dropped.expired += 1;
             self.drop_head(session);
@@ -60,13 +60,13 @@ impl Shard {
     }
 
     /// Whether one more message may be in flight: as many as the client takes, and no more bytes than it may queue.
-    pub(super) fn window_is_open(&self, s: &Session, conn: &Conn, message: &Content<'_>) -> bool {
-        let bytes = || s.in_flight.bytes().saturating_add(message.queue_bytes() as u64);
+    pub(super) fn window_is_open(&self, s: &Session, conn: &Conn, bytes: u64) -> bool {
+        let bytes = || s.in_flight.bytes().saturating_add(bytes);
         s.in_flight.len() < conn.window && (s.in_flight.is_empty() || bytes() <= self.most_bytes(s))
     }
 
-    pub(super) fn memory_allows(&self, message: &Content<'_>) -> bool {
-        self.held_bytes().saturating_add(message.queue_bytes() as u64) <= self.config.memory_bytes
+    pub(super) fn memory_allows(&self, bytes: u64) -> bool {
+        self.held_bytes().saturating_add(bytes) <= self.config.memory_bytes
     }
 
     /// A message in flight to a client is no more, or is its client's now.
@@ -76,6 +76,13 @@ impl Shard {
         let answer = change(&mut s.in_flight);
         self.in_flight_bytes -= before - s.in_flight.bytes();
         Some(answer)
+    }
+
+    /// A copy of a message is durable; the session may be done with it.
+    pub(super) fn place(&mut self, session: u32, order: u64, position: Position) {
+        if let Some(queued) = self.sessions.get_mut(session as usize).and_then(|s| s.copy_mut(order)) {
+            queued.place(Some(position));
+        }
     }
 
     /// Bytes of all messages queued or in flight.

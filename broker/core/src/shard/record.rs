@@ -2,15 +2,17 @@
 //! connection.
 
 use super::arriving::Arriving;
+use super::commit::Enqueued;
 use super::deliver::Target;
 use super::lane::{LaneKind, Outgoing};
 use super::{ConnId, Shard, emit};
-use crate::message::{Message, MessageId};
-use crate::session::{Queued, Session, Stage};
+use crate::message::Message;
+use crate::queued::Queued;
+use crate::session::{Session, Stage};
 use crate::store::{ClientKey, EnqueuedFor, Partition, Record, SessionState, StoredWill};
 use crate::time::Millis;
 use nervewire_codec::{PacketId, QoS};
-use std::collections::BTreeMap;
+use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
 impl Shard {
@@ -48,51 +50,100 @@ impl Shard {
     }
 
     /// One record per partition with durable targets, before any of them can be sent the message.
-    pub(super) fn record_targets(&mut self, arriving: &mut Arriving<'_>, targets: &[Target]) {
-        if !self.waits_for_store() || arriving.content.qos == QoS::AtMostOnce {
+    pub(super) fn record_targets(&mut self, arriving: &mut Arriving<'_>, targets: &mut [Target]) {
+        if !self.waits_for_store() {
             return;
         }
-        let message = arriving.keep();
-        let mut partitions: BTreeMap<Partition, Vec<EnqueuedFor>> = BTreeMap::new();
-        for target in targets.iter().filter(|target| target.qos != QoS::AtMostOnce) {
-            let Some(session) = self.durable(target.session) else {
+        let mut durable: SmallVec<[(Partition, usize); 8]> = SmallVec::new();
+        for (position, target) in targets.iter_mut().enumerate() {
+            (target.order, target.refused) = (self.last_order, false);
+            if target.qos != QoS::AtMostOnce
+                && let Some(s) = self.sessions.get(target.session as usize)
+                && !s.ends_with_connection()
+            {
+                durable.push((s.partition, position));
+            }
+        }
+        if durable.is_empty() {
+            return;
+        }
+        if !self.may_append() {
+            return durable.iter().for_each(|(_, target)| targets[*target].refused = true);
+        }
+        durable.sort_unstable();
+        for of_partition in durable.chunk_by(|a, b| a.0 == b.0) {
+            self.record_targets_of(arriving.keep(), of_partition, targets);
+        }
+    }
+
+    fn record_targets_of(&mut self, message: &Arc<Message>, chosen: &[(Partition, usize)], targets: &mut [Target]) {
+        let order = self.next_order();
+        let mut enqueued = Enqueued::default();
+        let mut records = Vec::with_capacity(chosen.len());
+        for (_, position) in chosen {
+            let target = &mut targets[*position];
+            let Some(s) = self.sessions.get(target.session as usize) else {
                 continue;
             };
-            partitions.entry(session.partition()).or_default().push(EnqueuedFor {
-                session,
+            target.order = order;
+            enqueued.push((target.session, order));
+            records.push(EnqueuedFor {
+                session: ClientKey::of(&s.client),
                 qos: target.qos,
                 retain: target.retain,
                 identifiers: target.identifiers.clone(),
                 shared: None,
             });
         }
-        for (partition, targets) in partitions {
-            let message = message.clone();
-            self.append(partition, vec![Record::Enqueued { message, targets }]);
-        }
+        let Some((partition, _)) = chosen.first() else { return };
+        let (message, targets) = (message.clone(), records);
+        let record = Record::Enqueued {
+            order,
+            message,
+            targets,
+        };
+        self.append_enqueued(*partition, record, enqueued);
     }
 
-    /// A message for one session that did not come by its own subscriptions.
-    pub(super) fn record_queued(&mut self, session: u32, queued: &Queued) {
+    /// A message for one session that did not come by its own subscriptions. Whether it may be enqueued.
+    pub(super) fn record_queued(&mut self, session: u32, queued: &mut Queued) -> bool {
+        queued.order = self.last_order;
+        let (Some(key), Some(message)) = (self.durable(session), queued.body().cloned()) else {
+            return true;
+        };
         if queued.qos == QoS::AtMostOnce {
-            return;
+            return true;
         }
-        let Some(session) = self.durable(session) else { return };
-        let (partition, message) = (session.partition(), queued.message.clone());
-        let targets = vec![EnqueuedFor {
-            session,
+        if !self.may_append() {
+            return false;
+        }
+        queued.order = self.next_order();
+        let target = EnqueuedFor {
+            session: key,
             qos: queued.qos,
             retain: queued.retain,
             identifiers: queued.identifiers.clone(),
             shared: queued.shared.clone(),
-        }];
-        self.append(partition, vec![Record::Enqueued { message, targets }]);
+        };
+        let partition = target.session.partition();
+        let record = Record::Enqueued {
+            order: queued.order,
+            message,
+            targets: vec![target],
+        };
+        self.append_enqueued(partition, record, smallvec![(session, queued.order)]);
+        true
+    }
+
+    fn next_order(&mut self) -> u64 {
+        self.last_order += 1;
+        self.last_order
     }
 
     /// A session is done with a message.
-    pub(super) fn record_acknowledged(&mut self, session: u32, message: MessageId, qos: QoS) {
+    pub(super) fn record_acknowledged(&mut self, session: u32, order: u64, qos: QoS) {
         if qos != QoS::AtMostOnce {
-            self.record_aside(session, |session| Record::Acknowledged { session, message });
+            self.record_aside(session, |session| Record::Acknowledged { session, order });
         }
     }
 
@@ -133,21 +184,24 @@ impl Shard {
         let (key, publish) = (self.durable(session), Outgoing::Publish { packet_id, dup });
         match (&sent.stage, key) {
             (Stage::ExactlyOnce(queued), Some(key)) => {
-                let (session, message) = (key.clone(), queued.message.id);
+                let (session, order) = (key.clone(), queued.order);
                 let record = Record::Sent {
                     session,
                     packet_id,
-                    message,
+                    order,
                 };
                 self.hold_until_stored(now, id, LaneKind::Deliveries, publish, &key, vec![record]);
             }
-            (Stage::Released, _) => self.send_pub_rel(now, session, id, packet_id),
+            (Stage::Released(order), _) => {
+                let order = *order;
+                self.send_pub_rel(now, session, id, packet_id, order);
+            }
             _ => self.deliver_in_order(now, id, publish),
         }
     }
 
     /// PUBREL, once it is durable that the message is the client's [MQTT-4.3.3-4].
-    pub(super) fn send_pub_rel(&mut self, now: Millis, session: u32, id: ConnId, packet_id: PacketId) {
+    pub(super) fn send_pub_rel(&mut self, now: Millis, session: u32, id: ConnId, packet_id: PacketId, order: u64) {
         let reason = nervewire_codec::ReasonCode::Success;
         let Some(key) = self.durable(session) else {
             return self.send_ack(id, nervewire_codec::Packet::PubRel, packet_id, reason);
@@ -158,7 +212,11 @@ impl Shard {
             properties: None,
         });
         let session = key.clone();
-        let record = Record::HandedOver { session, packet_id };
+        let record = Record::HandedOver {
+            session,
+            packet_id,
+            order,
+        };
         self.hold_until_stored(
             now,
             id,
@@ -181,8 +239,9 @@ impl Shard {
         let (Stage::AtLeastOnce(queued) | Stage::ExactlyOnce(queued)) = &sent.stage else {
             return;
         };
+        let Some(message) = queued.body() else { return };
         let shape = emit::Shape {
-            message: queued.message.content(),
+            message: message.content(),
             qos: queued.qos,
             retain: queued.retain,
             identifiers: &queued.identifiers,

@@ -18,6 +18,10 @@ impl Shard {
         if !self.owns(&arriving.content) {
             return;
         }
+        if self.waits_for_store() && !self.may_append() {
+            self.counters.retained_refused += 1;
+            return;
+        }
         let message = arriving.keep();
         let Some(space) = self.spaces.get_mut(space as usize) else {
             return;
@@ -155,13 +159,13 @@ impl Shard {
     pub(super) fn refill(&mut self, now: Millis, session: u32) {
         while let Some(turn) = self.next_gathered(now, session) {
             match turn {
-                Turn::Fresh(queued) => {
-                    self.record_queued(session, &queued);
-                    let (message, qos) = (queued.message.id, queued.qos);
+                Turn::Fresh(mut queued) => {
+                    self.record_queued(session, &mut queued);
+                    let (order, qos) = (queued.order, queued.qos);
                     if self.enqueue(now, session, queued) {
                         return;
                     }
-                    self.record_acknowledged(session, message, qos);
+                    self.record_acknowledged(session, order, qos);
                 }
                 Turn::Overtaken => {}
                 Turn::Expired => self.counters.dropped.expired += 1,
@@ -172,7 +176,7 @@ impl Shard {
     fn next_gathered(&mut self, now: Millis, session: u32) -> Option<Turn> {
         let s = self.sessions.get(session as usize)?;
         let (qos, message) = s.gathers.as_ref()?.next()?;
-        if !s.queue.is_empty() || !self.may_send(s, qos, &message.content()) {
+        if !s.queue.is_empty() || !self.may_send(s, qos, message.queue_bytes() as u64) {
             return None;
         }
         self.change_gathers(session, |gathers| gathers.take_next(now))?

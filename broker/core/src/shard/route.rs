@@ -91,7 +91,7 @@ impl Shard {
         if self.find_targets(space, &arriving.content, &mut route) && arriving.content.qos != QoS::AtMostOnce {
             arriving.share_topic(route.shared_topic(&arriving.content));
         }
-        self.record_targets(arriving, &route.targets);
+        self.record_targets(arriving, &mut route.targets);
         let is_shared = route.targets.len() > 1;
         arriving.share_payload(route.targets.len());
         for target in &route.targets {

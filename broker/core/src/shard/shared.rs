@@ -6,7 +6,7 @@ use super::subscribe::{Entry, split};
 use super::{MeshMessage, SessionRef, Shard, SharedKey};
 use crate::index::Index;
 use crate::message::Message;
-use crate::session::Queued;
+use crate::queued::Queued;
 use crate::time::Millis;
 use hashbrown::HashMap;
 use nervewire_codec::Utf8String;
@@ -215,14 +215,16 @@ impl Shard {
     }
 
     /// A message that the group's owner chose one of our sessions for.
-    pub(super) fn assigned(&mut self, now: Millis, session: SessionRef, queued: Queued) {
+    pub(super) fn assigned(&mut self, now: Millis, session: SessionRef, mut queued: Queued) {
         if self
             .sessions
             .get(session.slot as usize)
             .is_some_and(|s| s.serial == session.serial)
         {
-            self.record_queued(session.slot, &queued);
-            return self.deliver(now, session.slot, queued);
+            if self.record_queued(session.slot, &mut queued) {
+                self.deliver(now, session.slot, queued);
+            }
+            return;
         }
         // It ended while the message was on its way.
         if let Some(key) = queued.shared.clone() {
@@ -243,22 +245,18 @@ impl Shard {
             let slot = *space.groups.by_key.get(&key)?;
             space.groups.groups.get_mut(slot as usize)?.next()
         });
-        match next {
-            Some((session, entry)) => self.assign(now, session, assignment(&queued.message, entry, key)),
+        // What came by a shared subscription never leaves memory before it is done with.
+        match next.zip(queued.body()) {
+            Some(((session, entry), message)) => self.assign(now, session, assignment(message, entry, key)),
             None => self.counters.dropped.no_shared_member += 1,
         }
     }
 }
 
 fn assignment(message: &Arc<Message>, entry: Entry, key: Arc<SharedKey>) -> Queued {
-    Queued {
-        message: message.clone(),
-        qos: message.app.qos.min(entry.options.qos),
-        retain: message.app.retain && entry.options.retain_as_published,
-        identifiers: (entry.identifier != 0)
-            .then_some(entry.identifier)
-            .into_iter()
-            .collect(),
-        shared: Some(key),
-    }
+    let qos = message.app.qos.min(entry.options.qos);
+    let retain = message.app.retain && entry.options.retain_as_published;
+    let identifier = (entry.identifier != 0).then_some(entry.identifier);
+    let queued = Queued::new(message.clone(), 0, qos, retain);
+    queued.with_identifiers(identifier.into_iter().collect()).by(Some(key))
 }

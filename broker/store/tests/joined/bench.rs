@@ -11,21 +11,20 @@ use nervewire_core::hook::{Client, Quotas};
 use nervewire_core::limits::ShardConfig;
 use nervewire_core::policy::Policy;
 use nervewire_core::shard::{ConnId, Feed, Notice, Shard, home_shard};
-use nervewire_core::store::{Durability, Partition, Record};
+use nervewire_core::store::{Durability, Partition, Record, Ticket};
 use nervewire_store::{Entry, Epoch, Log, LogError, MemoryLog, Position, Writer};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 pub(crate) const PARTITIONS: u16 = 64;
 const NOW: u64 = 1_000_000;
 
-/// A log whose completions wait, and whose appends fail, as a test says.
+/// A log whose completions wait as a test says.
 pub(crate) struct Scripted {
     log: MemoryLog,
     /// Nothing beyond is durable.
     held: BTreeMap<Partition, Position>,
-    failing: BTreeMap<Partition, LogError>,
 }
 
 impl Log for Scripted {
@@ -34,10 +33,7 @@ impl Log for Scripted {
     }
 
     fn append(&mut self, partition: Partition, epoch: Epoch, records: Vec<Record>) -> Result<Position, LogError> {
-        match self.failing.get(&partition) {
-            Some(error) => Err(*error),
-            None => self.log.append(partition, epoch, records),
-        }
+        self.log.append(partition, epoch, records)
     }
 
     fn durable(&mut self, partition: Partition) -> Result<Position, LogError> {
@@ -58,6 +54,9 @@ pub(crate) struct Bench {
     shards: Vec<Shard>,
     writers: Vec<Writer>,
     log: Scripted,
+    /// Of each shard: what is durable and it was not told of.
+    durable: Vec<BTreeSet<Ticket>>,
+    next_ticket: Vec<Ticket>,
     links: Vec<Link>,
 }
 
@@ -105,8 +104,9 @@ impl Bench {
             log: Scripted {
                 log: MemoryLog::new(u64::MAX),
                 held: BTreeMap::new(),
-                failing: BTreeMap::new(),
             },
+            durable: (0..shards).map(|_| BTreeSet::new()).collect(),
+            next_ticket: (0..shards).map(|_| Ticket(1)).collect(),
             links: Vec::new(),
         };
         for partition in (0..PARTITIONS).map(Partition) {
@@ -133,18 +133,6 @@ impl Bench {
     pub(crate) fn release_all(&mut self) {
         self.log.held.clear();
         self.settle();
-    }
-
-    /// Appends to this partition fail.
-    pub(crate) fn fail(&mut self, partition: Partition, error: LogError) {
-        self.log.failing.insert(partition, error);
-    }
-
-    /// Appends to the partition work again, for a new term.
-    pub(crate) fn repair(&mut self, partition: Partition) {
-        self.log.failing.remove(&partition);
-        let writer = &mut self.writers[usize::from(partition.owner(self.shards.len() as u16))];
-        writer.fence(&mut self.log, partition).expect("a partition");
     }
 
     /// Everything that was appended to a partition, by the names of its records.
@@ -301,8 +289,15 @@ impl Bench {
             self.writers[shard].append(&mut self.log, append);
         }
         for completion in self.writers[shard].completions(&mut self.log) {
+            completion.outcome.expect("durable");
+            self.durable[shard].insert(completion.ticket);
+        }
+        // A shard is told in the order of its tickets; these tests fetch nothing, so any position will do.
+        while self.durable[shard].remove(&self.next_ticket[shard]) {
             busy = true;
-            self.shards[shard].stored(NOW, completion.ticket, completion.outcome);
+            let ticket = self.next_ticket[shard];
+            self.next_ticket[shard] = Ticket(ticket.0 + 1);
+            self.shards[shard].stored(NOW, ticket, &[]);
         }
         busy
     }

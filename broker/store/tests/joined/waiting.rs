@@ -183,13 +183,10 @@ fn a_repeated_qos_2_message_is_acknowledged_no_earlier_and_routed_once() {
         b.publish(p, 2, 7, "t", "m");
         b.release(partition_of("pub"));
         b.expect(s, &["PUBLISH m at 1"]);
-        b.lose(p);
-        let p = b.connect_lasting(Version::V5, "pub");
-        b.expect(p, &["CONNACK Success"]);
         b.publish(p, 2, 7, "t", "m");
         b.expect(p, &[]);
         b.release(partition_of("s"));
-        b.expect(p, &["PUBREC 7 Success"]);
+        b.expect(p, &["PUBREC 7 Success", "PUBREC 7 Success"]);
         b.expect(s, &[]);
         b.publish(p, 2, 7, "t", "m");
         b.expect(p, &["PUBREC 7 Success"]);

@@ -6,7 +6,7 @@ use super::script::{deliver_rule, policy, rule, verdict};
 use super::{Broker, C};
 use crate::hook::{CallFailed, Decision, Effect, Transformation};
 use crate::limits::{QueuePolicy, ShardConfig};
-use crate::store::Durability;
+use crate::store::{AppendFailed, Durability};
 use nervewire_codec::{Disconnect, Packet, Publish, ReasonCode, Subscribe, Unsubscribe, Version};
 use proptest::prelude::*;
 
@@ -36,7 +36,7 @@ enum Op {
     Stick(usize, bool),
     HoldMesh(bool),
     HoldStore(bool),
-    FailStore(bool),
+    Trouble(u8),
     Policy(usize, bool),
     Answer(u8),
     Advance(u64),
@@ -57,7 +57,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (who, flag()).prop_map(|(who, stuck)| Op::Stick(who, stuck)),
         1 => flag().prop_map(Op::HoldMesh),
         1 => flag().prop_map(Op::HoldStore),
-        1 => flag().prop_map(Op::FailStore),
+        1 => (0..4u8).prop_map(Op::Trouble),
         1 => (0..4usize, flag()).prop_map(|(kind, holds)| Op::Policy(kind, holds)),
         3 => any::<u8>().prop_map(Op::Answer),
         1 => (0..20_000u64).prop_map(Op::Advance),
@@ -209,10 +209,11 @@ fn apply(b: &mut Broker, links: &mut [Option<C>; CLIENTS], op: Op) {
             b.store_held = held;
             b.settle();
         }
-        Op::FailStore(fails) => {
-            b.store_fails = fails;
-            b.settle();
-        }
+        Op::Trouble(kind) => b.trouble(match kind {
+            0 => Some(AppendFailed::Full),
+            1 => Some(AppendFailed::Doubtful),
+            _ => None,
+        }),
         Op::Policy(kind, holds) => {
             let generation = b.shards[0].policy().generation + 1;
             b.set_policy(policy(generation, kind % 2, kind / 2));
@@ -267,8 +268,8 @@ fn check(shards: u16, queue_policy: QueuePolicy, durability: Durability, ops: Ve
         check_bounds(&b);
         b.check_kept();
     }
-    (b.mesh_held, b.store_held, b.store_fails) = (false, false, false);
-    b.settle();
+    (b.mesh_held, b.store_held) = (false, false);
+    b.trouble(None);
     while !b.held.is_empty() {
         answer_one(&mut b, 7);
     }
@@ -316,8 +317,6 @@ proptest! {
         check(1, QueuePolicy::DropOldest, Durability::Memory, ops.clone());
         check(3, QueuePolicy::RefuseNew, Durability::Memory, ops.clone());
         check(1, QueuePolicy::RefuseNew, Durability::Stored, ops.clone());
-        // Without failures, so that what is stored can be compared to the end.
-        let sound = ops.into_iter().filter(|op| !matches!(op, Op::FailStore(_))).collect();
-        check(3, QueuePolicy::DropOldest, Durability::Stored, sound);
+        check(3, QueuePolicy::DropOldest, Durability::Stored, ops);
     }
 }

@@ -5,7 +5,7 @@ use super::scene::{publish, v5};
 use super::script::{deliver_rule, policy, rule};
 use super::{Broker, each};
 use crate::hook::Effect;
-use crate::message::{Message, MessageId};
+use crate::message::Message;
 use crate::session::{Session, Stage};
 use crate::store::{ClientKey, Record};
 use hashbrown::HashMap;
@@ -18,8 +18,6 @@ use std::sync::Arc;
 pub(super) struct Kept {
     sessions: HashMap<ClientKey, KeptSession>,
     retained: HashMap<(Option<Arc<str>>, Utf8String), Arc<Message>>,
-    /// An append failed: what is in memory is not what is stored.
-    pub(super) failed: bool,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -27,10 +25,10 @@ struct KeptSession {
     expiry_interval_s: u32,
     has_will: bool,
     subscriptions: BTreeSet<String>,
-    /// Queued and in flight.
-    messages: Vec<MessageId>,
+    /// Queued and in flight, by their orders.
+    messages: BTreeSet<u64>,
     /// QoS 2 messages under way to the client; `None`: handed over.
-    sent: BTreeMap<PacketId, Option<MessageId>>,
+    sent: BTreeMap<PacketId, Option<u64>>,
     received: BTreeSet<PacketId>,
 }
 
@@ -45,9 +43,12 @@ impl Kept {
             Record::Gone(session) => {
                 self.sessions.remove(&session).expect("a session");
             }
-            Record::Enqueued { message, targets } => {
+            Record::Enqueued { order, targets, .. } => {
                 for target in targets {
-                    self.session(&target.session).messages.push(message.id);
+                    assert!(
+                        self.session(&target.session).messages.insert(order),
+                        "an order of its own"
+                    );
                 }
             }
             Record::Retained(message) => {
@@ -69,7 +70,7 @@ impl Kept {
             Record::Unsubscribed { session, filter } => {
                 self.session(&session).subscriptions.remove(filter.as_str());
             }
-            Record::Acknowledged { session, message } => self.session(&session).forget(message),
+            Record::Acknowledged { session, order } => self.session(&session).forget(order),
             Record::Received { session, packet_id, .. } => {
                 self.session(&session).received.insert(packet_id);
             }
@@ -79,17 +80,21 @@ impl Kept {
             Record::Sent {
                 session,
                 packet_id,
-                message,
+                order,
             } => {
                 let session = self.session(&session);
-                assert!(session.messages.contains(&message), "sent before it was enqueued");
-                session.sent.insert(packet_id, Some(message));
+                assert!(session.messages.contains(&order), "sent before it was enqueued");
+                session.sent.insert(packet_id, Some(order));
             }
-            Record::HandedOver { session, packet_id } => {
+            Record::HandedOver {
+                session,
+                packet_id,
+                order,
+            } => {
                 let session = self.session(&session);
-                if let Some(message) = session.sent.insert(packet_id, None).expect("sent before") {
-                    let position = session.messages.iter().position(|kept| *kept == message);
-                    session.messages.remove(position.expect("a message"));
+                if let Some(sent) = session.sent.insert(packet_id, None).expect("sent before") {
+                    assert_eq!(sent, order);
+                    assert!(session.messages.remove(&order));
                 }
             }
             Record::Completed { session, packet_id } => {
@@ -105,27 +110,24 @@ impl Kept {
 }
 
 impl KeptSession {
-    fn forget(&mut self, message: MessageId) {
-        let position = self.messages.iter().position(|kept| *kept == message);
-        self.messages.remove(position.expect("a message that was enqueued"));
-        if !self.messages.contains(&message) {
-            self.sent.retain(|_, sent| *sent != Some(message));
-        }
+    fn forget(&mut self, order: u64) {
+        assert!(self.messages.remove(&order), "a message that was enqueued");
+        self.sent.retain(|_, sent| *sent != Some(order));
     }
 
     /// As the shard has it.
     fn of(s: &Session, subscriptions: BTreeSet<String>) -> Self {
         let in_flight = || (0..s.in_flight.len()).filter_map(|n| s.in_flight.get(n));
         let queued = s.queue.iter().filter(|queued| queued.qos != QoS::AtMostOnce);
-        let mut messages: Vec<MessageId> = queued.map(|queued| queued.message.id).collect();
+        let mut messages: BTreeSet<u64> = queued.map(|queued| queued.order).collect();
         messages.extend(in_flight().filter_map(|sent| match &sent.stage {
-            Stage::AtLeastOnce(queued) | Stage::ExactlyOnce(queued) => Some(queued.message.id),
-            Stage::Released => None,
+            Stage::AtLeastOnce(queued) | Stage::ExactlyOnce(queued) => Some(queued.order),
+            Stage::Released(_) => None,
         }));
         let sent = in_flight().filter_map(|sent| match &sent.stage {
             Stage::AtLeastOnce(_) => None,
-            Stage::ExactlyOnce(queued) => Some((sent.packet_id, Some(queued.message.id))),
-            Stage::Released => Some((sent.packet_id, None)),
+            Stage::ExactlyOnce(queued) => Some((sent.packet_id, Some(queued.order))),
+            Stage::Released(_) => Some((sent.packet_id, None)),
         });
         Self {
             expiry_interval_s: s.expiry_interval_s,
@@ -153,11 +155,10 @@ fn subscriptions(shard: &Shard, s: &Session) -> BTreeSet<String> {
 impl Broker {
     /// Compares, where everything that was appended is stored.
     pub(super) fn check_kept(&mut self) {
-        if self.kept.failed
-            || self
-                .shards
-                .iter()
-                .any(|shard| shard.has_appends() || !shard.waits_for_store())
+        if self
+            .shards
+            .iter()
+            .any(|shard| shard.has_appends() || !shard.waits_for_store())
         {
             return;
         }
@@ -180,8 +181,6 @@ impl Broker {
                 .get_mut(&ClientKey::of(&s.client))
                 .expect("its session");
             let mut held = KeptSession::of(s, subscriptions(shard, s));
-            held.messages.sort_unstable();
-            kept.messages.sort_unstable();
             // PUBREC with 3.1.1 for a message that was denied leaves an identifier, but nothing that could be lost.
             assert!(kept.received.is_subset(&held.received));
             held.received.clone_from(&kept.received);

@@ -29,12 +29,12 @@ use super::{Answer, Call, CallId, ConnId, Feed, Notice, Shard, home_shard};
 use crate::counters::Counters;
 use crate::limits::ShardConfig;
 use crate::policy::Policy;
-use crate::store::{AppendFailed, Durability};
+use crate::store::{AppendFailed, Durability, Partition, Position, Record, Ticket};
 use crate::time::Millis;
 use bytes::Bytes;
 use nervewire_codec::{Ack, Packet, ReasonCode, Version, decode, encode};
 use scene::Who;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// The answer to a plugin call; `None`: not yet.
@@ -52,12 +52,16 @@ struct Broker {
     calls: Vec<Call>,
     /// Calls that have no answer yet.
     held: VecDeque<(usize, CallId, Call)>,
-    /// What was stored.
+    /// What was appended.
     kept: kept::Kept,
+    /// Of each shard: what is not durable, with its positions.
+    under_way: Vec<VecDeque<(Ticket, Vec<Position>)>>,
+    /// Records of each partition.
+    appended: BTreeMap<Partition, Vec<Record>>,
     /// Nothing becomes durable.
     store_held: bool,
-    /// Nothing is stored.
-    store_fails: bool,
+    /// Nothing becomes durable, and the shards know it.
+    store_stuck: bool,
     /// Nothing passes between shards.
     mesh_held: bool,
     /// Nothing leaves this shard.
@@ -140,8 +144,10 @@ impl Broker {
             calls: Vec::new(),
             held: VecDeque::new(),
             kept: kept::Kept::default(),
+            under_way: (0..config.shards).map(|_| VecDeque::new()).collect(),
+            appended: BTreeMap::new(),
             store_held: false,
-            store_fails: false,
+            store_stuck: false,
             mesh_held: false,
             held_from: None,
             manual_clients: false,
@@ -285,23 +291,34 @@ impl Broker {
     /// A store that is done at once, where the test does not say otherwise.
     fn carry_store(&mut self, shard: usize) -> bool {
         let mut busy = false;
-        let outcome = if self.store_fails {
-            Err(AppendFailed::Full)
-        } else {
-            Ok(())
-        };
-        while !self.store_held
-            && let Some(append) = self.shards[shard].next_append()
-        {
+        while let Some(append) = self.shards[shard].next_append() {
             busy = true;
             assert_eq!(usize::from(append.partition.owner(self.shards.len() as u16)), shard);
-            self.kept.failed |= outcome.is_err();
-            if !self.kept.failed {
-                append.records.into_iter().for_each(|record| self.kept.replay(record));
-            }
-            self.shards[shard].stored(self.now, append.ticket, outcome);
+            let log = self.appended.entry(append.partition).or_default();
+            let first = log.len() as u64;
+            log.extend(append.records.iter().cloned());
+            let positions = (first..log.len() as u64).map(Position).collect();
+            self.under_way[shard].push_back((append.ticket, positions));
+            append.records.into_iter().for_each(|record| self.kept.replay(record));
+        }
+        while !self.store_held
+            && !self.store_stuck
+            && let Some((ticket, positions)) = self.under_way[shard].pop_front()
+        {
+            busy = true;
+            self.shards[shard].stored(self.now, ticket, &positions);
         }
         busy
+    }
+
+    /// What is wrong with the store, all shards hear.
+    fn trouble(&mut self, trouble: Option<AppendFailed>) {
+        self.store_stuck = trouble.is_some_and(|why| why != AppendFailed::Full);
+        let now = self.now;
+        self.shards
+            .iter_mut()
+            .for_each(|shard| shard.store_trouble(now, trouble));
+        self.settle();
     }
 
     fn carry_mesh(&mut self, from: usize) -> bool {

@@ -1,0 +1,83 @@
+//! A message on its way to one session.
+
+use crate::message::Message;
+use crate::shard::SharedKey;
+use crate::store::Position;
+use crate::time::Millis;
+use nervewire_codec::QoS;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// One copy of a message in a session's queue or in flight: what is needed to decide about it, and its body where that is in
+/// memory. A million of them wait for sessions that are away, so it stays small.
+#[derive(Clone, Debug)]
+pub(crate) struct Queued {
+    body: Option<Arc<Message>>,
+    /// Its place in the order of the session; not less than that of any before it. Where it is recorded, that of its record.
+    pub(crate) order: u64,
+    position: u64,
+    expires_at: Millis,
+    /// Subscription Identifiers.
+    pub(crate) identifiers: SmallVec<[u32; 2]>,
+    /// It came by a shared subscription and may be given to another member.
+    pub(crate) shared: Option<Arc<SharedKey>>,
+    bytes: u32,
+    /// The lower of the message's and the subscription's QoS.
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+}
+
+/// No log is that long.
+const NOT_STORED: u64 = u64::MAX;
+const NEVER: Millis = Millis::MAX;
+
+impl Queued {
+    /// A copy that is not known to be durable.
+    pub(crate) fn new(body: Arc<Message>, order: u64, qos: QoS, retain: bool) -> Self {
+        Self {
+            order,
+            position: NOT_STORED,
+            expires_at: body.expires_at.unwrap_or(NEVER),
+            identifiers: SmallVec::new(),
+            shared: None,
+            bytes: u32::try_from(body.queue_bytes()).unwrap_or(u32::MAX),
+            qos,
+            retain,
+            body: Some(body),
+        }
+    }
+
+    pub(crate) fn with_identifiers(self, identifiers: SmallVec<[u32; 2]>) -> Self {
+        Self { identifiers, ..self }
+    }
+
+    /// It came by a shared subscription, if any.
+    pub(crate) fn by(self, shared: Option<Arc<SharedKey>>) -> Self {
+        Self { shared, ..self }
+    }
+
+    /// The message, where it is in memory.
+    pub(crate) fn body(&self) -> Option<&Arc<Message>> {
+        self.body.as_ref()
+    }
+
+    /// What it counts in a bound of bytes, in memory or not.
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::from(self.bytes)
+    }
+
+    /// Whether the message is past its expiry.
+    pub(crate) fn is_expired(&self, now: Millis) -> bool {
+        self.expires_at != NEVER && self.expires_at <= now
+    }
+
+    /// Where its record is, once that is durable.
+    pub(crate) fn position(&self) -> Option<Position> {
+        (self.position != NOT_STORED).then_some(Position(self.position))
+    }
+
+    /// Its record is durable, or was appended again and is elsewhere now.
+    pub(crate) fn place(&mut self, position: Option<Position>) {
+        self.position = position.map_or(NOT_STORED, |position| position.0);
+    }
+}

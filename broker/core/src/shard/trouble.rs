@@ -1,0 +1,75 @@
+//! While the store is full or takes nothing: who waits is told, what is new is refused before anything changes, and what can do
+//! without the store goes on. Nothing in memory is undone, because nothing that was appended is forgotten: it is durable some time
+//! later.
+
+use super::commit::Then;
+use super::lane::NotStored;
+use super::{ConnId, Shard};
+use crate::session::Session;
+use crate::store::AppendFailed;
+use crate::time::Millis;
+use nervewire_codec::ReasonCode;
+
+impl Shard {
+    /// What is wrong with the store. [`AppendFailed::Full`]: appends complete, but what grows is refused. Anything else: nothing
+    /// becomes durable at present. `None`: all is well again.
+    pub fn store_trouble(&mut self, now: Millis, trouble: Option<AppendFailed>) {
+        let was_stuck = self.is_stuck();
+        self.trouble = trouble;
+        if self.is_stuck() {
+            self.tell_who_waits(now);
+        } else if was_stuck {
+            self.pump_durable(now);
+        }
+    }
+
+    /// What grows is refused.
+    pub(super) fn is_in_trouble(&self) -> bool {
+        self.trouble.is_some()
+    }
+
+    /// Whatever waits for the store would wait in vain.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.trouble.is_some_and(|why| why != AppendFailed::Full)
+    }
+
+    /// Messages that would need the store wait in this session.
+    pub(super) fn is_paused(&self, s: &Session) -> bool {
+        self.is_stuck() && !s.ends_with_connection()
+    }
+
+    /// Ends the connection of a durable session that asks for something that could not be stored; whether it did.
+    pub(super) fn refuses(&mut self, now: Millis, session: u32, id: ConnId) -> bool {
+        let refused = self.is_stuck() && self.durable(session).is_some();
+        if refused {
+            self.counters.appends_failed += 1;
+            self.disconnect(now, id, ReasonCode::QuotaExceeded, Some("it could not be stored"));
+        }
+        refused
+    }
+
+    /// Clients that wait for a commit hear that it is not stored. The commit itself goes on: when its records are durable, what
+    /// else was to follow does.
+    fn tell_who_waits(&mut self, now: Millis) {
+        for then in self.take_clients_that_wait() {
+            self.follow(now, then, Err(NotStored::UnderWay));
+        }
+    }
+
+    /// Sessions whose messages have waited for the store to work again.
+    fn pump_durable(&mut self, now: Millis) {
+        let waiting = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| s.conn.is_some() && !s.ends_with_connection());
+        let waiting: Vec<u32> = waiting.map(|(slot, _)| slot as u32).collect();
+        waiting.into_iter().for_each(|session| self.pump(now, session));
+    }
+}
+
+impl Then {
+    /// Whether a client hears of it.
+    pub(super) fn tells_client(&self) -> bool {
+        matches!(self, Self::Release { .. } | Self::Connected(_))
+    }
+}

@@ -112,11 +112,11 @@ impl Setup {
 
     pub(crate) fn start(self) -> Broker {
         self.try_start()
-            .unwrap_or_else(|(_, status, log)| panic!("the broker ended at once ({status}):\n{log}"))
+            .unwrap_or_else(|ended| panic!("the broker ended at once ({}):\n{}", ended.1, ended.2))
     }
 
     /// Starts it, or says how it ended before it listened, and what it logged.
-    pub(crate) fn try_start(self) -> Result<Broker, (Self, ExitStatus, String)> {
+    pub(crate) fn try_start(self) -> Result<Broker, Box<(Self, ExitStatus, String)>> {
         for _ in 0..START_ATTEMPTS {
             match self.attempt() {
                 Attempt::Listens(process, port, admin_port) => {
@@ -127,7 +127,7 @@ impl Setup {
                         admin_port,
                     });
                 }
-                Attempt::Ended(status, log) => return Err((self, status, log)),
+                Attempt::Ended(status, log) => return Err(Box::new((self, status, log))),
                 Attempt::PortTaken => {}
             }
         }

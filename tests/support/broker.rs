@@ -1,7 +1,6 @@
 //! Starts the real binary on free ports in a directory of its own, and stops it.
 
 use super::{DEADLINE, wait_for};
-use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// A port may be taken meanwhile, see [`Attempt::PortTaken`].
+/// Another process may take a port between our choosing it and the broker's binding it.
 const START_ATTEMPTS: usize = 5;
 /// The configuration file, beside which all others lie.
 pub(crate) const CONFIGURATION: &str = "nervewire.toml";
@@ -22,8 +21,6 @@ pub(crate) const PATIENT: &str = "limits = { call_ms = 1000, authenticate_call_m
 pub(crate) struct Setup {
     dir: tempfile::TempDir,
     shards: u16,
-    broker: String,
-    environment: Vec<(String, OsString)>,
     auth: String,
     listener: String,
     admin: String,
@@ -36,8 +33,6 @@ impl Setup {
         Self {
             dir: tempfile::tempdir().expect("temporary directory"),
             shards: 1,
-            broker: "data_dir = \"\"\ndurability = \"memory\"".into(),
-            environment: Vec::new(),
             auth: "anonymous = \"loopback\"\ndefault = \"allow\"".into(),
             listener: String::new(),
             admin: String::new(),
@@ -47,26 +42,6 @@ impl Setup {
 
     pub(crate) fn shards(self, shards: u16) -> Self {
         Self { shards, ..self }
-    }
-
-    /// The keys of `[broker]` but `shards`.
-    pub(crate) fn broker(self, keys: &str) -> Self {
-        Self {
-            broker: keys.into(),
-            ..self
-        }
-    }
-
-    /// A variable of the broker's environment; one that is there already is replaced.
-    pub(crate) fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
-        self = self.without_env(name);
-        self.environment.push((name.into(), value.into()));
-        self
-    }
-
-    pub(crate) fn without_env(mut self, name: &str) -> Self {
-        self.environment.retain(|(other, _)| other != name);
-        self
     }
 
     /// The keys of `[auth]`.
@@ -111,56 +86,42 @@ impl Setup {
     }
 
     pub(crate) fn start(self) -> Broker {
-        self.try_start()
-            .unwrap_or_else(|ended| panic!("the broker ended at once ({}):\n{}", ended.1, ended.2))
-    }
-
-    /// Starts it, or says how it ended before it listened, and what it logged.
-    pub(crate) fn try_start(self) -> Result<Broker, Box<(Self, ExitStatus, String)>> {
         for _ in 0..START_ATTEMPTS {
-            match self.attempt() {
-                Attempt::Listens(process, port, admin_port) => {
-                    return Ok(Broker {
-                        setup: self,
-                        process: Mutex::new(process),
-                        port,
-                        admin_port,
-                    });
-                }
-                Attempt::Ended(status, log) => return Err(Box::new((self, status, log))),
-                Attempt::PortTaken => {}
+            if let Some((process, port, admin_port)) = self.attempt() {
+                return Broker {
+                    setup: self,
+                    process: Mutex::new(process),
+                    port,
+                    admin_port,
+                };
             }
         }
         panic!("no free port in {START_ATTEMPTS} attempts");
     }
 
-    fn attempt(&self) -> Attempt {
+    /// `None` where a port was taken by somebody else meanwhile.
+    fn attempt(&self) -> Option<(Process, u16, u16)> {
         let (port, admin_port) = free_ports();
         std::fs::write(self.path(CONFIGURATION), self.render(port, admin_port)).expect("write configuration");
         let mut command = nervewire();
         command.arg("run").arg("--config").arg(self.path(CONFIGURATION));
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut process = Process::spawn(command);
         let end = Instant::now() + DEADLINE;
         while !(accepts(port) && accepts(admin_port)) {
             if let Some(status) = process.exited() {
                 let log = process.log();
-                return if log.contains("in use") {
-                    Attempt::PortTaken
-                } else {
-                    Attempt::Ended(status, log)
-                };
+                assert!(log.contains("in use"), "the broker ended at once ({status}):\n{log}");
+                return None;
             }
             assert!(Instant::now() < end, "the broker does not listen:\n{}", process.log());
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        Attempt::Listens(process, port, admin_port)
+        Some((process, port, admin_port))
     }
 
     fn render(&self, port: u16, admin_port: u16) -> String {
         let Self {
             shards,
-            broker,
             auth,
             listener,
             admin,
@@ -168,20 +129,11 @@ impl Setup {
             ..
         } = self;
         format!(
-            "[broker]\nshards = {shards}\n{broker}\n\
+            "[broker]\ndata_dir = \"\"\nshards = {shards}\ndurability = \"memory\"\n\
              [[listener]]\nbind = \"127.0.0.1:{port}\"\n{listener}\n\
              [auth]\n{auth}\n[admin]\nbind = \"127.0.0.1:{admin_port}\"\n{admin}\n{rest}"
         )
     }
-}
-
-/// How an attempt to start it ended.
-enum Attempt {
-    /// With its port and its admin port.
-    Listens(Process, u16, u16),
-    Ended(ExitStatus, String),
-    /// Somebody else took a port between our choosing it and the broker's binding it.
-    PortTaken,
 }
 
 /// A running broker; dropping it kills the process.
@@ -264,23 +216,6 @@ impl Broker {
         wait_for("the broker to end", || self.lock().exited())
     }
 
-    /// How it ended, if it did.
-    pub(crate) fn exited(&self) -> Option<ExitStatus> {
-        self.lock().exited()
-    }
-
-    /// Kills it with SIGKILL, if it still runs: its setup, with its files, to be started again, and what it logged.
-    pub(crate) fn kill9(self) -> (Setup, String) {
-        let mut process = self
-            .process
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let _ = process.child.kill(); // It may have ended by itself.
-        process.child.wait().expect("wait for the broker");
-        process.exited();
-        (self.setup, process.log())
-    }
-
     /// All it printed so far.
     pub(crate) fn log(&self) -> String {
         self.lock().log()
@@ -308,12 +243,20 @@ impl Broker {
     }
 }
 
+impl Drop for Broker {
+    /// A failing test shows what the broker said.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("---- the broker's log\n{}----", self.log());
+        }
+    }
+}
+
 impl Setup {
     /// The same settings without the directory, to render them again.
     fn same(&self) -> Self {
         Self {
             shards: self.shards,
-            broker: self.broker.clone(),
             auth: self.auth.clone(),
             listener: self.listener.clone(),
             admin: self.admin.clone(),
@@ -361,11 +304,7 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// A failing test shows what the broker said.
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("---- the broker's log\n{}----", self.log());
-        }
         let _ = self.child.kill(); // It may have ended by itself.
         let _ = self.child.wait();
     }

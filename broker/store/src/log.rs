@@ -1,9 +1,10 @@
-//! The log seam.
+//! The log seam: what the owner of partitions may ask of the medium that keeps their records.
 
-use nervewire_core::store::{AppendFailed, Partition, Position, Record};
+use nervewire_core::store::{Append, AppendFailed, Partition, Position, Record, Ticket};
+use smallvec::SmallVec;
 
 /// A term of one owner of a partition. Each fencing begins a higher one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
 /// A record as it is read back.
@@ -17,55 +18,73 @@ pub struct Entry {
     pub record: Record,
 }
 
+/// An append is durable: hand it to [`Shard::stored`](nervewire_core::shard::Shard::stored).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// Of the append.
+    pub ticket: Ticket,
+    /// Where its records are, in their order.
+    pub positions: SmallVec<[Position; 1]>,
+}
+
 /// Why a log did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
     /// The epoch is not the partition's present one. Nothing was done.
     #[error("the partition belongs to another owner")]
     StaleOwner,
-    /// The records would exceed the log's bound. Nothing was done; truncation makes room.
-    #[error("the log has reached its bound of {most_bytes} bytes")]
-    Full {
-        /// The bound.
-        most_bytes: u64,
-    },
-    /// It may have been done. Only fencing and reading the tail tell; until then the log refuses the epoch.
+    /// Whether everything that was appended before is durable could not be found out in time. The partition has a new owner all the
+    /// same.
     #[error("whether it was done is not known")]
     Doubtful,
     /// What was to be read has been truncated.
-    #[error("truncated before position {}", first.0)]
-    Truncated {
-        /// The first position that is left.
-        first: Position,
-    },
+    #[error("truncated")]
+    Truncated,
+    /// There is no record at that position, or none that can be read.
+    #[error("no record can be read there")]
+    Unreadable,
 }
 
-/// One ordered log of records per partition. A partition that was never fenced is empty and belongs to nobody.
+/// One ordered log of records per partition, as one owner of partitions sees it. A partition that was never fenced is empty and
+/// belongs to nobody.
+///
+/// What was appended is never forgotten while the process lives: it completes sooner or later, in the order of the appends of this
+/// owner, each exactly once, and never with a gap. While nothing completes, [`Log::trouble`] says why.
 pub trait Log {
     /// Makes the caller the owner of a partition: every earlier epoch is refused from now on, and what was appended in one is
-    /// either durable when this returns or never will be.
+    /// durable when this returns.
+    ///
+    /// # Errors
+    /// [`LogError::Doubtful`] where it is not durable within the medium's patience.
     fn fence(&mut self, partition: Partition) -> Result<Epoch, LogError>;
 
-    /// Appends all records or none, after everything appended before; answers the position behind the last. They are durable
-    /// when [`Log::durable`] has reached it.
-    fn append(&mut self, partition: Partition, epoch: Epoch, records: Vec<Record>) -> Result<Position, LogError>;
+    /// Appends all records or none, after everything appended before.
+    ///
+    /// # Errors
+    /// [`LogError::StaleOwner`]; nothing else keeps it from completing.
+    fn append(&mut self, epoch: Epoch, append: &Append) -> Result<(), LogError>;
 
-    /// Up to where a partition is durable: never with gaps, and never less than it was.
-    fn durable(&mut self, partition: Partition) -> Result<Position, LogError>;
+    /// Takes what has completed since it was last asked.
+    fn completions(&mut self, into: &mut Vec<Completion>);
 
-    /// At most so many durable records from a position on, in order.
+    /// Why nothing completes at present, or why nothing more should be appended.
+    fn trouble(&self) -> Option<AppendFailed>;
+
+    /// At most so many durable records at and behind a position, in order.
+    ///
+    /// # Errors
+    /// [`LogError::Truncated`] and [`LogError::Unreadable`].
     fn read(&mut self, partition: Partition, from: Position, most_records: usize) -> Result<Vec<Entry>, LogError>;
 
-    /// Forgets the records before a position; one beyond what is durable counts as that. Positions stay as they were.
-    fn truncate(&mut self, partition: Partition, epoch: Epoch, before: Position) -> Result<(), LogError>;
-}
+    /// The record at a position that a completion named.
+    ///
+    /// # Errors
+    /// [`LogError::Truncated`] and [`LogError::Unreadable`].
+    fn get(&mut self, partition: Partition, position: Position) -> Result<Entry, LogError>;
 
-impl From<LogError> for AppendFailed {
-    fn from(error: LogError) -> Self {
-        match error {
-            LogError::StaleOwner => Self::StaleOwner,
-            LogError::Full { .. } => Self::Full,
-            LogError::Doubtful | LogError::Truncated { .. } => Self::Doubtful,
-        }
-    }
+    /// Forgets the records before a position. Positions stay as they were, and room comes back at the medium's pace.
+    ///
+    /// # Errors
+    /// [`LogError::StaleOwner`].
+    fn truncate(&mut self, partition: Partition, epoch: Epoch, before: Position) -> Result<(), LogError>;
 }

@@ -1,16 +1,18 @@
 //! A log in memory: durable at once, gone with the process.
 
-use crate::log::{Entry, Epoch, Log, LogError};
+use crate::log::{Completion, Entry, Epoch, Log, LogError};
 use hashbrown::HashMap;
-use nervewire_core::store::{Partition, Position, Record};
+use nervewire_core::store::{Append, AppendFailed, Partition, Position, Record};
 use std::collections::VecDeque;
 
 /// See the module. Its bound counts the records of all partitions.
 #[derive(Debug)]
 pub struct MemoryLog {
     partitions: HashMap<Partition, Kept>,
+    completed: Vec<Completion>,
     bytes: u64,
     most_bytes: u64,
+    failing: Option<AppendFailed>,
 }
 
 #[derive(Debug, Default)]
@@ -22,13 +24,20 @@ struct Kept {
 }
 
 impl MemoryLog {
-    /// An empty log that keeps at most so many bytes of records.
+    /// An empty log; beyond so many bytes of records there is trouble.
     pub fn new(most_bytes: u64) -> Self {
         Self {
             partitions: HashMap::new(),
+            completed: Vec::new(),
             bytes: 0,
             most_bytes,
+            failing: None,
         }
+    }
+
+    /// Completes nothing until it is told `None`, as a medium does that fails.
+    pub fn fail(&mut self, why: Option<AppendFailed>) {
+        self.failing = why;
     }
 
     /// Bytes of the records it keeps.
@@ -40,21 +49,28 @@ impl MemoryLog {
         let kept = self.partitions.get_mut(&partition);
         kept.filter(|kept| kept.epoch == epoch.0).ok_or(LogError::StaleOwner)
     }
+
+    /// What a partition has from a position on.
+    fn from(&self, partition: Partition, from: Position) -> Result<impl Iterator<Item = &Entry>, LogError> {
+        let kept = self.partitions.get(&partition);
+        let skipped = from.0.checked_sub(kept.map_or(0, |kept| kept.first));
+        let skipped = usize::try_from(skipped.ok_or(LogError::Truncated)?).unwrap_or(usize::MAX);
+        let entries = kept.into_iter().flat_map(|kept| &kept.entries);
+        Ok(entries.skip(skipped).map(|(entry, _)| entry))
+    }
 }
 
 impl Kept {
-    fn end(&self) -> Position {
-        Position(self.first + self.entries.len() as u64)
-    }
-
-    fn push(&mut self, record: Record, bytes: u64) {
-        let (position, epoch) = (self.end(), Epoch(self.epoch));
+    fn push(&mut self, record: Record, bytes: u64) -> Position {
+        let position = Position(self.first + self.entries.len() as u64);
+        let epoch = Epoch(self.epoch);
         let entry = Entry {
             position,
             epoch,
             record,
         };
         self.entries.push_back((entry, bytes));
+        position
     }
 }
 
@@ -65,35 +81,39 @@ impl Log for MemoryLog {
         Ok(Epoch(kept.epoch))
     }
 
-    fn append(&mut self, partition: Partition, epoch: Epoch, records: Vec<Record>) -> Result<Position, LogError> {
-        let (bytes, most_bytes) = (self.bytes, self.most_bytes);
-        let kept = self.owned(partition, epoch)?;
-        let sized = |record: Record| (record.bytes() as u64, record);
-        let records: Vec<(u64, Record)> = records.into_iter().map(sized).collect();
-        let bytes = records.iter().fold(bytes, |sum, (more, _)| sum.saturating_add(*more));
-        if bytes > most_bytes {
-            return Err(LogError::Full { most_bytes });
-        }
-        records.into_iter().for_each(|(bytes, record)| kept.push(record, bytes));
-        let end = kept.end();
-        self.bytes = bytes;
-        Ok(end)
+    fn append(&mut self, epoch: Epoch, append: &Append) -> Result<(), LogError> {
+        let kept = self.owned(append.partition, epoch)?;
+        let sized = |record: &Record| (record.clone(), record.bytes() as u64);
+        let records = append.records.iter().map(sized).collect::<Vec<_>>();
+        let bytes = records.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        let positions = records
+            .into_iter()
+            .map(|(record, bytes)| kept.push(record, bytes))
+            .collect();
+        let ticket = append.ticket;
+        self.completed.push(Completion { ticket, positions });
+        self.bytes += bytes;
+        Ok(())
     }
 
-    fn durable(&mut self, partition: Partition) -> Result<Position, LogError> {
-        Ok(self.partitions.get(&partition).map(Kept::end).unwrap_or_default())
+    fn completions(&mut self, into: &mut Vec<Completion>) {
+        if self.failing.is_none() {
+            into.append(&mut self.completed);
+        }
+    }
+
+    fn trouble(&self) -> Option<AppendFailed> {
+        let full = (self.bytes > self.most_bytes).then_some(AppendFailed::Full);
+        self.failing.or(full)
     }
 
     fn read(&mut self, partition: Partition, from: Position, most_records: usize) -> Result<Vec<Entry>, LogError> {
-        let Some(kept) = self.partitions.get(&partition) else {
-            return Ok(Vec::new());
-        };
-        let Some(skipped) = from.0.checked_sub(kept.first) else {
-            let first = Position(kept.first);
-            return Err(LogError::Truncated { first });
-        };
-        let rest = kept.entries.iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX));
-        Ok(rest.take(most_records).map(|(entry, _)| entry.clone()).collect())
+        Ok(self.from(partition, from)?.take(most_records).cloned().collect())
+    }
+
+    fn get(&mut self, partition: Partition, position: Position) -> Result<Entry, LogError> {
+        let entry = self.from(partition, position)?.next().cloned();
+        entry.ok_or(LogError::Unreadable)
     }
 
     fn truncate(&mut self, partition: Partition, epoch: Epoch, before: Position) -> Result<(), LogError> {
@@ -113,31 +133,16 @@ impl Log for MemoryLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract;
-    use nervewire_core::store::ClientKey;
+    use crate::contract::{self, Fails};
+
+    impl Fails for MemoryLog {
+        fn fail(&mut self, fails: bool) {
+            self.fail(fails.then_some(AppendFailed::Doubtful));
+        }
+    }
 
     #[test]
     fn it_is_a_log() {
         contract::check(&mut || MemoryLog::new(contract::MOST_BYTES));
-    }
-
-    #[test]
-    fn its_bound_counts_all_partitions_and_truncation_gives_bytes_back() {
-        let record = Record::Gone(ClientKey {
-            tenant: None,
-            client_id: "client".into(),
-        });
-        let each = record.bytes() as u64;
-        let mut log = MemoryLog::new(2 * each);
-        let (a, b) = (Partition(0), Partition(1));
-        let (in_a, in_b) = (log.fence(a).unwrap(), log.fence(b).unwrap());
-        log.append(a, in_a, vec![record.clone()]).unwrap();
-        log.append(b, in_b, vec![record.clone()]).unwrap();
-        assert_eq!(log.bytes(), 2 * each);
-        let full = LogError::Full { most_bytes: 2 * each };
-        assert_eq!(log.append(a, in_a, vec![record.clone()]), Err(full));
-        log.truncate(b, in_b, Position(1)).unwrap();
-        assert_eq!(log.bytes(), each);
-        assert_eq!(log.append(a, in_a, vec![record]), Ok(Position(2)));
     }
 }

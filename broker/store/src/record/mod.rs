@@ -1,0 +1,58 @@
+//! Records as bytes: compact, written by hand, and read with every bound checked.
+//!
+//! A record is one byte that says which kind it is, and its fields in the order of their declaration. Numbers of more than a
+//! byte are variable (LEB128), texts and blobs have their length before them, what may be absent has a byte before it. The format's
+//! version stands in the header of the segment that holds the record.
+
+mod decode;
+mod encode;
+mod message;
+mod read;
+mod write;
+
+pub use decode::decode;
+pub use encode::encode;
+pub use read::Malformed;
+
+/// The first byte of a record. The numbers are the format: they never change their meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    Session = 1,
+    Gone = 2,
+    Subscribed = 3,
+    Unsubscribed = 4,
+    Enqueued = 5,
+    Acknowledged = 6,
+    Received = 7,
+    Routed = 8,
+    Released = 9,
+    Sent = 10,
+    HandedOver = 11,
+    Completed = 12,
+    Retained = 13,
+    RetainedDeleted = 14,
+}
+
+impl Kind {
+    const ALL: [Self; 14] = [
+        Self::Session,
+        Self::Gone,
+        Self::Subscribed,
+        Self::Unsubscribed,
+        Self::Enqueued,
+        Self::Acknowledged,
+        Self::Received,
+        Self::Routed,
+        Self::Released,
+        Self::Sent,
+        Self::HandedOver,
+        Self::Completed,
+        Self::Retained,
+        Self::RetainedDeleted,
+    ];
+
+    fn of(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
+    }
+}

@@ -1,6 +1,7 @@
 //! Starts the real binary on free ports in a directory of its own, and stops it.
 
 use super::{DEADLINE, wait_for};
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// Another process may take a port between our choosing it and the broker's binding it.
+/// A port may be taken meanwhile, see [`Attempt::PortTaken`].
 const START_ATTEMPTS: usize = 5;
 /// The configuration file, beside which all others lie.
 pub(crate) const CONFIGURATION: &str = "nervewire.toml";
@@ -21,6 +22,8 @@ pub(crate) const PATIENT: &str = "limits = { call_ms = 1000, authenticate_call_m
 pub(crate) struct Setup {
     dir: tempfile::TempDir,
     shards: u16,
+    broker: String,
+    environment: Vec<(String, OsString)>,
     auth: String,
     listener: String,
     admin: String,
@@ -33,6 +36,8 @@ impl Setup {
         Self {
             dir: tempfile::tempdir().expect("temporary directory"),
             shards: 1,
+            broker: "data_dir = \"\"\ndurability = \"memory\"".into(),
+            environment: Vec::new(),
             auth: "anonymous = \"loopback\"\ndefault = \"allow\"".into(),
             listener: String::new(),
             admin: String::new(),
@@ -42,6 +47,26 @@ impl Setup {
 
     pub(crate) fn shards(self, shards: u16) -> Self {
         Self { shards, ..self }
+    }
+
+    /// The keys of `[broker]` but `shards`.
+    pub(crate) fn broker(self, keys: &str) -> Self {
+        Self {
+            broker: keys.into(),
+            ..self
+        }
+    }
+
+    /// A variable of the broker's environment; one that is there already is replaced.
+    pub(crate) fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self = self.without_env(name);
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    pub(crate) fn without_env(mut self, name: &str) -> Self {
+        self.environment.retain(|(other, _)| other != name);
+        self
     }
 
     /// The keys of `[auth]`.
@@ -86,42 +111,56 @@ impl Setup {
     }
 
     pub(crate) fn start(self) -> Broker {
+        self.try_start()
+            .unwrap_or_else(|ended| panic!("the broker ended at once ({}):\n{}", ended.1, ended.2))
+    }
+
+    /// Starts it, or says how it ended before it listened, and what it logged.
+    pub(crate) fn try_start(self) -> Result<Broker, Box<(Self, ExitStatus, String)>> {
         for _ in 0..START_ATTEMPTS {
-            if let Some((process, port, admin_port)) = self.attempt() {
-                return Broker {
-                    setup: self,
-                    process: Mutex::new(process),
-                    port,
-                    admin_port,
-                };
+            match self.attempt() {
+                Attempt::Listens(process, port, admin_port) => {
+                    return Ok(Broker {
+                        setup: self,
+                        process: Mutex::new(process),
+                        port,
+                        admin_port,
+                    });
+                }
+                Attempt::Ended(status, log) => return Err(Box::new((self, status, log))),
+                Attempt::PortTaken => {}
             }
         }
         panic!("no free port in {START_ATTEMPTS} attempts");
     }
 
-    /// `None` where a port was taken by somebody else meanwhile.
-    fn attempt(&self) -> Option<(Process, u16, u16)> {
+    fn attempt(&self) -> Attempt {
         let (port, admin_port) = free_ports();
         std::fs::write(self.path(CONFIGURATION), self.render(port, admin_port)).expect("write configuration");
         let mut command = nervewire();
         command.arg("run").arg("--config").arg(self.path(CONFIGURATION));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut process = Process::spawn(command);
         let end = Instant::now() + DEADLINE;
         while !(accepts(port) && accepts(admin_port)) {
             if let Some(status) = process.exited() {
                 let log = process.log();
-                assert!(log.contains("in use"), "the broker ended at once ({status}):\n{log}");
-                return None;
+                return if log.contains("in use") {
+                    Attempt::PortTaken
+                } else {
+                    Attempt::Ended(status, log)
+                };
             }
             assert!(Instant::now() < end, "the broker does not listen:\n{}", process.log());
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        Some((process, port, admin_port))
+        Attempt::Listens(process, port, admin_port)
     }
 
     fn render(&self, port: u16, admin_port: u16) -> String {
         let Self {
             shards,
+            broker,
             auth,
             listener,
             admin,
@@ -129,11 +168,20 @@ impl Setup {
             ..
         } = self;
         format!(
-            "[broker]\ndata_dir = \"\"\nshards = {shards}\ndurability = \"memory\"\n\
+            "[broker]\nshards = {shards}\n{broker}\n\
              [[listener]]\nbind = \"127.0.0.1:{port}\"\n{listener}\n\
              [auth]\n{auth}\n[admin]\nbind = \"127.0.0.1:{admin_port}\"\n{admin}\n{rest}"
         )
     }
+}
+
+/// How an attempt to start it ended.
+enum Attempt {
+    /// With its port and its admin port.
+    Listens(Process, u16, u16),
+    Ended(ExitStatus, String),
+    /// Somebody else took a port between our choosing it and the broker's binding it.
+    PortTaken,
 }
 
 /// A running broker; dropping it kills the process.
@@ -216,6 +264,23 @@ impl Broker {
         wait_for("the broker to end", || self.lock().exited())
     }
 
+    /// How it ended, if it did.
+    pub(crate) fn exited(&self) -> Option<ExitStatus> {
+        self.lock().exited()
+    }
+
+    /// Kills it with SIGKILL, if it still runs: its setup, with its files, to be started again, and what it logged.
+    pub(crate) fn kill9(self) -> (Setup, String) {
+        let mut process = self
+            .process
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _ = process.child.kill(); // It may have ended by itself.
+        process.child.wait().expect("wait for the broker");
+        process.exited();
+        (self.setup, process.log())
+    }
+
     /// All it printed so far.
     pub(crate) fn log(&self) -> String {
         self.lock().log()
@@ -243,20 +308,12 @@ impl Broker {
     }
 }
 
-impl Drop for Broker {
-    /// A failing test shows what the broker said.
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("---- the broker's log\n{}----", self.log());
-        }
-    }
-}
-
 impl Setup {
     /// The same settings without the directory, to render them again.
     fn same(&self) -> Self {
         Self {
             shards: self.shards,
+            broker: self.broker.clone(),
             auth: self.auth.clone(),
             listener: self.listener.clone(),
             admin: self.admin.clone(),
@@ -304,7 +361,11 @@ impl Process {
 }
 
 impl Drop for Process {
+    /// A failing test shows what the broker said.
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("---- the broker's log\n{}----", self.log());
+        }
         let _ = self.child.kill(); // It may have ended by itself.
         let _ = self.child.wait();
     }

@@ -115,5 +115,8 @@ pub const MAX_ANNOUNCED_PREFIXES: usize = 65_536;
 pub const PURGE_STEP_MESSAGES: usize = 256;
 /// Milliseconds between two purges of expired retained messages.
 pub const PURGE_INTERVAL_MS: u64 = 1_000;
+/// QoS 2 messages of the logs that a shard remembers while it is restored, in case they were under way at the crash. Twice as
+/// many at most, each for some bytes, of which the older half is forgotten.
+pub const MAX_REMEMBERED_MESSAGES: usize = 1_048_576;
 /// Partitions of the session space; fixed, independent of the number of shards.
 pub const PARTITIONS: u64 = 64;

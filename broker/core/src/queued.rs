@@ -47,6 +47,14 @@ impl Queued {
         }
     }
 
+    /// A copy whose record is in the log, without its body.
+    pub(crate) fn stored(message: &Arc<Message>, order: u64, qos: QoS, retain: bool) -> Self {
+        Self {
+            body: Some(message.clone()),
+            ..Self::new(message.clone(), order, qos, retain)
+        }
+    }
+
     pub(crate) fn with_identifiers(self, identifiers: SmallVec<[u32; 2]>) -> Self {
         Self { identifiers, ..self }
     }

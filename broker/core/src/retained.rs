@@ -69,6 +69,11 @@ impl Retained {
         old.map_or(SetOutcome::Added, |_| SetOutcome::Replaced)
     }
 
+    /// The message of a topic, expired or not.
+    pub fn get(&self, topic: &str) -> Option<&Arc<Message>> {
+        self.tree.get(topic)
+    }
+
     /// Forgets the message of a topic; whether there was one.
     pub fn remove(&mut self, topic: &str) -> bool {
         self.tree.find(topic).is_some_and(|node| self.remove_node(node))

@@ -132,6 +132,9 @@ impl Session {
     }
 }
 
+/// Packet identifiers that there are.
+const IDS: u64 = 65_535;
+
 /// QoS 1 and 2 messages sent and not yet fully acknowledged, in sending order [MQTT-4.6.0-1].
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
@@ -224,7 +227,6 @@ impl InFlight {
 
     /// Identifiers go round; one still in use is passed over [MQTT-2.2.1-4].
     fn next_id(&mut self) -> (PacketId, u64) {
-        const IDS: u64 = 65_535;
         loop {
             let number = self.handed_out;
             self.handed_out += 1;
@@ -235,6 +237,24 @@ impl InFlight {
                 return (id, number);
             }
         }
+    }
+
+    /// Takes in what was under way before a restart, behind what was sent before it.
+    pub(crate) fn restore(&mut self, packet_id: PacketId, stage: Stage) {
+        let id = u64::from(packet_id.get()) - 1;
+        let round = self.handed_out - self.handed_out % IDS;
+        let number = if round + id < self.handed_out {
+            round + IDS + id
+        } else {
+            round + id
+        };
+        self.handed_out = number + 1;
+        self.bytes += stage.bytes();
+        self.entries.push_back(Sent {
+            packet_id,
+            number,
+            stage,
+        });
     }
 
     fn find_order(&mut self, order: u64) -> Option<&mut Sent> {

@@ -2,7 +2,7 @@
 
 use crate::index::FilterId;
 use crate::shard::Entry;
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 use nervewire_codec::Utf8String;
 
 /// A subscription as the index keeps it for a session.
@@ -18,7 +18,7 @@ pub(crate) struct Subscription {
 pub(crate) struct Subscriptions {
     filters: Vec<FilterId>,
     /// As subscribed, with `$share/group/`: their groups may live on other shards.
-    shared: HashSet<Utf8String>,
+    shared: HashMap<Utf8String, Entry>,
 }
 
 /// Lists of a capacity below this are not worth shrinking.
@@ -35,7 +35,7 @@ impl Subscriptions {
     }
 
     /// The shared ones.
-    pub(crate) fn shared(&self) -> &HashSet<Utf8String> {
+    pub(crate) fn shared(&self) -> &HashMap<Utf8String, Entry> {
         &self.shared
     }
 
@@ -61,13 +61,13 @@ impl Subscriptions {
         self.filters.get(position).copied()
     }
 
-    /// Whether the shared one is new.
-    pub(crate) fn insert_shared(&mut self, filter: Utf8String) -> bool {
-        self.shared.insert(filter)
+    /// Adds a shared one, or changes it.
+    pub(crate) fn insert_shared(&mut self, filter: Utf8String, entry: Entry) {
+        self.shared.insert(filter, entry);
     }
 
     /// Whether the shared one was there.
     pub(crate) fn remove_shared(&mut self, filter: &str) -> bool {
-        self.shared.remove(filter)
+        self.shared.remove(filter).is_some()
     }
 }

@@ -56,6 +56,24 @@ impl<T> Table<T> {
         replaced
     }
 
+    /// The item of a number; made where there is none.
+    pub fn get_or_insert_default(&mut self, number: usize) -> &mut T
+    where
+        T: Default,
+    {
+        let at = number / CHUNK_ITEMS;
+        if self.chunks.len() <= at {
+            self.chunks.resize_with(at + 1, || None);
+        }
+        let chunk = self.chunks[at].get_or_insert_with(Chunk::new);
+        let item = &mut chunk.items[number % CHUNK_ITEMS];
+        if item.is_none() {
+            chunk.used += 1;
+            self.len += 1;
+        }
+        item.get_or_insert_default()
+    }
+
     /// Takes the item of a number.
     pub fn remove(&mut self, number: usize) -> Option<T> {
         let slot = self.chunks.get_mut(number / CHUNK_ITEMS)?;

@@ -7,7 +7,7 @@ use super::judge::{Judge, Judgement};
 use super::lane::{Lanes, Outcome};
 use super::{Answer, Call, ConnId, Shard, Waiter};
 use crate::handshake::Accepted;
-use crate::hook::{Action, AppMessage};
+use crate::hook::{Action, AppMessage, Client};
 use crate::limits::{MAX_IN_FLIGHT_MESSAGES, PLUGIN_TIME_NS_PER_S, RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM};
 use crate::policy::{ClientRules, RequestRef};
 use crate::session::{Session, Will};
@@ -219,7 +219,7 @@ impl Shard {
         };
         let session = match present {
             Some(session) => session,
-            None => self.new_session(accepted),
+            None => self.new_session(accepted.client.clone()),
         };
         self.attach(session, id, accepted, rules);
         self.record_session(session);
@@ -265,14 +265,14 @@ impl Shard {
         encode_within(&connack, conn.version, conn.max_packet_bytes, &mut Vec::new())
     }
 
-    fn new_session(&mut self, accepted: &Accepted) -> u32 {
-        let space = self.space_of(accepted.client.tenant.as_ref());
+    /// A session that has nothing yet.
+    pub(super) fn new_session(&mut self, client: Arc<Client>) -> u32 {
+        let space = self.space_of(client.tenant.as_ref());
         if let Some(space) = self.spaces.get_mut(space as usize) {
             space.sessions += 1;
         }
         let serial = self.next_serial();
-        self.sessions
-            .insert(Session::new(serial, accepted.client.clone(), space))
+        self.sessions.insert(Session::new(serial, client, space))
     }
 
     fn attach(&mut self, session: u32, id: ConnId, accepted: &Accepted, rules: Option<Arc<ClientRules>>) {

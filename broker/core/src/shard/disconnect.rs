@@ -146,7 +146,7 @@ impl Shard {
         }
     }
 
-    fn schedule_end(&mut self, now: Millis, session: u32, serial: u64, expiry_s: u32) {
+    pub(super) fn schedule_end(&mut self, now: Millis, session: u32, serial: u64, expiry_s: u32) {
         let at = (expiry_s != u32::MAX).then(|| now + u64::from(expiry_s) * 1_000);
         if let Some(s) = self.sessions.get_mut(session as usize) {
             s.expires_at = at;
@@ -156,7 +156,7 @@ impl Shard {
         }
     }
 
-    fn schedule_will(&mut self, now: Millis, session: u32, serial: u64, delay_s: u32) {
+    pub(super) fn schedule_will(&mut self, now: Millis, session: u32, serial: u64, delay_s: u32) {
         let at = now + u64::from(delay_s) * 1_000;
         if let Some(s) = self.sessions.get_mut(session as usize) {
             s.will_at = Some(at);
@@ -194,10 +194,17 @@ impl Shard {
         let Some(s) = self.sessions.try_remove(reference.slot as usize) else {
             return;
         };
-        if let Some(space) = self.spaces.get_mut(s.space as usize) {
+        let space = s.space;
+        self.settle_messages(now, s);
+        self.leave_space(space);
+    }
+
+    /// A name space has one session less.
+    pub(super) fn leave_space(&mut self, slot: u32) {
+        if let Some(space) = self.spaces.get_mut(slot as usize) {
             space.sessions = space.sessions.saturating_sub(1);
         }
-        self.settle_messages(now, s);
+        self.release_space(slot);
     }
 
     /// Shared messages go to other members, where the specification lets them; the others end with the session.
@@ -226,6 +233,5 @@ impl Shard {
                 _ => self.counters.dropped.session_ended += 1,
             }
         }
-        self.release_space(s.space);
     }
 }

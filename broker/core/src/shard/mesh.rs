@@ -3,10 +3,11 @@
 use super::arriving::Arriving;
 use super::lane::NotStored;
 use super::packed::Packed;
+use super::restored::Step;
 use super::subscribe::Entry;
 use super::{CommitId, Shard};
 use crate::interest::Announcement;
-use crate::message::Message;
+use crate::message::{Message, MessageId};
 use crate::queued::Queued;
 use crate::store::Partition;
 use crate::time::Millis;
@@ -77,6 +78,8 @@ pub enum MeshMessage {
         session: SessionRef,
         /// How.
         entry: Entry,
+        /// Connected.
+        online: bool,
         /// Who waits until every shard knows that this filter is of interest.
         confirm: Option<Confirm>,
     },
@@ -105,6 +108,15 @@ pub enum MeshMessage {
     },
     /// A member's session ended with this message unacknowledged: another member shall have it [MQTT-4.8.2-5].
     Reassign(Assignment),
+    /// A shard that is being restored has come so far.
+    Restored(Step),
+    /// A message that is routed again needs no member of this shared subscription any more.
+    SharedHas {
+        /// Which.
+        key: Arc<SharedKey>,
+        /// What.
+        message: MessageId,
+    },
 }
 
 /// A message on its way through a shared subscription.
@@ -224,8 +236,11 @@ impl Shard {
                 key,
                 session,
                 entry,
+                online,
                 confirm,
-            } => self.confirming(now, confirm, |shard| shard.shared_join(now, key, session, entry)),
+            } => self.confirming(now, confirm, |shard| {
+                shard.shared_join(now, key, session, (entry, online));
+            }),
             MeshMessage::SharedLeave { key, session } => self.shared_leave(&key, session),
             MeshMessage::SharedPresence { key, session, online } => self.shared_presence(&key, session, online),
             MeshMessage::Assign { session, delivery } => {
@@ -236,6 +251,8 @@ impl Shard {
             MeshMessage::Reassign(delivery) => {
                 self.confirming(now, delivery.confirm, |shard| shard.reassign(now, delivery.queued));
             }
+            MeshMessage::Restored(step) => self.restored_elsewhere(now, step),
+            MeshMessage::SharedHas { key, message } => self.group_has(message, key),
         }
     }
 

@@ -8,6 +8,7 @@
 
 mod admin;
 mod ahead;
+mod already;
 mod arriving;
 mod auth;
 mod commit;
@@ -25,6 +26,8 @@ mod packed;
 mod publish;
 mod queue;
 mod record;
+mod restore;
+mod restored;
 mod retain;
 mod route;
 mod sessions;
@@ -40,6 +43,7 @@ pub use commit::CommitId;
 pub(crate) use mesh::hash;
 pub use mesh::{Assignment, Confirm, MeshMessage, SessionRef, SharedKey, home_shard, topic_owner};
 pub use packed::Packed;
+pub use restored::Step;
 
 use crate::counters::Counters;
 use crate::handshake::ChainOutcome;
@@ -54,6 +58,7 @@ use crate::store::AppendFailed;
 use crate::subscriptions::Subscription;
 use crate::table::Table;
 use crate::time::Millis;
+use already::Already;
 use commit::Commits;
 use conn::Conn;
 use emit::EncodeCache;
@@ -61,6 +66,7 @@ use hashbrown::HashMap;
 use interest::Interests;
 use judge::Judge;
 use publish::PublishFlow;
+use restore::Restoring;
 use route::LastRoute;
 use sessions::Sessions;
 use shared::SharedGroups;
@@ -187,6 +193,9 @@ impl Space {
     }
 }
 
+/// Of a [`MessageId`], below the number of its shard.
+const MESSAGE_NUMBER_BITS: u32 = 48;
+
 /// The name space of clients without a tenant.
 const COMMON_SPACE: u32 = 0;
 
@@ -217,6 +226,9 @@ pub struct Shard {
     next_message: MessageId,
     /// Of the last record of a message for sessions.
     last_order: u64,
+    /// Records were read, and not everything has followed from them yet.
+    restoring: Option<Box<Restoring>>,
+    already: Already,
     route_number: u64,
     last_route: LastRoute,
     last_publisher: Option<Arc<Client>>,
@@ -235,7 +247,7 @@ impl Shard {
     /// A shard without sessions.
     pub fn new(config: ShardConfig, policy: Arc<Policy>, now: Millis) -> Self {
         let shards = usize::from(config.shards.max(1));
-        let next_message = MessageId::from(config.shard) << 48;
+        let next_message = MessageId::from(config.shard) << MESSAGE_NUMBER_BITS;
         let mut shard = Self {
             policy,
             conns: Table::default(),
@@ -257,6 +269,8 @@ impl Shard {
             serial: 0,
             next_message,
             last_order: 0,
+            restoring: None,
+            already: Already::default(),
             route_number: 0,
             last_route: LastRoute::default(),
             last_publisher: None,

@@ -61,9 +61,12 @@ impl Shard {
                 && let Some(s) = self.sessions.get(target.session as usize)
                 && !s.ends_with_connection()
             {
+                // Routed again after a crash, and known here.
+                target.refused = self.already.has_partition(&arriving.content, s.partition);
                 durable.push((s.partition, position));
             }
         }
+        durable.retain(|(_, position)| !targets[*position].refused);
         if durable.is_empty() {
             return;
         }
@@ -254,7 +257,8 @@ impl Shard {
     }
 }
 
-fn state(s: &Session) -> SessionState {
+/// A session as a record says it.
+pub(super) fn state(s: &Session) -> SessionState {
     let will = s.will.as_deref().map(|will| StoredWill {
         message: will.message.clone(),
         delay_s: will.delay_s,

@@ -22,9 +22,28 @@ impl Shard {
             self.counters.retained_refused += 1;
             return;
         }
-        let message = arriving.keep();
-        let Some(space) = self.spaces.get_mut(space as usize) else {
+        let message = arriving.keep().clone();
+        let is_old = self.already.is_retained(&arriving.content) || self.is_overtaken(space, arriving);
+        if is_old || !self.set_retained(space, &message) {
             return;
+        }
+        self.record_retained(&message);
+    }
+
+    /// Whether a message that is routed again after a crash comes too late: a younger one is retained.
+    fn is_overtaken(&self, space: u32, arriving: &Arriving<'_>) -> bool {
+        let message = &arriving.content;
+        let space = self.spaces.get(space as usize);
+        self.already.is_routed_again(message)
+            && space
+                .and_then(|space| space.retained.get(&message.topic))
+                .is_some_and(|retained| retained.accepted_at > message.accepted_at)
+    }
+
+    /// Enters a message, or deletes that of its topic; whether there was room.
+    pub(super) fn set_retained(&mut self, space: u32, message: &Arc<Message>) -> bool {
+        let Some(space) = self.spaces.get_mut(space as usize) else {
+            return false;
         };
         let before = ShardInfo::of(&space.retained);
         if message.app.payload.is_empty() {
@@ -42,11 +61,11 @@ impl Shard {
             );
             if space.retained.set(message.clone()) == SetOutcome::Full {
                 self.counters.retained_refused += 1;
-                return;
+                return false;
             }
         }
         self.retained.exchange(before, ShardInfo::of(&space.retained));
-        self.record_retained(message);
+        true
     }
 
     /// Removes retained messages that expired, and forgets tenants that have nothing left.

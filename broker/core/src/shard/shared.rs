@@ -47,7 +47,7 @@ impl SharedGroups {
     }
 
     /// Whether the group is new.
-    fn join(&mut self, key: Arc<SharedKey>, session: SessionRef, entry: Entry) -> bool {
+    fn join(&mut self, key: Arc<SharedKey>, session: SessionRef, (entry, online): (Entry, bool)) -> bool {
         let known = self.by_key.get(&key).copied();
         let slot = match known {
             Some(slot) => slot,
@@ -66,18 +66,8 @@ impl SharedGroups {
             return false;
         };
         match group.members.iter_mut().find(|member| member.session == session) {
-            Some(member) => {
-                *member = Member {
-                    session,
-                    entry,
-                    online: true,
-                }
-            }
-            None => group.members.push(Member {
-                session,
-                entry,
-                online: true,
-            }),
+            Some(member) => *member = Member { session, entry, online },
+            None => group.members.push(Member { session, entry, online }),
         }
         known.is_none()
     }
@@ -133,10 +123,10 @@ impl Group {
 }
 
 impl Shard {
-    pub(super) fn shared_join(&mut self, now: Millis, key: Arc<SharedKey>, session: SessionRef, entry: Entry) {
+    pub(super) fn shared_join(&mut self, now: Millis, key: Arc<SharedKey>, session: SessionRef, how: (Entry, bool)) {
         let space = self.space_of(key.tenant.as_ref());
         let space = self.spaces.get_mut(space as usize);
-        if space.is_some_and(|space| space.groups.join(key.clone(), session, entry)) {
+        if space.is_some_and(|space| space.groups.join(key.clone(), session, how)) {
             self.filter_comes(key.tenant.as_deref(), &key.filter);
         }
         self.announce_interest(now);
@@ -169,7 +159,7 @@ impl Shard {
             return;
         };
         let (space, serial) = (s.space, s.serial);
-        let shared: Vec<Utf8String> = s.subscriptions.shared().iter().cloned().collect();
+        let shared: Vec<Utf8String> = s.subscriptions.shared().keys().cloned().collect();
         for filter in shared {
             let (Some(group), topic) = split(&filter) else { continue };
             let key = self.shared_key(space, group, topic);
@@ -193,12 +183,16 @@ impl Shard {
             return;
         };
         let SharedGroups { index, groups, .. } = &mut space.groups;
+        let already = &self.already;
         let mut chosen = Vec::new();
         let topic = arriving.content.topic;
         index.matches(&topic, &mut |slot, ()| {
             let Some(group) = groups.get_mut(slot as usize) else {
                 return;
             };
+            if already.has_group(&arriving.content, &group.key) {
+                return;
+            }
             if let Some((session, entry)) = group.next() {
                 chosen.push((session, assignment(arriving.keep(), entry, group.key.clone())));
             }

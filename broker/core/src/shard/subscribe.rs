@@ -261,12 +261,12 @@ impl Shard {
             return false;
         };
         let space = self.spaces.get(s.space as usize);
-        s.subscriptions.shared().contains(filter)
+        s.subscriptions.shared().contains_key(filter)
             || space.is_some_and(|space| space.index.get(filter, session).is_some())
     }
 
     /// Enters a filter that is not shared; whether it is new.
-    fn enter_filter(&mut self, session: u32, filter: &str, entry: Entry) -> bool {
+    pub(super) fn enter_filter(&mut self, session: u32, filter: &str, entry: Entry) -> bool {
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return false;
         };
@@ -288,7 +288,7 @@ impl Shard {
     }
 
     /// Takes out a filter that is not shared; whether it was there.
-    fn take_filter(&mut self, session: u32, filter: &str) -> bool {
+    pub(super) fn take_filter(&mut self, session: u32, filter: &str) -> bool {
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return false;
         };
@@ -313,8 +313,16 @@ impl Shard {
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return;
         };
-        s.subscriptions.insert_shared(detached(filter));
-        let (serial, space) = (s.serial, s.space);
+        s.subscriptions.insert_shared(detached(filter), entry);
+        self.send_join(now, session, parts, entry);
+    }
+
+    /// Tells the owner of a group that a session is a member of it.
+    pub(super) fn send_join(&mut self, now: Millis, session: u32, parts: (&str, &str), entry: Entry) {
+        let Some(s) = self.sessions.get(session as usize) else {
+            return;
+        };
+        let (serial, space, online) = (s.serial, s.space, s.conn.is_some());
         let key = self.shared_key(space, parts.0, parts.1);
         let session = self.reference(session, serial);
         let owner = key.owner(self.config.shards);
@@ -323,6 +331,7 @@ impl Shard {
             key,
             session,
             entry,
+            online,
             confirm,
         };
         self.send_mesh(now, owner, join);
@@ -351,7 +360,7 @@ impl Shard {
     /// The filter of one of a session's subscriptions, that which goes with the least effort.
     pub(super) fn last_subscription(&self, session: u32) -> Option<String> {
         let s = self.sessions.get(session as usize)?;
-        if let Some(filter) = s.subscriptions.shared().iter().next() {
+        if let Some(filter) = s.subscriptions.shared().keys().next() {
             return Some(filter.to_string());
         }
         let filter = *s.subscriptions.filters().last()?;

@@ -148,7 +148,7 @@ fn subscriptions(shard: &Shard, s: &Session) -> BTreeSet<String> {
         .iter()
         .map(|filter| index.text(*filter).to_owned());
     filters
-        .chain(s.subscriptions.shared().iter().map(Utf8String::to_string))
+        .chain(s.subscriptions.shared().keys().map(Utf8String::to_string))
         .collect()
 }
 

@@ -17,6 +17,7 @@ mod outbound;
 mod packets;
 mod queue;
 mod races;
+mod restart;
 mod retain;
 mod scene;
 mod script;
@@ -27,6 +28,7 @@ mod will;
 
 use super::{Answer, Call, CallId, ConnId, Feed, Notice, Shard, home_shard};
 use crate::counters::Counters;
+use crate::handshake::Accepted;
 use crate::limits::ShardConfig;
 use crate::policy::Policy;
 use crate::store::{AppendFailed, Durability, Partition, Position, Record, Ticket};
@@ -58,6 +60,10 @@ struct Broker {
     under_way: Vec<VecDeque<(Ticket, Vec<Position>)>>,
     /// Records of each partition.
     appended: BTreeMap<Partition, Vec<Record>>,
+    /// All appends in their order: to which partition, and how many records.
+    journal: Vec<(Partition, usize)>,
+    /// What clients have received, each with the appends that were made before it, and the client.
+    seen: Vec<(usize, C, Packet)>,
     /// Nothing becomes durable.
     store_held: bool,
     /// Nothing becomes durable, and the shards know it.
@@ -146,6 +152,8 @@ impl Broker {
             kept: kept::Kept::default(),
             under_way: (0..config.shards).map(|_| VecDeque::new()).collect(),
             appended: BTreeMap::new(),
+            journal: Vec::new(),
+            seen: Vec::new(),
             store_held: false,
             store_stuck: false,
             mesh_held: false,
@@ -171,7 +179,10 @@ impl Broker {
 
     /// Opens a connection whose client was let in, and lets everything happen that follows.
     fn open(&mut self, who: Who) -> C {
-        let accepted = who.accepted();
+        self.open_accepted(who.accepted())
+    }
+
+    fn open_accepted(&mut self, accepted: Accepted) -> C {
         let client = &accepted.client;
         let shard = usize::from(home_shard(
             client.tenant.as_deref(),
@@ -299,6 +310,7 @@ impl Broker {
             log.extend(append.records.iter().cloned());
             let positions = (first..log.len() as u64).map(Position).collect();
             self.under_way[shard].push_back((append.ticket, positions));
+            self.journal.push((append.partition, append.records.len()));
             append.records.into_iter().for_each(|record| self.kept.replay(record));
         }
         while !self.store_held
@@ -397,6 +409,7 @@ impl Broker {
         let mut at = 0;
         while let Some((packet, used)) = decode(&bytes, at, Some(link.version), u32::MAX).expect("valid packets") {
             at += used;
+            self.seen.push((self.journal.len(), c, packet.clone()));
             link.arrives(packet);
         }
         link.undecoded = bytes[at..].to_vec();

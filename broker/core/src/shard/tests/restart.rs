@@ -1,0 +1,437 @@
+//! A crash and what is there after it: the logs up to some append, read by new shards, as many or another number.
+
+use super::super::Shard;
+use super::scene::{ack, filter, id, publish, qos, v5, v311, will};
+use super::{Broker, C};
+use crate::limits::ShardConfig;
+use crate::store::{Durability, Partition, Position};
+use nervewire_codec::{Packet, PacketId, Publish, QoS, ReasonCode};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) fn stored(shards: u16) -> Broker {
+    Broker::new(ShardConfig {
+        shards,
+        durability: Durability::Stored,
+        ..ShardConfig::default()
+    })
+}
+
+impl Broker {
+    /// What is there when the process dies after this many appends, and starts again with other shards.
+    pub(super) fn restarted(&self, appends: usize, shards: u16) -> Broker {
+        let mut next = stored(shards);
+        next.now = self.now;
+        let mut lengths: BTreeMap<Partition, usize> = BTreeMap::new();
+        for (partition, records) in &self.journal[..appends] {
+            let from = *lengths.entry(*partition).or_default();
+            lengths.insert(*partition, from + records);
+            let records = &self.appended[partition][from..from + records];
+            next.appended.entry(*partition).or_default().extend_from_slice(records);
+            for (at, record) in (from as u64..).zip(records) {
+                next.kept.replay(record.clone());
+                let owner = usize::from(partition.owner(shards));
+                next.shards[owner].restore(*partition, Position(at), record.clone());
+            }
+        }
+        next.journal = self.journal[..appends].to_vec();
+        next.start();
+        next
+    }
+
+    /// All records are read.
+    pub(super) fn start(&mut self) {
+        let first = self.shards.iter().map(Shard::first_free_number).max().unwrap_or(1);
+        let now = self.now;
+        self.shards.iter_mut().for_each(|shard| shard.restored(now, first));
+        self.settle();
+        assert!(!self.shards.iter().any(Shard::is_restoring));
+    }
+
+    /// As [`Broker::restarted`], with everything that was appended.
+    pub(super) fn restarted_with(&self, shards: u16) -> Broker {
+        self.restarted(self.journal.len(), shards)
+    }
+}
+
+/// From one shard and from three, to one and to three.
+fn each_restart(test: impl Fn(Broker, u16)) {
+    for from in [1, 3] {
+        for to in [1, 3] {
+            test(stored(from), to);
+        }
+    }
+}
+
+#[test]
+fn sessions_subscriptions_and_queues_are_back() {
+    each_restart(|mut b, shards| {
+        for name in ["s", "a"] {
+            let c = b.connect(v5(name).lasting());
+            b.subscribe(c, "t/+", 1);
+            b.subscribe(c, "gone", 1);
+            b.unsubscribe(c, &["gone"]);
+            b.disconnect(c);
+        }
+        let p = b.connect(v311("pub"));
+        for n in 0..20 {
+            b.publish(p, "t/x", 1 + n % 2, &n.to_string());
+        }
+        let mut b = b.restarted_with(shards);
+        b.check_kept();
+        let p = b.connect(v5("pub"));
+        b.publish(p, "t/y", 1, "after");
+        b.publish(p, "gone", 1, "gone");
+        for name in ["s", "a"] {
+            let (c, connack) = b.connect_for(v5(name).lasting());
+            assert!(connack.session_present);
+            let numbers = (0..20).map(|n| n.to_string());
+            let expected: Vec<String> = numbers.chain(["after".to_owned()]).collect();
+            assert_eq!(b.payloads(c), expected);
+        }
+        b.check_kept();
+    });
+}
+
+#[test]
+fn retained_messages_are_back_and_deleted_ones_are_not() {
+    each_restart(|mut b, shards| {
+        let p = b.connect(v5("pub"));
+        for n in 0..10 {
+            b.publish_retained(p, &format!("r/{n}"), 1, "old");
+            b.publish_retained(p, &format!("r/{n}"), 1, &n.to_string());
+        }
+        b.publish_retained(p, "r/3", 1, "");
+        let mut b = b.restarted_with(shards);
+        let s = b.connect(v5("s"));
+        b.subscribe(s, "r/+", 1);
+        let mut payloads = b.payloads(s);
+        payloads.sort();
+        assert_eq!(payloads, ["0", "1", "2", "4", "5", "6", "7", "8", "9"]);
+    });
+}
+
+#[test]
+fn shared_subscriptions_are_back() {
+    each_restart(|mut b, shards| {
+        for name in ["a", "b"] {
+            let c = b.connect(v5(name).lasting());
+            b.subscribe(c, "$share/g/t", 1);
+            b.disconnect(c);
+        }
+        let p = b.connect(v5("pub"));
+        b.publish(p, "t", 1, "1");
+        b.publish(p, "t", 1, "2");
+        let mut b = b.restarted_with(shards);
+        let p = b.connect(v5("pub"));
+        b.publish(p, "t", 1, "3");
+        b.publish(p, "t", 1, "4");
+        let mut all = Vec::new();
+        for name in ["a", "b"] {
+            let c = b.connect(v5(name).lasting());
+            let payloads = b.payloads(c);
+            assert_eq!(payloads.len(), 2, "in turn");
+            all.extend(payloads);
+        }
+        all.sort();
+        assert_eq!(all, ["1", "2", "3", "4"]);
+    });
+}
+
+#[test]
+fn a_session_whose_time_has_come_is_gone_and_others_count_from_the_restart() {
+    each_restart(|mut b, shards| {
+        let short = |name| {
+            v5(name)
+                .clean_start(false)
+                .with(|p| p.session_expiry_interval = Some(10))
+        };
+        let away = b.connect(short("a"));
+        b.disconnect(away);
+        b.connect(short("b"));
+        b.connect(v311("c").lasting());
+        b.now += 60_000;
+        let mut b = b.restarted_with(shards);
+        assert_eq!(b.sessions(), 2, "it expired meanwhile");
+        b.check_kept();
+        b.advance(9_000);
+        assert_eq!(b.sessions(), 2);
+        // A second crash does not give the session its time again.
+        let mut b = b.restarted_with(shards);
+        b.advance(2_000);
+        assert_eq!(b.sessions(), 1);
+        b.check_kept();
+    });
+}
+
+#[test]
+fn a_session_that_ends_with_its_connection_is_gone() {
+    each_restart(|mut b, shards| {
+        let c = b.connect(v5("s").lasting());
+        b.subscribe(c, "t", 1);
+        b.disconnect(c);
+        // Taken up for one connection only.
+        b.connect(v5("s").clean_start(false));
+        let b = b.restarted_with(shards);
+        assert_eq!(b.sessions(), 0);
+        assert_eq!(b.total(|c| c.subscriptions), 0);
+    });
+}
+
+#[test]
+fn wills_of_clients_that_the_crash_has_disconnected_are_sent_to_sessions_of_all_shards() {
+    each_restart(|mut b, shards| {
+        for name in ["s", "a", "b", "c"] {
+            let c = b.connect(v5(name).lasting());
+            b.subscribe(c, "bye", 2);
+            b.disconnect(c);
+        }
+        b.connect(v5("other").lasting().will(will("bye", 1, "at once")));
+        let delayed = v5("pub").lasting().will(will("bye", 2, "later"));
+        let mut delayed = delayed.accepted();
+        if let Some(will) = &mut delayed.connect.will {
+            will.properties.get_or_insert_default().will_delay_interval = Some(30);
+        }
+        b.open_accepted(delayed);
+        let mut b = b.restarted_with(shards);
+        b.advance(29_000);
+        // Not sent again after a second crash.
+        let mut b = b.restarted_with(shards);
+        for name in ["s", "a", "b", "c"] {
+            let c = b.connect(v5(name).lasting());
+            assert_eq!(b.payloads(c), ["at once"], "{name}");
+        }
+        b.advance(2_000);
+        let s = b.links.len() - 4;
+        assert_eq!(b.payloads(s), ["later"]);
+    });
+}
+
+#[test]
+fn qos_2_goes_on_where_it_was_and_new_identifiers_are_others() {
+    each_restart(|mut b, shards| {
+        let s = b.connect(v5("s").lasting());
+        b.subscribe(s, "t", 2);
+        b.manual(s);
+        let p = b.connect(v5("pub"));
+        for n in 1..=3 {
+            b.publish(p, "t", 2, &n.to_string());
+        }
+        let sent = b.messages(s);
+        let ids: Vec<PacketId> = sent.iter().filter_map(|publish| publish.packet_id).collect();
+        b.send(s, Packet::PubRec(ack(ids[0].get(), ReasonCode::Success)));
+        b.send(s, Packet::PubRec(ack(ids[1].get(), ReasonCode::Success)));
+        b.send(s, Packet::PubComp(ack(ids[0].get(), ReasonCode::Success)));
+        let mut b = b.restarted_with(shards);
+        b.manual_clients = true;
+        let p = b.connect(v5("pub"));
+        b.publish(p, "t", 2, "4");
+        let s = b.open(v5("s").lasting());
+        b.connack(s);
+        let packets = b.take(s);
+        assert!(matches!(&packets[0], Packet::PubRel(rel) if rel.packet_id == ids[1]));
+        let third = |p: &Publish| (p.packet_id, p.dup, &p.payload[..] == b"3") == (Some(ids[2]), true, true);
+        assert!(matches!(&packets[1], Packet::Publish(publish) if third(publish)));
+        let fourth = |p: &Publish| !ids.contains(&p.packet_id.expect("QoS 2")) && !p.dup && &p.payload[..] == b"4";
+        assert!(matches!(&packets[2], Packet::Publish(publish) if fourth(publish)));
+        assert_eq!(packets.len(), 3);
+    });
+}
+
+/// What all clients of a run saw and did, so that another run can go on after a crash at any append.
+struct Scenario {
+    b: Broker,
+    publisher: C,
+    subscribers: BTreeMap<&'static str, Vec<C>>,
+    published: Vec<Publish>,
+}
+
+/// Subscribers come and go while messages of both kinds are published.
+fn scenario(shards: u16) -> Scenario {
+    let mut b = stored(shards);
+    let names = ["s", "a", "b", "c"];
+    let mut subscribers: BTreeMap<&'static str, Vec<C>> = BTreeMap::new();
+    for name in names {
+        let c = b.connect(v5(name).lasting());
+        b.subscribe_all(c, vec![filter("t/#", 2)], None);
+        subscribers.entry(name).or_default().push(c);
+    }
+    let publisher = b.connect(v5("pub").lasting());
+    b.disconnect(subscribers["a"][0]);
+    let mut published = Vec::new();
+    for n in 0..12 {
+        let level = 1 + n % 2;
+        let packet_id = Some(b.packet_id(publisher));
+        let packet = Publish {
+            packet_id,
+            ..publish(&format!("t/{level}"), level, &n.to_string())
+        };
+        published.push(packet.clone());
+        b.send(publisher, Packet::Publish(packet));
+        match n {
+            3 => b.disconnect(subscribers["b"][0]),
+            6 => {
+                let a = b.connect(v5("a").lasting());
+                subscribers.entry("a").or_default().push(a);
+            }
+            8 => b.lose(subscribers["c"][0]),
+            9 => b.manual(subscribers["s"][0]),
+            _ => {}
+        }
+    }
+    Scenario {
+        b,
+        publisher,
+        subscribers,
+        published,
+    }
+}
+
+/// The receiver's side of QoS 2, and what an application would see.
+#[derive(Default)]
+struct Received {
+    unreleased: BTreeSet<PacketId>,
+    payloads: Vec<String>,
+}
+
+impl Received {
+    fn take(&mut self, packet: &Packet) {
+        match packet {
+            Packet::Publish(p) => {
+                let is_new = p.qos != QoS::ExactlyOnce || p.packet_id.is_some_and(|id| self.unreleased.insert(id));
+                if is_new {
+                    self.payloads.push(String::from_utf8_lossy(&p.payload).into_owned());
+                }
+            }
+            Packet::PubRel(rel) => _ = self.unreleased.remove(&rel.packet_id),
+            _ => {}
+        }
+    }
+}
+
+/// The sender's side after a crash: what was not acknowledged comes again [MQTT-4.4.0-1].
+fn publish_again(next: &mut Broker, publisher: C, published: &[Publish], acknowledged: &BTreeMap<PacketId, bool>) {
+    for packet in published {
+        let packet_id = packet.packet_id.expect("QoS 1 or 2");
+        match (packet.qos, acknowledged.get(&packet_id)) {
+            (QoS::ExactlyOnce, Some(false)) => {
+                next.send(publisher, Packet::PubRel(ack(packet_id.get(), ReasonCode::Success)));
+            }
+            (_, Some(_)) => {}
+            (_, None) => {
+                let packet = Publish {
+                    dup: true,
+                    ..packet.clone()
+                };
+                next.send(publisher, Packet::Publish(packet));
+            }
+        }
+    }
+}
+
+/// Identifiers that were acknowledged, each with whether to the end.
+fn acknowledged<'a>(packets: impl Iterator<Item = &'a Packet>) -> BTreeMap<PacketId, bool> {
+    let mut acknowledged = BTreeMap::new();
+    for packet in packets {
+        match packet {
+            Packet::PubAck(ack) | Packet::PubComp(ack) => _ = acknowledged.insert(ack.packet_id, true),
+            Packet::PubRec(ack) => _ = acknowledged.insert(ack.packet_id, false),
+            _ => {}
+        }
+    }
+    acknowledged
+}
+
+impl Scenario {
+    /// The process dies after this many appends; the clients have seen what was written by then.
+    fn crash(&self, appends: usize, shards: u16) {
+        let before = |c: C| {
+            let seen = self.b.seen.iter();
+            seen.filter(move |(at, of, _)| *at <= appends && *of == c)
+                .map(|(_, _, packet)| packet)
+        };
+        let mut next = self.b.restarted(appends, shards);
+        next.check_kept();
+        // Who had no CONNACK yet has nothing to go on with; the scenario's subscriptions come first.
+        let is_subscribed = |c: C| before(c).any(|packet| matches!(packet, Packet::SubAck(_)));
+        let acknowledged = acknowledged(before(self.publisher));
+        if before(self.publisher).next().is_none() {
+            return;
+        }
+        let publisher = next.connect(v5("pub").lasting());
+        // What the client has not begun to send at that moment it sends now.
+        publish_again(&mut next, publisher, &self.published, &acknowledged);
+        for (name, connections) in &self.subscribers {
+            if !connections.iter().any(|c| is_subscribed(*c)) {
+                continue;
+            }
+            let mut received = Received::default();
+            connections
+                .iter()
+                .flat_map(|c| before(*c))
+                .for_each(|p| received.take(p));
+            let c = next.connect(v5(name).lasting());
+            next.take(c).iter().for_each(|packet| received.take(packet));
+            self.check(&received.payloads, &format!("{name} after {appends} appends"));
+        }
+        next.check_kept();
+    }
+
+    fn check(&self, payloads: &[String], whom: &str) {
+        for (n, packet) in self.published.iter().enumerate() {
+            let copies = payloads.iter().filter(|payload| **payload == n.to_string()).count();
+            assert!(copies > 0, "{whom}: {n} is lost, of {payloads:?}");
+            assert!(
+                copies == 1 || packet.qos == QoS::AtLeastOnce,
+                "{whom}: {n} came twice, of {payloads:?}"
+            );
+        }
+        for level in [1, 2] {
+            let of_level = |n: &&String| n.parse::<u8>().is_ok_and(|n| 1 + n % 2 == level);
+            let mut firsts: Vec<u8> = Vec::new();
+            for n in payloads
+                .iter()
+                .filter(of_level)
+                .filter_map(|payload| payload.parse().ok())
+            {
+                if !firsts.contains(&n) {
+                    firsts.push(n);
+                }
+            }
+            assert!(firsts.is_sorted(), "{whom}: out of order, {payloads:?}");
+        }
+    }
+}
+
+#[test]
+fn a_crash_at_any_append_loses_nothing_acknowledged_and_repeats_no_qos_2() {
+    for from in [1, 3] {
+        let scenario = scenario(from);
+        for appends in 0..=scenario.b.journal.len() {
+            for to in [1, 3] {
+                scenario.crash(appends, to);
+            }
+        }
+    }
+}
+
+#[test]
+fn identifiers_of_a_client_are_known_after_a_crash() {
+    each_restart(|mut b, shards| {
+        let s = b.connect(v5("s").lasting());
+        b.subscribe(s, "t", 2);
+        b.disconnect(s);
+        let p = b.connect(v5("pub").lasting());
+        b.manual(p);
+        let packet = Publish {
+            packet_id: Some(id(7)),
+            qos: qos(2),
+            ..publish("t", 2, "once")
+        };
+        b.send(p, Packet::Publish(packet.clone()));
+        let mut b = b.restarted_with(shards);
+        let p = b.connect(v5("pub").lasting());
+        b.send(p, Packet::Publish(Publish { dup: true, ..packet }));
+        let s = b.connect(v5("s").lasting());
+        assert_eq!(b.payloads(s), ["once"]);
+    });
+}

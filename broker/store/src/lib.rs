@@ -15,8 +15,8 @@ mod memory;
 pub mod record;
 
 pub use journal::{
-    COMMIT_SECONDS, Counters, Handle, Journal, JournalLog, JournalOptions, OpenError, Progress, Recovery, Sink,
-    StoreEvent, SyncPolicy,
+    COMMIT_SECONDS, Counters, Handle, Journal, JournalLog, JournalOptions, OpenError, Progress, Recovery, Repaired,
+    Sink, StoreEvent, SyncPolicy,
 };
 pub use log::{Completion, Entry, Epoch, Log, LogError};
 pub use memory::MemoryLog;

@@ -77,6 +77,12 @@ impl<'a> Batch<'a> {
         header.bytes.checked_add(BATCH_HEADER_BYTES as u64)
     }
 
+    /// The same batch with another header.
+    pub(crate) fn copy_to(&self, out: &mut Vec<u8>, header: BatchHeader, salt: u32) {
+        out.extend_from_slice(&header.encode(salt));
+        out.extend_from_slice(self.frames);
+    }
+
     /// Header and frames.
     pub(crate) fn bytes(&self) -> usize {
         BATCH_HEADER_BYTES + self.frames.len()

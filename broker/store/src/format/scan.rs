@@ -13,10 +13,12 @@ pub(crate) enum Piece<'a> {
     Damage(Range<usize>),
 }
 
-/// The pieces behind a segment's header. Zeros up to the end are no piece: they were room that nobody has written to.
+/// The pieces behind a segment's header. Zeros up to the end are no piece: they are room that nobody has written to.
 #[derive(Clone, Debug)]
 pub(crate) struct Scan<'a> {
     bytes: &'a [u8],
+    /// Behind it are only zeros.
+    used: usize,
     at: usize,
     salt: u32,
 }
@@ -25,6 +27,7 @@ impl<'a> Scan<'a> {
     pub(crate) fn new(bytes: &'a [u8], header: &SegmentHeader) -> Self {
         Self {
             bytes,
+            used: used(bytes),
             at: SEGMENT_HEADER_BYTES,
             salt: header.salt,
         }
@@ -36,10 +39,10 @@ impl<'a> Scan<'a> {
 
     /// Where the next sound batch starts; the end where there is none.
     fn resume(&self) -> usize {
-        let candidates = self.at + 1..self.bytes.len();
+        let candidates = self.at + 1..self.used;
         let starts = candidates.filter(|at| self.bytes[*at..].starts_with(&MAGIC));
         let mut sound = starts.filter(|at| self.batch_at(*at).is_some());
-        sound.next().unwrap_or(self.bytes.len())
+        sound.next().unwrap_or(self.used)
     }
 }
 
@@ -48,14 +51,25 @@ impl<'a> Iterator for Scan<'a> {
 
     fn next(&mut self) -> Option<Piece<'a>> {
         let at = self.at;
+        if at >= self.used {
+            return None;
+        }
         if let Some(batch) = self.batch_at(at) {
             self.at += batch.bytes();
             return Some(Piece::Batch(at, batch));
         }
-        if self.bytes.get(at..)?.iter().all(|byte| *byte == 0) {
-            return None;
-        }
         self.at = self.resume();
         Some(Piece::Damage(at..self.at))
     }
+}
+
+/// Length without the zeros at the end.
+fn used(bytes: &[u8]) -> usize {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut len = bytes.len();
+    while let Some(rest) = bytes[..len].strip_suffix(&ZEROS) {
+        len = rest.len();
+    }
+    let last = bytes[..len].iter().rposition(|byte| *byte != 0);
+    last.map_or(0, |last| last + 1)
 }

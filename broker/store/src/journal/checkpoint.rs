@@ -69,7 +69,7 @@ impl Checkpoint {
 
 /// The segment that is to go, if the journal holds enough that is not needed any more. Before every shard has said what it needs,
 /// nothing is known of that.
-fn due(shared: &Shared, shards: usize) -> Option<Segment> {
+pub(super) fn due(shared: &Shared, shards: usize) -> Option<Segment> {
     let known = shared.work.shards(shards);
     let mut live = known.iter().map(|shard| shard.live_bytes);
     let live = live.try_fold(0, |sum: u64, bytes| Some(sum.saturating_add(bytes?)))?;

@@ -3,7 +3,6 @@
 use super::segments::{Segment, path, sync_dir};
 use crate::fail_point;
 use crate::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use crate::log::Epoch;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -18,17 +17,11 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    /// A new, empty segment whose header is durable, as is its name.
-    pub(super) fn create(dir: &Path, number: u64, first_sequence: u64, epoch: Epoch) -> io::Result<Self> {
-        let header = SegmentHeader {
-            flags: 0,
-            number,
-            first_sequence,
-            epoch,
-            salt: random(),
-        };
-        let path = path(dir, number);
-        let created = Self::write_header(&path, &header).and_then(|file| sync_dir(dir).map(|()| file));
+    /// A new, empty segment whose header is durable, as is its name. Its file has its full length from the start: a sync is faster
+    /// where the length does not change, and waits for nobody else's writes.
+    pub(super) fn create(dir: &Path, room: u64, header: SegmentHeader) -> io::Result<Self> {
+        let path = path(dir, header.number);
+        let created = Self::write_header(&path, room, &header).and_then(|file| sync_dir(dir).map(|()| file));
         let file = created.inspect_err(|_| {
             // What is left of it says nothing, and the next attempt has another name.
             let _ = std::fs::remove_file(&path);
@@ -42,8 +35,9 @@ impl Writing {
         Ok(Self { file, segment })
     }
 
-    fn write_header(path: &Path, header: &SegmentHeader) -> io::Result<File> {
+    fn write_header(path: &Path, room: u64, header: &SegmentHeader) -> io::Result<File> {
         let file = File::create_new(path)?;
+        file.set_len(room.max(SEGMENT_HEADER_BYTES as u64))?;
         file.write_all_at(&header.encode(), 0)?;
         file.sync_all()?;
         Ok(file)
@@ -61,7 +55,14 @@ impl Writing {
         self.segment
     }
 
-    pub(super) fn sealed(&self) -> Segment {
+    /// Cuts what was not committed, and makes everything else durable: nothing more is written to it.
+    pub(super) fn seal(&self) -> io::Result<Segment> {
+        self.file.set_len(self.segment.end)?;
+        self.file.sync_all()?;
+        Ok(self.sealed())
+    }
+
+    fn sealed(&self) -> Segment {
         Segment {
             sealed: true,
             ..self.segment
@@ -110,6 +111,6 @@ impl Writing {
 }
 
 /// A number that nobody outside can know.
-fn random() -> u32 {
+pub(super) fn random() -> u32 {
     RandomState::new().build_hasher().finish() as u32
 }

@@ -16,6 +16,7 @@ mod queue;
 mod reader;
 mod reading;
 mod recovery;
+mod repair;
 mod segments;
 mod shared;
 mod trouble;
@@ -32,6 +33,7 @@ use nervewire_core::store::{AppendFailed, FetchFailed, FetchTicket, Partition, P
 use reader::Reader;
 use reading::Window;
 pub use recovery::{OpenError, Progress, Recovery};
+pub use repair::Repaired;
 use segments::Segments;
 use shared::Shared;
 use std::io;
@@ -169,6 +171,19 @@ impl Journal {
     pub fn check(dir: &Path) -> Result<Recovery, OpenError> {
         let _lock = Lock::take(dir)?;
         recovery::check(dir)
+    }
+
+    /// Makes a damaged journal one that can be opened, with everything that can still be read. The files that were damaged are kept
+    /// beside it, under names that end with `.damaged`. A journal that can be opened is left as it is.
+    ///
+    /// # Errors
+    /// As [`Journal::open`], but for [`OpenError::Damaged`].
+    pub fn repair(dir: &Path) -> Result<Repaired, OpenError> {
+        let _lock = Lock::take(dir)?;
+        match recovery::check(dir) {
+            Err(OpenError::Damaged { .. }) => repair::repair(dir),
+            found => found.map(|_| Repaired::default()),
+        }
     }
 
     /// Starts to write, with one sink for each shard, in the order of their numbers.

@@ -128,7 +128,7 @@ fn list(dir: &Path) -> io::Result<(Vec<u64>, u64)> {
 }
 
 /// Into a buffer that is used again.
-fn read(path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn read(path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
     bytes.clear();
     File::open(path)?.read_to_end(bytes).map(|_| ())
 }
@@ -326,13 +326,14 @@ impl<'a> Replaying<'a> {
             let path = path(dir, segment.header.number);
             cut_file(&path, segment.end, *file_bytes).map_err(|source| OpenError::io(&path, source))?;
         }
-        self.segments
-            .retain(|(segment, _)| segment.end > SEGMENT_HEADER_BYTES as u64);
         segments::sync_dir(dir).map_err(|source| OpenError::io(dir, source))
     }
 
     fn recovered(self, next_number: u64) -> Recovered {
-        let segments: Vec<Segment> = self.segments.into_iter().map(|(segment, _)| segment).collect();
+        let segments = self.segments.into_iter().map(|(segment, _)| segment);
+        let segments: Vec<Segment> = segments
+            .filter(|segment| segment.end > SEGMENT_HEADER_BYTES as u64)
+            .collect();
         let recovery = Recovery {
             segments: segments.len() as u64,
             bytes: segments.iter().map(|segment| segment.end).sum(),

@@ -106,6 +106,10 @@ impl Segments {
         self.state().segments.insert(segment.header.number, segment);
     }
 
+    pub(super) fn remove(&self, number: u64) {
+        self.state().segments.remove(&number);
+    }
+
     pub(super) fn get(&self, number: u64) -> Option<Segment> {
         self.state().segments.get(&number).copied()
     }

@@ -1,12 +1,12 @@
 //! The one thread that writes: takes everything that waits, writes it, syncs it, and says so.
 
-use super::files::Writing;
+use super::files::{Writing, random};
 use super::queue::{Batch, Next};
 use super::segments::position;
 use super::shared::Shared;
 use super::{StoreEvent, SyncPolicy};
 use crate::fail_point;
-use crate::format::{BATCH_HEADER_BYTES, BatchHeader, SYNCED_BEFORE};
+use crate::format::{BATCH_HEADER_BYTES, BatchHeader, SYNCED_BEFORE, SegmentHeader};
 use crate::log::{Completion, Epoch};
 use std::io;
 use std::sync::Arc;
@@ -35,7 +35,12 @@ impl Writer {
                     }
                 }
                 Next::Look => self.shared.judge_size(),
-                Next::Stop => return,
+                Next::Stop => {
+                    if let Err(error) = self.seal() {
+                        self.failed(&error);
+                    }
+                    return;
+                }
             }
         }
     }
@@ -137,14 +142,21 @@ impl Writer {
     fn new_segment(&mut self) -> io::Result<Writing> {
         let number = self.next_number;
         self.next_number += 1;
-        Writing::create(self.shared.segments.dir(), number, self.next_sequence, self.epoch)
+        let header = SegmentHeader {
+            flags: 0,
+            number,
+            first_sequence: self.next_sequence,
+            epoch: self.epoch,
+            salt: random(),
+        };
+        Writing::create(self.shared.segments.dir(), self.shared.options.segment_bytes, header)
     }
 
     /// A full segment is durable before the next is begun, also where batches are not: then only the last can be torn.
     fn seal(&mut self) -> io::Result<()> {
         if let Some(segment) = &self.segment {
-            segment.sync()?;
-            self.shared.segments.put(segment.sealed());
+            let sealed = segment.seal()?;
+            self.shared.segments.put(sealed);
             self.segment = None;
             self.shared.work.look();
         }
@@ -154,10 +166,12 @@ impl Writer {
     /// The file is never synced again: the next attempt writes the batch to a new one.
     fn failed(&mut self, error: &io::Error) {
         self.shared.disk_failed(error);
-        if let Some(segment) = self.segment.take()
-            && let Some(kept) = segment.abandon(self.shared.segments.dir())
-        {
-            self.shared.segments.put(kept);
+        if let Some(segment) = self.segment.take() {
+            let number = segment.number();
+            match segment.abandon(self.shared.segments.dir()) {
+                Some(kept) => self.shared.segments.put(kept),
+                None => self.shared.segments.remove(number),
+            }
         }
     }
 }

@@ -60,4 +60,5 @@ pub struct Dropped {
     pub denied: u64,
     pub session_ended: u64,
     pub no_shared_member: u64,
+    pub unreadable: u64,
 }

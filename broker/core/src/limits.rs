@@ -19,7 +19,7 @@ pub struct ShardConfig {
     pub queue_bytes: u64,
     /// What happens at the queue's bound.
     pub queue_policy: QueuePolicy,
-    /// Bytes in all queues of this shard together.
+    /// Bytes in memory of all queues of this shard together.
     pub memory_bytes: u64,
     /// PUBLISH packets per second and client, 0 = no bound; the burst is one second of it.
     pub publish_rate_per_s: u32,
@@ -72,6 +72,14 @@ pub const MAX_IN_FLIGHT_MESSAGES: u16 = 256;
 pub const RECEIVE_MAXIMUM: u16 = 1_024;
 /// Acknowledgements of one client that may wait for the store; at this bound its socket is not read.
 pub const MAX_PENDING_ACKNOWLEDGEMENTS: usize = 1_024;
+/// Messages that one fetch brings back from the store; a connected session asks when half as many are left in memory.
+pub const MAX_FETCH_MESSAGES: usize = 64;
+/// Their bytes, where it is more than one message.
+pub const MAX_FETCH_BYTES: u64 = 256 * 1024;
+/// Durable messages at the head of a connected session's queue that stay in memory.
+pub const MAX_RESIDENT_MESSAGES: usize = 256;
+/// Bytes of a connected session's messages in memory above which those behind leave it once they are durable.
+pub const MAX_RESIDENT_BYTES: u64 = 256 * 1024;
 /// Topic aliases a client may use towards us.
 pub const TOPIC_ALIAS_MAXIMUM: u16 = 64;
 /// Topic aliases we use towards a client that allows them.

@@ -34,24 +34,25 @@ const NEVER: Millis = Millis::MAX;
 impl Queued {
     /// A copy that is not known to be durable.
     pub(crate) fn new(body: Arc<Message>, order: u64, qos: QoS, retain: bool) -> Self {
+        let copy = Self::stored(&body, order, qos, retain);
         Self {
-            order,
-            position: NOT_STORED,
-            expires_at: body.expires_at.unwrap_or(NEVER),
-            identifiers: SmallVec::new(),
-            shared: None,
-            bytes: u32::try_from(body.queue_bytes()).unwrap_or(u32::MAX),
-            qos,
-            retain,
             body: Some(body),
+            ..copy
         }
     }
 
     /// A copy whose record is in the log, without its body.
-    pub(crate) fn stored(message: &Arc<Message>, order: u64, qos: QoS, retain: bool) -> Self {
+    pub(crate) fn stored(message: &Message, order: u64, qos: QoS, retain: bool) -> Self {
         Self {
-            body: Some(message.clone()),
-            ..Self::new(message.clone(), order, qos, retain)
+            body: None,
+            order,
+            position: NOT_STORED,
+            expires_at: message.expires_at.unwrap_or(NEVER),
+            identifiers: SmallVec::new(),
+            shared: None,
+            bytes: u32::try_from(message.queue_bytes()).unwrap_or(u32::MAX),
+            qos,
+            retain,
         }
     }
 
@@ -67,6 +68,31 @@ impl Queued {
     /// The message, where it is in memory.
     pub(crate) fn body(&self) -> Option<&Arc<Message>> {
         self.body.as_ref()
+    }
+
+    /// Takes the message out of memory where it is durable, and answers how many bytes that were. One that may be given to another
+    /// member of a shared subscription stays, so that it can be given at once.
+    pub(crate) fn evict(&mut self) -> u64 {
+        let goes = self.position != NOT_STORED && self.shared.is_none();
+        if goes && self.body.take().is_some() {
+            self.bytes()
+        } else {
+            0
+        }
+    }
+
+    /// The message is here. Answers the bytes that were not in memory.
+    pub(crate) fn bring(&mut self, message: Arc<Message>) -> u64 {
+        if self.body.is_some() {
+            return 0;
+        }
+        self.body = Some(message);
+        self.bytes()
+    }
+
+    /// Bytes that are in the store alone.
+    pub(crate) fn absent_bytes(&self) -> u64 {
+        if self.body.is_some() { 0 } else { self.bytes() }
     }
 
     /// What it counts in a bound of bytes, in memory or not.
@@ -87,5 +113,15 @@ impl Queued {
     /// Its record is durable, or was appended again and is elsewhere now.
     pub(crate) fn place(&mut self, position: Option<Position>) {
         self.position = position.map_or(NOT_STORED, |position| position.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_takes_little_memory() {
+        assert!(size_of::<Queued>() <= 96, "{} bytes", size_of::<Queued>());
     }
 }

@@ -3,11 +3,11 @@
 use crate::gather::Gathers;
 use crate::hook::{AppMessage, Client, Decision, Quotas, Request};
 use crate::limits::MAX_CACHED_VERDICTS;
-use crate::message::Content;
+use crate::message::{Content, Message};
 use crate::policy::{ClientRules, RequestRef};
 use crate::queued::Queued;
 use crate::shard::{CommitId, ConnId};
-use crate::store::Partition;
+use crate::store::{FetchTicket, Partition};
 use crate::subscriptions::Subscriptions;
 use crate::time::Millis;
 use hashbrown::HashMap;
@@ -38,6 +38,10 @@ pub(crate) struct Session {
     pub(crate) subscriptions: Subscriptions,
     pub(crate) queue: VecDeque<Queued>,
     pub(crate) queue_bytes: u64,
+    /// Of those messages of the queue that are in the store alone.
+    pub(crate) queue_absent_bytes: u64,
+    /// Of the messages that are on their way from the store.
+    pub(crate) fetching: FetchTicket,
     pub(crate) in_flight: InFlight,
     /// QoS 2 packet identifiers received and not yet released.
     /// Each with the commit that its PUBREC waits for.
@@ -78,6 +82,8 @@ impl Session {
             subscriptions: Subscriptions::default(),
             queue: VecDeque::new(),
             queue_bytes: 0,
+            queue_absent_bytes: 0,
+            fetching: FetchTicket::NONE,
             in_flight: InFlight::default(),
             received: HashMap::new(),
             stored: false,
@@ -100,17 +106,22 @@ impl Session {
         !self.queue.is_empty() || self.gathers.is_some() || resending
     }
 
-    /// The copy of a message that is recorded under this order, in flight or in the queue. Both are sorted by it.
-    pub(crate) fn copy_mut(&mut self, order: u64) -> Option<&mut Queued> {
-        let is_it = |queued: &&mut Queued| queued.order == order && queued.qos != QoS::AtMostOnce;
-        if let Some(sent) = self.in_flight.find_order(order) {
-            return sent.queued_mut().filter(is_it);
+    /// Where the copy of a message is that is recorded under this order. The queue is sorted by it.
+    pub(crate) fn find_copy(&self, order: u64) -> Option<Place> {
+        if let Some(at) = self.in_flight.find_order(order) {
+            return Some(Place::InFlight(at));
         }
         let first = self.queue.partition_point(|queued| queued.order < order);
-        self.queue
-            .range_mut(first..)
-            .take_while(|queued| queued.order == order)
-            .find(is_it)
+        let same = self.queue.range(first..).take_while(|queued| queued.order == order);
+        let at = same.into_iter().position(|queued| queued.qos != QoS::AtMostOnce)?;
+        Some(Place::Queue(first + at))
+    }
+
+    pub(crate) fn copy_mut(&mut self, place: Place) -> Option<&mut Queued> {
+        match place {
+            Place::InFlight(at) => self.in_flight.entries.get_mut(at)?.queued_mut(),
+            Place::Queue(at) => self.queue.get_mut(at),
+        }
     }
 
     pub(crate) fn quotas(&self) -> Quotas {
@@ -145,6 +156,17 @@ pub(crate) struct InFlight {
     handed_out: u64,
     /// Of the messages that are still ours.
     bytes: u64,
+    /// Of those of them that are in the store alone.
+    absent_bytes: u64,
+    /// After a restart a message can follow one that came after it, because only QoS 2 is known to have been under way.
+    disordered: bool,
+}
+
+/// Where a session has a copy of a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    InFlight(usize),
+    Queue(usize),
 }
 
 #[derive(Debug)]
@@ -174,6 +196,17 @@ impl Stage {
 }
 
 impl Sent {
+    pub(crate) fn queued(&self) -> Option<&Queued> {
+        match &self.stage {
+            Stage::AtLeastOnce(queued) | Stage::ExactlyOnce(queued) => Some(queued),
+            Stage::Released(_) => None,
+        }
+    }
+
+    fn absent_bytes(&self) -> u64 {
+        self.queued().map_or(0, Queued::absent_bytes)
+    }
+
     pub(crate) fn queued_mut(&mut self) -> Option<&mut Queued> {
         match &mut self.stage {
             Stage::AtLeastOnce(queued) | Stage::ExactlyOnce(queued) => Some(queued),
@@ -204,6 +237,11 @@ impl InFlight {
         self.bytes
     }
 
+    /// Bytes of those of them that are in the store alone.
+    pub(crate) fn absent_bytes(&self) -> u64 {
+        self.absent_bytes
+    }
+
     pub(crate) fn get(&self, position: usize) -> Option<&Sent> {
         self.entries.get(position)
     }
@@ -211,6 +249,8 @@ impl InFlight {
     /// Takes a message in flight under a fresh identifier. It counts as sent on this connection.
     pub(crate) fn push(&mut self, queued: Queued) -> PacketId {
         let (packet_id, number) = self.next_id();
+        let last = self.entries.back().map(Sent::order);
+        self.disordered = last.is_some_and(|last| self.disordered || last > queued.order);
         self.bytes += queued.bytes();
         let stage = match queued.qos {
             QoS::ExactlyOnce => Stage::ExactlyOnce(queued),
@@ -249,17 +289,42 @@ impl InFlight {
             round + id
         };
         self.handed_out = number + 1;
-        self.bytes += stage.bytes();
-        self.entries.push_back(Sent {
+        let sent = Sent {
             packet_id,
             number,
             stage,
-        });
+        };
+        self.bytes += sent.stage.bytes();
+        self.absent_bytes += sent.absent_bytes();
+        self.entries.push_back(sent);
     }
 
-    fn find_order(&mut self, order: u64) -> Option<&mut Sent> {
-        let position = self.entries.binary_search_by_key(&order, Sent::order).ok()?;
-        self.entries.get_mut(position)
+    fn find_order(&self, order: u64) -> Option<usize> {
+        if self.disordered {
+            return self.entries.iter().position(|sent| sent.order() == order);
+        }
+        self.entries.binary_search_by_key(&order, Sent::order).ok()
+    }
+
+    /// What the present connection was not sent yet.
+    pub(crate) fn to_resend(&self) -> impl Iterator<Item = &Queued> {
+        self.entries.range(self.resent..).filter_map(Sent::queued)
+    }
+
+    /// Takes a message out of memory, and answers its bytes.
+    pub(crate) fn evict(&mut self, at: usize) -> u64 {
+        let copy = self.entries.get_mut(at).and_then(Sent::queued_mut);
+        let bytes = copy.map_or(0, Queued::evict);
+        self.absent_bytes += bytes;
+        bytes
+    }
+
+    /// A message is here again.
+    pub(crate) fn bring(&mut self, at: usize, message: Arc<Message>) -> u64 {
+        let copy = self.entries.get_mut(at).and_then(Sent::queued_mut);
+        let bytes = copy.map_or(0, |copy| copy.bring(message));
+        self.absent_bytes -= bytes;
+        bytes
     }
 
     pub(crate) fn find(&self, packet_id: PacketId) -> Option<&Sent> {
@@ -276,6 +341,7 @@ impl InFlight {
             self.resent -= 1;
         }
         self.bytes -= removed.stage.bytes();
+        self.absent_bytes -= removed.absent_bytes();
         Some(removed)
     }
 
@@ -283,13 +349,14 @@ impl InFlight {
     pub(crate) fn release(&mut self, position: usize) {
         if let Some(sent) = self.entries.get_mut(position) {
             self.bytes -= sent.stage.bytes();
+            self.absent_bytes -= sent.absent_bytes();
             sent.stage = Stage::Released(sent.order());
         }
     }
 
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Sent> {
         self.resent = 0;
-        self.bytes = 0;
+        (self.bytes, self.absent_bytes) = (0, 0);
         std::mem::take(&mut self.entries).into_iter()
     }
 }
@@ -362,7 +429,6 @@ impl VerdictCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Message;
     use bytes::Bytes;
     use nervewire_codec::Utf8String;
 

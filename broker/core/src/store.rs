@@ -97,6 +97,11 @@ pub struct Position(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FetchTicket(pub u64);
 
+impl FetchTicket {
+    /// Of no fetch: they count from 1.
+    pub(crate) const NONE: Self = Self(0);
+}
+
 /// Records that are wanted back, each an [`Record::Enqueued`] whose message is not in memory. To be answered by
 /// [`Shard::fetched`](crate::shard::Shard::fetched).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -50,6 +50,7 @@ fn dropped(core: impl Fn(fn(&Counters) -> u64) -> u64) -> Labelled {
         ("denied", core(|c| c.dropped.denied)),
         ("session_ended", core(|c| c.dropped.session_ended)),
         ("no_shared_member", core(|c| c.dropped.no_shared_member)),
+        ("unreadable", core(|c| c.dropped.unreadable)),
         ("transform", core(|c| c.transform_dropped)),
         ("rejected", core(|c| c.transform_rejected)),
     ]

@@ -231,26 +231,39 @@ impl Shard {
         if !self.make_room(now, session, queued.bytes()) {
             return false;
         }
+        self.hold_queued(session, queued);
+        true
+    }
+
+    /// Puts a message at the end of a session's queue, whatever the bounds say.
+    pub(super) fn hold_queued(&mut self, session: u32, queued: Queued) {
         let Some(s) = self.sessions.get_mut(session as usize) else {
-            return false;
+            return;
         };
-        let bytes = queued.bytes();
+        let (bytes, absent_bytes) = (queued.bytes(), queued.absent_bytes());
         s.queue_bytes += bytes;
+        s.queue_absent_bytes += absent_bytes;
         s.queue.push_back(queued);
+        self.absent_bytes += absent_bytes;
         self.counters.queued_messages += 1;
         self.counters.queued_bytes += bytes;
-        true
     }
 
     /// The next message of a session's queue.
     pub(super) fn dequeue(&mut self, session: u32) -> Option<Queued> {
+        self.remove_queued(session, 0)
+    }
+
+    pub(super) fn remove_queued(&mut self, session: u32, at: usize) -> Option<Queued> {
         let s = self.sessions.get_mut(session as usize)?;
-        let queued = s.queue.pop_front()?;
+        let queued = s.queue.remove(at)?;
         if s.queue.is_empty() {
             s.queue = std::collections::VecDeque::new();
         }
-        let bytes = queued.bytes();
+        let (bytes, absent_bytes) = (queued.bytes(), queued.absent_bytes());
         s.queue_bytes -= bytes;
+        s.queue_absent_bytes -= absent_bytes;
+        self.absent_bytes -= absent_bytes;
         self.counters.queued_messages -= 1;
         self.counters.queued_bytes -= bytes;
         Some(queued)
@@ -328,15 +341,24 @@ impl Shard {
         }
     }
 
-    fn send_queued(&mut self, now: Millis, session: u32, mut judge: Option<Judge>) {
+    fn send_queued(&mut self, now: Millis, session: u32, judge: Option<Judge>) {
+        self.send_resident(now, session, judge);
+        self.fetch_ahead(now, session);
+    }
+
+    /// Sends the queue as far as its messages are in memory.
+    fn send_resident(&mut self, now: Millis, session: u32, mut judge: Option<Judge>) {
         while self.next_may_go(now, session) {
             if self.drop_expired_head(now, session) {
                 continue;
             }
+            if !self.head_is_here(session) {
+                return;
+            }
             match self.judge_delivery(now, session, &mut judge) {
                 Judgement::Allowed => {
                     let Some(q) = self.dequeue(session) else { return };
-                    let Some(message) = q.body() else { return };
+                    let Some(message) = q.body() else { continue };
                     let delivery = Delivery {
                         order: q.order,
                         position: q.position(),
@@ -370,6 +392,11 @@ impl Shard {
             let head = s.queue.front();
             head.is_some_and(|head| self.may_send(s, head.qos, head.bytes()))
         })
+    }
+
+    fn head_is_here(&self, session: u32) -> bool {
+        let head = self.sessions.get(session as usize).and_then(|s| s.queue.front());
+        head.is_some_and(|head| head.body().is_some())
     }
 
     /// Whether a session's client can take a message now.

@@ -135,6 +135,7 @@ impl Shard {
         if s.ends_with_connection() {
             return self.end_session(now, session);
         }
+        self.leave_memory(session);
         self.shared_presence_of(now, session, false);
         self.schedule_end(now, session, serial, expiry_s);
         if let Some(delay_s) = will_delay_s.filter(|delay_s| *delay_s > 0) {
@@ -212,6 +213,7 @@ impl Shard {
         self.counters.queued_messages -= s.queue.len() as u64;
         self.counters.queued_bytes -= s.queue_bytes;
         self.in_flight_bytes -= s.in_flight.bytes();
+        self.absent_bytes -= s.absent_bytes();
         let dropped = &mut self.counters.dropped;
         let unacknowledged = s.in_flight.drain().filter_map(|sent| match sent.stage {
             // [MQTT-4.8.2-4], [MQTT-4.8.2-5]: QoS 1 goes to another member, QoS 2 in flight ends with its client.

@@ -2,7 +2,7 @@
 //!
 //! Contract with the driver: every method takes `now`. Packets of a connection are fed in order, and only while
 //! [`Shard::packet`] answered [`Feed::More`] or [`Notice::Resume`] named the connection. After any call the driver carries
-//! out, in this order: each [`Call`] (and hands back its [`Answer`]), each append (and reports it by [`Shard::stored`]), each batch for another shard, each [`Notice`], then one
+//! out, in this order: each [`Call`] (and hands back its [`Answer`]), each append (and reports it by [`Shard::stored`]), each fetch (and hands back what it brings by [`Shard::fetched`]), each batch for another shard, each [`Notice`], then one
 //! write for each touched connection. Batches leave before sockets are written: what was acknowledged is visible to every
 //! later request on any shard.
 
@@ -11,6 +11,7 @@ mod ahead;
 mod already;
 mod arriving;
 mod auth;
+mod bodies;
 mod commit;
 mod conn;
 mod connect;
@@ -59,6 +60,7 @@ use crate::subscriptions::Subscription;
 use crate::table::Table;
 use crate::time::Millis;
 use already::Already;
+use bodies::Fetches;
 use commit::Commits;
 use conn::Conn;
 use emit::EncodeCache;
@@ -237,6 +239,9 @@ pub struct Shard {
     retained: ShardInfo,
     /// Bytes of all messages that were sent and may have to be sent again.
     in_flight_bytes: u64,
+    /// Bytes of all messages, queued or in flight, that are in the store alone.
+    absent_bytes: u64,
+    fetches: Fetches,
     /// What holds where there are no authorizers.
     no_rules: Arc<ClientRules>,
     /// The latest client's rules: in most configurations the next client's are the same, and shared with it.
@@ -278,6 +283,8 @@ impl Shard {
             spare: SpareBuffers::default(),
             retained: ShardInfo::default(),
             in_flight_bytes: 0,
+            absent_bytes: 0,
+            fetches: Fetches::default(),
             no_rules: Arc::default(),
             latest_rules: Arc::default(),
             config,

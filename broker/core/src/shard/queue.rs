@@ -4,7 +4,6 @@ use super::Shard;
 use super::conn::Conn;
 use crate::limits::QueuePolicy;
 use crate::session::{InFlight, Session};
-use crate::store::Position;
 use crate::time::Millis;
 
 /// The bound that a message hits.
@@ -69,25 +68,19 @@ impl Shard {
         self.held_bytes().saturating_add(bytes) <= self.config.memory_bytes
     }
 
-    /// A message in flight to a client is no more, or is its client's now.
+    /// Changes what is in flight to a client: a message is its client's now, or no more.
     pub(super) fn change_in_flight<T>(&mut self, session: u32, change: impl FnOnce(&mut InFlight) -> T) -> Option<T> {
         let s = self.sessions.get_mut(session as usize)?;
-        let before = s.in_flight.bytes();
+        let (before, absent_before) = (s.in_flight.bytes(), s.in_flight.absent_bytes());
         let answer = change(&mut s.in_flight);
-        self.in_flight_bytes -= before - s.in_flight.bytes();
+        self.in_flight_bytes = self.in_flight_bytes + s.in_flight.bytes() - before;
+        self.absent_bytes = self.absent_bytes + s.in_flight.absent_bytes() - absent_before;
         Some(answer)
     }
 
-    /// A copy of a message is durable; the session may be done with it.
-    pub(super) fn place(&mut self, session: u32, order: u64, position: Position) {
-        if let Some(queued) = self.sessions.get_mut(session as usize).and_then(|s| s.copy_mut(order)) {
-            queued.place(Some(position));
-        }
-    }
-
-    /// Bytes of all messages queued or in flight.
-    fn held_bytes(&self) -> u64 {
-        self.counters.queued_bytes + self.in_flight_bytes
+    /// Bytes of all messages that are in memory because they are queued or in flight.
+    pub(super) fn held_bytes(&self) -> u64 {
+        (self.counters.queued_bytes + self.in_flight_bytes).saturating_sub(self.absent_bytes)
     }
 
     fn most_bytes(&self, s: &Session) -> u64 {

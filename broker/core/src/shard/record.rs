@@ -155,7 +155,7 @@ impl Shard {
     }
 
     /// Nobody waits for this record.
-    fn record_aside(&mut self, session: u32, record: impl FnOnce(ClientKey) -> Record) {
+    pub(super) fn record_aside(&mut self, session: u32, record: impl FnOnce(ClientKey) -> Record) {
         if let Some(key) = self.durable(session) {
             self.within(None, |shard| shard.append(key.partition(), vec![record(key)]));
         }

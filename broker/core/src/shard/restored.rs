@@ -10,6 +10,7 @@ use super::restore::{Messages, UnderWay};
 use super::subscribe::split;
 use super::{CommitId, MeshMessage, Shard};
 use crate::message::{Message, MessageId};
+use crate::queued::Queued;
 use crate::session::Stage;
 use crate::time::Millis;
 use hashbrown::HashSet;
@@ -150,10 +151,12 @@ impl Shard {
                 .for_each(|stage| s.in_flight.restore(packet_id, stage));
         }
         s.queue = queue.into_values().collect();
-        s.queue_bytes = s.queue.iter().map(crate::queued::Queued::bytes).sum();
+        s.queue_bytes = s.queue.iter().map(Queued::bytes).sum();
+        s.queue_absent_bytes = s.queue.iter().map(Queued::absent_bytes).sum();
         self.counters.queued_messages += s.queue.len() as u64;
         self.counters.queued_bytes += s.queue_bytes;
         self.in_flight_bytes += s.in_flight.bytes();
+        self.absent_bytes += s.absent_bytes();
         for (packet_id, messages) in received {
             s.received.insert(packet_id, CommitId::NONE);
             if !messages.is_empty() {

@@ -36,6 +36,7 @@ enum Op {
     Stick(usize, bool),
     HoldMesh(bool),
     HoldStore(bool),
+    HoldFetch(bool),
     Trouble(u8),
     Policy(usize, bool),
     Answer(u8),
@@ -57,6 +58,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (who, flag()).prop_map(|(who, stuck)| Op::Stick(who, stuck)),
         1 => flag().prop_map(Op::HoldMesh),
         1 => flag().prop_map(Op::HoldStore),
+        1 => flag().prop_map(Op::HoldFetch),
         1 => (0..4u8).prop_map(Op::Trouble),
         1 => (0..4usize, flag()).prop_map(|(kind, holds)| Op::Policy(kind, holds)),
         3 => any::<u8>().prop_map(Op::Answer),
@@ -205,6 +207,10 @@ fn apply(b: &mut Broker, links: &mut [Option<C>; CLIENTS], op: Op) {
             b.mesh_held = held;
             b.settle();
         }
+        Op::HoldFetch(held) => {
+            b.fetch_held = held;
+            b.settle();
+        }
         Op::HoldStore(held) => {
             b.store_held = held;
             b.settle();
@@ -238,7 +244,24 @@ fn answer_one(b: &mut Broker, choice: u8) {
 fn check_bounds(b: &Broker) {
     for shard in &b.shards {
         let counters = shard.counters();
-        assert!(counters.queued_bytes + shard.in_flight_bytes <= 40_000);
+        // Whoever waits may be sent one message, however full memory is.
+        assert!(shard.held_bytes() <= 40_000 + CLIENTS as u64 * 2_200);
+        let queued = |s: &crate::session::Session| {
+            (
+                s.queue.iter().map(crate::queued::Queued::bytes).sum::<u64>(),
+                s.queue_bytes,
+            )
+        };
+        assert!(
+            shard
+                .sessions
+                .iter()
+                .map(|(_, s)| queued(s))
+                .all(|(sum, counted)| sum == counted)
+        );
+        let absent: u64 = shard.sessions.iter().map(|(_, s)| s.absent_bytes()).sum();
+        assert_eq!(absent, shard.absent_bytes);
+        assert!(counters.queued_bytes + shard.in_flight_bytes >= absent);
         assert!(shard.info_totals().retained_messages <= 2);
         for session in shard.sessions(0, 100) {
             assert!(
@@ -268,7 +291,7 @@ fn check(shards: u16, queue_policy: QueuePolicy, durability: Durability, ops: Ve
         check_bounds(&b);
         b.check_kept();
     }
-    (b.mesh_held, b.store_held) = (false, false);
+    (b.mesh_held, b.store_held, b.fetch_held) = (false, false, false);
     b.trouble(None);
     while !b.held.is_empty() {
         answer_one(&mut b, 7);
@@ -299,7 +322,8 @@ fn check_empty(b: &Broker) {
         assert_eq!((c.queued_messages, c.queued_bytes), (0, 0));
         assert!(shard.waiters.is_empty());
         assert!(shard.commits.is_empty());
-        assert_eq!(shard.in_flight_bytes, 0);
+        assert_eq!((shard.in_flight_bytes, shard.absent_bytes), (0, 0));
+        assert!(shard.fetches.is_empty());
         let groups = shard
             .spaces
             .iter()

@@ -3,6 +3,7 @@
 
 mod authorize;
 mod backlog;
+mod bodies;
 mod chaos;
 mod connect;
 mod enhanced;
@@ -24,19 +25,20 @@ mod script;
 mod shared;
 mod subscribe;
 mod transform;
+mod trouble;
 mod will;
 
 use super::{Answer, Call, CallId, ConnId, Feed, Notice, Shard, home_shard};
 use crate::counters::Counters;
 use crate::handshake::Accepted;
-use crate::limits::ShardConfig;
+use crate::limits::{MAX_FETCH_MESSAGES, ShardConfig};
 use crate::policy::Policy;
-use crate::store::{AppendFailed, Durability, Partition, Position, Record, Ticket};
+use crate::store::{AppendFailed, Durability, Fetch, FetchFailed, Partition, Position, Record, Ticket};
 use crate::time::Millis;
 use bytes::Bytes;
 use nervewire_codec::{Ack, Packet, ReasonCode, Version, decode, encode};
 use scene::Who;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// The answer to a plugin call; `None`: not yet.
@@ -68,6 +70,14 @@ struct Broker {
     store_held: bool,
     /// Nothing becomes durable, and the shards know it.
     store_stuck: bool,
+    /// Fetches are not answered.
+    fetch_held: bool,
+    /// Positions that cannot be read.
+    unreadable: BTreeSet<(Partition, Position)>,
+    /// Messages that were fetched.
+    fetched: usize,
+    /// Of each shard: what it wants to have fetched.
+    fetches: Vec<VecDeque<Fetch>>,
     /// Nothing passes between shards.
     mesh_held: bool,
     /// Nothing leaves this shard.
@@ -156,6 +166,10 @@ impl Broker {
             seen: Vec::new(),
             store_held: false,
             store_stuck: false,
+            fetch_held: false,
+            unreadable: BTreeSet::new(),
+            fetched: 0,
+            fetches: (0..config.shards).map(|_| VecDeque::new()).collect(),
             mesh_held: false,
             held_from: None,
             manual_clients: false,
@@ -274,6 +288,7 @@ impl Broker {
             for shard in 0..self.shards.len() {
                 busy |= self.run_calls(shard);
                 busy |= self.carry_store(shard);
+                busy |= self.carry_fetches(shard);
                 busy |= self.carry_mesh(shard);
                 busy |= self.carry_out_notices(shard);
                 busy |= self.flush(shard);
@@ -321,6 +336,32 @@ impl Broker {
             self.shards[shard].stored(self.now, ticket, &positions);
         }
         busy
+    }
+
+    fn carry_fetches(&mut self, shard: usize) -> bool {
+        let mut busy = false;
+        while let Some(fetch) = self.shards[shard].next_fetch() {
+            assert_eq!(usize::from(fetch.partition.owner(self.shards.len() as u16)), shard);
+            assert!(!fetch.positions.is_empty() && fetch.positions.len() <= MAX_FETCH_MESSAGES);
+            self.fetches[shard].push_back(fetch);
+        }
+        while !self.fetch_held
+            && let Some(fetch) = self.fetches[shard].pop_front()
+        {
+            busy = true;
+            self.fetched += fetch.positions.len();
+            let records = fetch.positions.iter().map(|at| self.read_record(fetch.partition, *at));
+            let records = records.collect();
+            self.shards[shard].fetched(self.now, fetch.ticket, records);
+        }
+        busy
+    }
+
+    fn read_record(&self, partition: Partition, at: Position) -> Result<Record, FetchFailed> {
+        if self.unreadable.contains(&(partition, at)) {
+            return Err(FetchFailed);
+        }
+        Ok(self.appended[&partition][at.0 as usize].clone())
     }
 
     /// What is wrong with the store, all shards hear.

@@ -4,6 +4,7 @@ use super::scene::{ack, client, v5};
 use super::{Broker, C, each_version, each_with};
 use crate::hook::Quotas;
 use crate::limits::QueuePolicy;
+use crate::store::Durability;
 use nervewire_codec::{Packet, ReasonCode, Version};
 
 /// A session "s" that is away, subscribed to `t`, and a publisher.
@@ -68,7 +69,11 @@ fn a_full_queue_gives_way_as_configured() {
     ] {
         check(policy, |c| c.queue_messages = 2, expected);
         check(policy, |c| c.queue_bytes = two_messages, expected);
-        check(policy, |c| c.memory_bytes = two_messages, expected);
+        let memory = |c: &mut crate::limits::ShardConfig| {
+            c.durability = Durability::Memory; // What is stored waits on disk.
+            c.memory_bytes = two_messages;
+        };
+        check(policy, memory, expected);
     }
 }
 
@@ -79,7 +84,10 @@ fn each_bound_has_its_counter() {
     let rows: [(Configure, Pick); 3] = [
         (|c| c.queue_messages = 1, |d| d.queue_messages),
         (|c| c.queue_bytes = 100, |d| d.queue_bytes),
-        (|c| c.memory_bytes = 100, |d| d.memory_bytes),
+        (
+            |c| (c.memory_bytes, c.durability) = (100, Durability::Memory),
+            |d| d.memory_bytes,
+        ),
     ];
     for (config, pick) in rows {
         each_with(config, |b| {

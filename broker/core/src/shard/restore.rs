@@ -282,7 +282,7 @@ impl Messages {
 }
 
 /// What its number is in the count of its shard.
-fn number_of(message: &Message) -> u64 {
+pub(super) fn number_of(message: &Message) -> u64 {
     message.id & ((1 << super::MESSAGE_NUMBER_BITS) - 1)
 }
 

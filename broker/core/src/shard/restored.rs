@@ -6,7 +6,7 @@
 //! 2. Everybody knows what interests the others, and which of those messages they have already.
 
 use super::already::Already;
-use super::restore::{Messages, UnderWay};
+use super::restore::{Messages, UnderWay, number_of};
 use super::subscribe::split;
 use super::{CommitId, MeshMessage, Shard};
 use crate::message::{Message, MessageId};
@@ -157,6 +157,9 @@ impl Shard {
         self.counters.queued_bytes += s.queue_bytes;
         self.in_flight_bytes += s.in_flight.bytes();
         self.absent_bytes += s.absent_bytes();
+        let mut received: Vec<_> = received.into_iter().collect();
+        // They are routed in the order in which their client has sent them [MQTT-4.6.0-5].
+        received.sort_unstable_by_key(|(_, messages)| messages.first().map(|message| number_of(message)));
         for (packet_id, messages) in received {
             s.received.insert(packet_id, CommitId::NONE);
             if !messages.is_empty() {

@@ -435,3 +435,24 @@ fn identifiers_of_a_client_are_known_after_a_crash() {
         assert_eq!(b.payloads(s), ["once"]);
     });
 }
+
+#[test]
+fn qos_2_that_was_not_routed_is_routed_in_the_order_of_its_client() {
+    each_restart(|mut b, shards| {
+        let s = b.connect(v5("s").lasting());
+        b.subscribe(s, "t", 2);
+        b.disconnect(s);
+        let p = b.connect(v5("pub").lasting());
+        let before = b.journal.len();
+        b.store_held = true;
+        for n in 0..20 {
+            b.publish(p, "t", 2, &n.to_string());
+        }
+        b.store_held = false;
+        b.settle();
+        let mut b = b.restarted(before + 20, shards);
+        let s = b.connect(v5("s").lasting());
+        let expected: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+        assert_eq!(b.payloads(s), expected);
+    });
+}

@@ -42,7 +42,7 @@
 
 use crate::hook::{AppMessage, Client};
 use crate::limits::PARTITIONS;
-use crate::message::Message;
+use crate::message::{Message, MessageId};
 use crate::shard::{Entry, SharedKey};
 use crate::time::Millis;
 use nervewire_codec::{PacketId, QoS, Utf8String};
@@ -245,6 +245,8 @@ pub enum Record {
     Retained(Arc<Message>),
     /// A topic has no retained message any more.
     RetainedDeleted {
+        /// The empty message that deleted it.
+        message: MessageId,
         /// Name space.
         tenant: Option<Arc<str>>,
         /// Which.
@@ -334,7 +336,7 @@ impl Record {
             | Self::HandedOver { session, .. }
             | Self::Completed { session, .. } => session.bytes(),
             Self::Retained(message) => message.queue_bytes(),
-            Self::RetainedDeleted { tenant, topic } => tenant.as_ref().map_or(0, |t| t.len()) + topic.len(),
+            Self::RetainedDeleted { tenant, topic, .. } => tenant.as_ref().map_or(0, |t| t.len()) + topic.len(),
         };
         BOOKKEEPING_BYTES + content
     }

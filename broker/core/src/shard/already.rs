@@ -47,6 +47,11 @@ impl Seen {
         }
     }
 
+    /// Whatever its QoS, which its record does not say.
+    pub(super) fn retained_deleted(&mut self, message: MessageId) {
+        self.forgotten += remember(&mut self.retained, message);
+    }
+
     /// What had to be forgotten to stay within the bound.
     pub(super) fn forgotten(&self) -> u64 {
         self.forgotten
@@ -97,7 +102,7 @@ impl Already {
         message.qos == QoS::ExactlyOnce && self.under_way.contains(&message.id)
     }
 
-    /// Whether the message was retained before.
+    /// Whether the message was retained before, or has deleted what was.
     pub(super) fn is_retained(&self, message: &Content<'_>) -> bool {
         message.qos == QoS::ExactlyOnce && self.retained.contains(&message.id)
     }

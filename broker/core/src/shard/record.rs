@@ -169,8 +169,11 @@ impl Shard {
         let tenant = message.tenant.clone();
         let partition = Partition::of_topic(tenant.as_deref(), &message.app.topic);
         let record = if message.app.payload.is_empty() {
-            let topic = message.app.topic.clone();
-            Record::RetainedDeleted { tenant, topic }
+            Record::RetainedDeleted {
+                message: message.id,
+                tenant,
+                topic: message.app.topic.clone(),
+            }
         } else {
             Record::Retained(message.clone())
         };

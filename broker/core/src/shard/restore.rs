@@ -10,7 +10,7 @@ use super::restored::Rounds;
 use super::subscribe::{Entry, split};
 use super::{Shard, ShardInfo, SharedKey};
 use crate::hook::Client;
-use crate::message::{Message, detached};
+use crate::message::{Message, MessageId, detached};
 use crate::queued::Queued;
 use crate::session::Will;
 use crate::store::{ClientKey, EnqueuedFor, Partition, Position, Record, SessionState, StoredWill};
@@ -70,7 +70,11 @@ impl Shard {
                 targets,
             } => self.restore_enqueued((partition, position), order, &message, targets),
             Record::Retained(message) => self.restore_retained(message),
-            Record::RetainedDeleted { tenant, topic } => self.restore_retained_deleted(tenant.as_ref(), &topic),
+            Record::RetainedDeleted { message, tenant, topic } => {
+                self.note_number(number_of(message));
+                self.restoring().seen.retained_deleted(message);
+                self.restore_retained_deleted(tenant.as_ref(), &topic);
+            }
             of_messages => self.restore_message_state(of_messages),
         }
     }
@@ -133,7 +137,7 @@ impl Shard {
     }
 
     fn note_message(&mut self, message: &Message) {
-        self.note_number(number_of(message));
+        self.note_number(number_of(message.id));
     }
 
     /// The session of a key; made where its own record is still to come.
@@ -282,8 +286,8 @@ impl Messages {
 }
 
 /// What its number is in the count of its shard.
-pub(super) fn number_of(message: &Message) -> u64 {
-    message.id & ((1 << super::MESSAGE_NUMBER_BITS) - 1)
+pub(super) fn number_of(message: MessageId) -> u64 {
+    message & ((1 << super::MESSAGE_NUMBER_BITS) - 1)
 }
 
 /// A message that keeps no larger buffer alive.

@@ -159,7 +159,7 @@ impl Shard {
         self.absent_bytes += s.absent_bytes();
         let mut received: Vec<_> = received.into_iter().collect();
         // They are routed in the order in which their client has sent them [MQTT-4.6.0-5].
-        received.sort_unstable_by_key(|(_, messages)| messages.first().map(|message| number_of(message)));
+        received.sort_unstable_by_key(|(_, messages)| messages.first().map(|message| number_of(message.id)));
         for (packet_id, messages) in received {
             s.received.insert(packet_id, CommitId::NONE);
             if !messages.is_empty() {

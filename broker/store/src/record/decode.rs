@@ -72,6 +72,7 @@ fn record(r: &mut Reader<'_>) -> Result<Record, Malformed> {
         }
         Kind::Retained => Record::Retained(message::decode(r)?),
         Kind::RetainedDeleted => Record::RetainedDeleted {
+            message: r.number()?,
             tenant: r.option(Reader::text)?,
             topic: r.string()?,
         },

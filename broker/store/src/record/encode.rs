@@ -60,7 +60,8 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) {
             write::number(out, *order);
         }
         Record::Retained(message) => message::encode(out, message),
-        Record::RetainedDeleted { tenant, topic } => {
+        Record::RetainedDeleted { message, tenant, topic } => {
+            write::number(out, *message);
             write::optional_text(out, tenant.as_ref());
             write::text(out, topic);
         }

@@ -55,7 +55,7 @@ impl Kept {
                 let key = (message.tenant.clone(), message.app.topic.clone());
                 self.retained.insert(key, message);
             }
-            Record::RetainedDeleted { tenant, topic } => {
+            Record::RetainedDeleted { tenant, topic, .. } => {
                 self.retained.remove(&(tenant, topic));
             }
             other => self.replay_of_session(other),

@@ -456,3 +456,24 @@ fn qos_2_that_was_not_routed_is_routed_in_the_order_of_its_client() {
         assert_eq!(b.payloads(s), expected);
     });
 }
+
+/// The log has the deletion and what was retained after it, but not yet that the deletion was routed.
+#[test]
+fn a_deletion_that_is_routed_again_does_not_delete_what_was_retained_after_it() {
+    each_restart(|mut b, shards| {
+        let p = b.connect(v5("pub").lasting());
+        b.publish_retained(p, "r", 2, "old");
+        let before = b.journal.len();
+        b.store_held = true;
+        b.publish_retained(p, "r", 2, "");
+        b.publish_retained(p, "r", 2, "new");
+        b.store_held = false;
+        b.settle();
+        for appends in before + 2..=b.journal.len() {
+            let mut b = b.restarted(appends, shards);
+            let s = b.connect(v5("s"));
+            b.subscribe(s, "r", 1);
+            assert_eq!(b.payloads(s), ["new"], "after {appends} appends");
+        }
+    });
+}

@@ -11,15 +11,18 @@ mod scene;
 
 use divan::Bencher;
 use nervewire_core::shard::ConnId;
+use nervewire_core::store::Durability;
 use operation::Operation;
 use scene::{Scene, TOPIC, publish};
 
-const OPERATIONS: [Operation; 7] = [
+const OPERATIONS: [Operation; 9] = [
     Operation::new("QoS 0 to 1 subscriber", || at_most_once(1, 1)),
     Operation::new("QoS 0 to 1 subscriber, 100 messages in a pass", || at_most_once(1, 100)),
     Operation::new("QoS 0 to 100 subscribers", || at_most_once(100, 1)),
     Operation::new("QoS 1 with both acknowledgements", at_least_once),
     Operation::new("QoS 2 whole", exactly_once),
+    Operation::new("QoS 1 to a durable session, stored", || stored(1)),
+    Operation::new("QoS 1 to 10 durable sessions, stored", || stored(10)),
     Operation::new("QoS 0 to a subscriber of another shard", || between_shards(1)),
     Operation::new("QoS 0 to another shard, 100 messages in a pass", || between_shards(100)),
 ];
@@ -63,6 +66,26 @@ fn at_least_once() -> Box<dyn FnMut()> {
         assert_eq!(scene.write(0), packet.len() + ACK_BYTES);
         scene.feed(0, subscriber, &ack(PUBACK, id));
         assert_eq!(scene.write(0), 0);
+    })
+}
+
+/// Everything is durable at once; what a medium does with the records is not part of this.
+fn stored(subscribers: usize) -> Box<dyn FnMut()> {
+    let mut scene = Scene::with(1, Durability::Stored);
+    let publisher = scene.connect(0, "publisher");
+    let names = (0..subscribers).map(|n| format!("subscriber-{n}"));
+    let subscribers: Vec<ConnId> = names.map(|name| scene.lasting_subscriber(0, &name, 1)).collect();
+    let packet = publish(1);
+    Box::new(move || {
+        scene.feed(0, publisher, &packet);
+        let partitions = scene.store(0);
+        assert!(partitions > 0 && partitions <= subscribers.len());
+        let ids: Vec<[u8; 2]> = subscribers.iter().map(|id| delivered_id(&mut scene, *id)).collect();
+        assert_eq!(scene.write(0), subscribers.len() * packet.len() + ACK_BYTES);
+        for (subscriber, id) in subscribers.iter().zip(ids) {
+            scene.feed(0, *subscriber, &ack(PUBACK, id));
+        }
+        assert_eq!(scene.store(0), subscribers.len());
     })
 }
 

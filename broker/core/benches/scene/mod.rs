@@ -11,6 +11,7 @@ use nervewire_core::hook::{Client, Quotas};
 use nervewire_core::limits::ShardConfig;
 use nervewire_core::policy::Policy;
 use nervewire_core::shard::{ConnId, Shard};
+use nervewire_core::store::{Durability, Position, Ticket};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -27,6 +28,10 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new(shards: u16) -> Self {
+        Self::with(shards, Durability::Memory)
+    }
+
+    pub(crate) fn with(shards: u16, durability: Durability) -> Self {
         let policy = Arc::new(Policy {
             default: DefaultDecision::Allow,
             ..Policy::default()
@@ -34,6 +39,7 @@ impl Scene {
         let config = |shard| ShardConfig {
             shard,
             shards,
+            durability,
             ..ShardConfig::default()
         };
         let shards = (0..shards).map(|n| Shard::new(config(n), policy.clone(), NOW));
@@ -45,18 +51,50 @@ impl Scene {
     }
 
     pub(crate) fn connect(&mut self, shard: usize, client_id: &str) -> ConnId {
+        self.enter(shard, accepted(client_id))
+    }
+
+    fn enter(&mut self, shard: usize, accepted: Accepted) -> ConnId {
         let id = ConnId(self.conns);
         self.conns += 1;
-        self.shards[shard].connect(NOW, id, Box::new(accepted(client_id)));
+        self.shards[shard].connect(NOW, id, Box::new(accepted));
+        self.store(shard);
         assert!(self.write(shard) > 0, "a CONNACK");
         id
     }
 
     pub(crate) fn subscriber(&mut self, shard: usize, client_id: &str, qos: u8) -> ConnId {
         let id = self.connect(shard, client_id);
-        self.feed(shard, id, &bytes_of(&subscribe(qos)));
-        assert!(self.write(shard) > 0, "a SUBACK");
+        self.subscribe(shard, id, qos);
         id
+    }
+
+    /// A session that outlives its connection.
+    pub(crate) fn lasting_subscriber(&mut self, shard: usize, client_id: &str, qos: u8) -> ConnId {
+        let mut accepted = accepted(client_id);
+        accepted.connect.clean_start = false;
+        let id = self.enter(shard, accepted);
+        self.subscribe(shard, id, qos);
+        id
+    }
+
+    fn subscribe(&mut self, shard: usize, id: ConnId, qos: u8) {
+        self.feed(shard, id, &bytes_of(&subscribe(qos)));
+        self.store(shard);
+        assert!(self.write(shard) > 0, "a SUBACK");
+    }
+
+    /// All that was appended is durable. Answers how many appends that were.
+    pub(crate) fn store(&mut self, shard: usize) -> usize {
+        let shard = &mut self.shards[shard];
+        let mut appends = 0;
+        while let Some(append) = shard.next_append() {
+            appends += 1;
+            let positions = [Position(append.ticket.0)];
+            drop(append);
+            shard.stored(NOW, Ticket(positions[0].0), &positions);
+        }
+        appends
     }
 
     /// Feeds all packets of what a client sent.

@@ -39,8 +39,13 @@ impl Shard {
     }
 
     /// Ends the connection of a durable session that asks for something that could not be stored; whether it did.
+    #[inline]
     pub(super) fn refuses(&mut self, now: Millis, session: u32, id: ConnId) -> bool {
-        let refused = self.is_stuck() && self.durable(session).is_some();
+        self.is_stuck() && self.refuse_durable(now, session, id)
+    }
+
+    fn refuse_durable(&mut self, now: Millis, session: u32, id: ConnId) -> bool {
+        let refused = self.durable(session).is_some();
         if refused {
             self.counters.appends_failed += 1;
             self.disconnect(now, id, ReasonCode::QuotaExceeded, Some("it could not be stored"));

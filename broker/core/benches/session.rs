@@ -108,7 +108,6 @@ fn between_shards(messages: usize) -> Box<dyn FnMut()> {
     let mut scene = Scene::new(2);
     let publisher = scene.connect(0, "publisher");
     scene.subscriber(1, "subscriber", 0);
-    scene.pass_on(1, 0);
     let packets = publish(0).repeat(messages);
     Box::new(move || {
         scene.feed(0, publisher, &packets);

@@ -80,6 +80,11 @@ impl Scene {
 
     fn subscribe(&mut self, shard: usize, id: ConnId, qos: u8) {
         self.feed(shard, id, &bytes_of(&subscribe(qos)));
+        // SUBACK waits until all shards know of the interest.
+        for other in (0..self.shards.len()).filter(|other| *other != shard) {
+            self.pass_on(shard, other);
+            self.pass_on(other, shard);
+        }
         self.store(shard);
         assert!(self.write(shard) > 0, "a SUBACK");
     }

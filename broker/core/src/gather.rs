@@ -171,7 +171,7 @@ impl Gather {
         let qos = self.qos(&message);
         let identifier = (self.entry.identifier != 0).then_some(self.entry.identifier);
         // [MQTT-3.3.1-8]
-        Turn::Fresh(Queued::new(message, 0, qos, true).with_identifiers(identifier.into_iter().collect()))
+        Turn::Fresh(Queued::new(message, 0, qos, true).with_identifiers(identifier.as_slice()))
     }
 
     /// Whether the topic could be remembered.

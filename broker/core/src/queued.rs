@@ -17,10 +17,12 @@ pub(crate) struct Queued {
     pub(crate) order: u64,
     position: u64,
     expires_at: Millis,
-    /// Subscription Identifiers.
-    pub(crate) identifiers: SmallVec<[u32; 2]>,
+    /// All Subscription Identifiers, where there are several.
+    identifiers: Option<Box<SmallVec<[u32; 4]>>>,
     /// It came by a shared subscription and may be given to another member.
     pub(crate) shared: Option<Arc<SharedKey>>,
+    /// The one Subscription Identifier, 0: there is none.
+    identifier: u32,
     bytes: u32,
     /// The lower of the message's and the subscription's QoS.
     pub(crate) qos: QoS,
@@ -48,7 +50,8 @@ impl Queued {
             order,
             position: NOT_STORED,
             expires_at: message.expires_at.unwrap_or(NEVER),
-            identifiers: SmallVec::new(),
+            identifiers: None,
+            identifier: 0,
             shared: None,
             bytes: u32::try_from(message.queue_bytes()).unwrap_or(u32::MAX),
             qos,
@@ -56,8 +59,24 @@ impl Queued {
         }
     }
 
-    pub(crate) fn with_identifiers(self, identifiers: SmallVec<[u32; 2]>) -> Self {
-        Self { identifiers, ..self }
+    /// With the Subscription Identifiers of the session that match, none of which is 0 [MQTT-3.8.2-1].
+    #[inline]
+    pub(crate) fn with_identifiers(mut self, identifiers: &[u32]) -> Self {
+        match identifiers {
+            [] => {}
+            [one] => self.identifier = *one,
+            several => self.identifiers = Some(Box::new(SmallVec::from_slice(several))),
+        }
+        self
+    }
+
+    /// Subscription Identifiers.
+    pub(crate) fn identifiers(&self) -> &[u32] {
+        match &self.identifiers {
+            Some(several) => several,
+            None if self.identifier == 0 => &[],
+            None => std::slice::from_ref(&self.identifier),
+        }
     }
 
     /// It came by a shared subscription, if any.
@@ -121,7 +140,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn identifiers_are_kept_however_many_there_are() {
+        for identifiers in [&[][..], &[7], &[7, 9], &[1, 2, 3]] {
+            let queued = Queued::stored(&message(), 0, QoS::AtLeastOnce, false).with_identifiers(identifiers);
+            assert_eq!(queued.identifiers(), identifiers);
+        }
+    }
+
+    fn message() -> Message {
+        Message {
+            id: 0,
+            accepted_at: 0,
+            app: crate::hook::AppMessage {
+                topic: nervewire_codec::Utf8String::from_static("a"),
+                payload: bytes::Bytes::new(),
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                properties: None,
+            },
+            expires_at: None,
+            publisher: None,
+            tenant: None,
+        }
+    }
+
+    #[test]
     fn a_copy_takes_little_memory() {
-        assert!(size_of::<Queued>() <= 96, "{} bytes", size_of::<Queued>());
+        assert!(size_of::<Queued>() <= 64, "{} bytes", size_of::<Queued>());
     }
 }

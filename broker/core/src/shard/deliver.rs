@@ -42,6 +42,9 @@ struct Delivery<'a> {
     is_shared: bool,
 }
 
+/// A queue of so many messages grows by a quarter and not by its double: there may be many that are long.
+const SLOWLY_GROWING_MESSAGES: usize = 64;
+
 impl Target {
     pub(super) fn new(session: u32) -> Self {
         Self {
@@ -101,7 +104,7 @@ impl Shard {
             }
         }
         let queued = Queued::new(arriving.keep().clone(), target.order, target.qos, target.retain);
-        self.deliver(now, session, queued.with_identifiers(target.identifiers.clone()));
+        self.deliver(now, session, queued.with_identifiers(&target.identifiers));
     }
 
     /// Queues a message and sends what can be sent.
@@ -196,7 +199,7 @@ impl Shard {
         }
         let packet_id = (qos != QoS::AtMostOnce).then(|| {
             let queued = Queued::new(arriving.keep().clone(), order, qos, retain);
-            let mut queued = queued.with_identifiers(SmallVec::from_slice(identifiers)).by(shared);
+            let mut queued = queued.with_identifiers(identifiers).by(shared);
             queued.place(position);
             self.in_flight_bytes += queued.bytes();
             s.in_flight.push(queued)
@@ -241,6 +244,9 @@ impl Shard {
             return;
         };
         let (bytes, absent_bytes) = (queued.bytes(), queued.absent_bytes());
+        if s.queue.len() == s.queue.capacity() && s.queue.len() >= SLOWLY_GROWING_MESSAGES {
+            s.queue.reserve_exact(s.queue.len() / 4);
+        }
         s.queue_bytes += bytes;
         s.queue_absent_bytes += absent_bytes;
         s.queue.push_back(queued);
@@ -309,7 +315,7 @@ impl Shard {
                         message: message.content(),
                         qos,
                         retain: queued.retain,
-                        identifiers: &queued.identifiers,
+                        identifiers: queued.identifiers(),
                         dup: true,
                         is_shared: false,
                     };
@@ -364,7 +370,7 @@ impl Shard {
                         position: q.position(),
                         qos: q.qos,
                         retain: q.retain,
-                        identifiers: &q.identifiers,
+                        identifiers: q.identifiers(),
                         shared: q.shared.clone(),
                         is_shared: false,
                     };

@@ -125,7 +125,7 @@ impl Shard {
             session: key,
             qos: queued.qos,
             retain: queued.retain,
-            identifiers: queued.identifiers.clone(),
+            identifiers: SmallVec::from_slice(queued.identifiers()),
             shared: queued.shared.clone(),
         };
         let partition = target.session.partition();
@@ -250,7 +250,7 @@ impl Shard {
             message: message.content(),
             qos: queued.qos,
             retain: queued.retain,
-            identifiers: &queued.identifiers,
+            identifiers: queued.identifiers(),
             dup,
             is_shared: false,
         };

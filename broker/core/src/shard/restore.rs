@@ -267,9 +267,8 @@ impl Restoring {
                 Queued::new(in_memory(message.clone()), order, target.qos, target.retain).by(Some(key))
             }
         };
-        queued.identifiers = target.identifiers;
         queued.place(Some(position));
-        queued
+        queued.with_identifiers(&target.identifiers)
     }
 }
 

@@ -252,5 +252,5 @@ fn assignment(message: &Arc<Message>, entry: Entry, key: Arc<SharedKey>) -> Queu
     let retain = message.app.retain && entry.options.retain_as_published;
     let identifier = (entry.identifier != 0).then_some(entry.identifier);
     let queued = Queued::new(message.clone(), 0, qos, retain);
-    queued.with_identifiers(identifier.into_iter().collect()).by(Some(key))
+    queued.with_identifiers(identifier.as_slice()).by(Some(key))
 }

@@ -91,6 +91,8 @@ pub(super) enum Then {
         serial: u64,
         packet_id: PacketId,
     },
+    /// What was leaving a session is where it belongs.
+    Settled(Box<ClientKey>),
     /// A session was entered.
     Connected(Box<Entered>),
     /// A SUBACK has left: retained messages are gathered.
@@ -212,6 +214,13 @@ impl Shard {
         Some(Confirm { shard, commit, owned })
     }
 
+    /// One more part of a commit, which whoever asks for it settles.
+    pub(super) fn add_part(&mut self, commit: CommitId) {
+        if let Some(open) = self.commits.get_mut(commit) {
+            open.parts += 1;
+        }
+    }
+
     /// Appends as a part of the current commit, where there is one.
     pub(super) fn append(&mut self, partition: Partition, records: Vec<Record>) {
         self.append_with(partition, records, Enqueued::new());
@@ -308,6 +317,7 @@ impl Shard {
                 serial,
                 packet_id,
             } => self.received_settled(session, serial, packet_id, outcome),
+            Then::Settled(key) => self.settled(now, &key),
             Then::Connected(entered) => self.connected(now, *entered, outcome),
             Then::Gather { conn, serial, filters } => self.gather_later(now, (conn, serial), &filters),
         }

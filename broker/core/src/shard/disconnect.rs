@@ -3,6 +3,7 @@
 use super::mesh::Assignment;
 use super::{ConnId, MeshMessage, Notice, SessionRef, Shard};
 use crate::session::Stage;
+use crate::store::ClientKey;
 use crate::time::Millis;
 use nervewire_codec::{DecodeError, Disconnect, Packet, PacketType, Properties, QoS, ReasonCode, Utf8String, Version};
 
@@ -77,9 +78,13 @@ impl Shard {
         self.close(id);
     }
 
-    /// Sends every pending will, delayed ones too: nobody will be here to send them later.
+    /// Sends every pending will. Nobody will be here to send delayed ones later; those that are in the store have their time
+    /// after the restart.
     pub fn settle_wills(&mut self, now: Millis) {
-        let sessions: Vec<(u32, u64)> = self.sessions.iter().map(|(slot, s)| (slot as u32, s.serial)).collect();
+        let waits = |will: &crate::session::Will| will.delay_s > 0;
+        let sessions = self.sessions.iter();
+        let sessions = sessions.filter(|(_, s)| !(s.stored && s.will.as_deref().is_some_and(waits)));
+        let sessions: Vec<(u32, u64)> = sessions.map(|(slot, s)| (slot as u32, s.serial)).collect();
         for (session, serial) in sessions {
             self.will_due(now, session, serial);
         }
@@ -170,9 +175,13 @@ impl Shard {
         let Some(s) = self.sessions.get_mut(session as usize).filter(|s| s.serial == serial) else {
             return;
         };
-        if let Some(will) = s.will.take() {
-            self.publish_will(now, session, *will);
-            self.record_session(session);
+        if s.will.is_none() {
+            return;
+        }
+        let leaving = self.leaving(session);
+        let will = self.sessions.get_mut(session as usize).and_then(|s| s.will.take());
+        if let Some(will) = will {
+            self.publish_will(now, session, *will, leaving);
         }
     }
 
@@ -188,7 +197,13 @@ impl Shard {
             slot: session,
             serial,
         };
-        self.record_gone(session);
+        // The messages that go elsewhere are there before the log says that the session is gone.
+        let leaving = self.leaving(session);
+        if leaving.is_some()
+            && let Some(s) = self.sessions.get(session as usize)
+        {
+            self.end_when_settled(&ClientKey::of(&s.client));
+        }
         while let Some(filter) = self.last_subscription(session) {
             self.remove_subscription(now, session, &filter);
         }
@@ -196,7 +211,10 @@ impl Shard {
             return;
         };
         let space = s.space;
-        self.settle_messages(now, s);
+        self.within(leaving, |shard| shard.settle_messages(now, s));
+        if let Some(leaving) = leaving {
+            self.part_settled(now, leaving, Ok(()));
+        }
         self.leave_space(space);
     }
 
@@ -229,7 +247,8 @@ impl Shard {
             match queued.shared.clone() {
                 Some(key) if queued.qos != QoS::AtMostOnce => {
                     let owner = key.owner(self.config.shards);
-                    let delivery = Assignment { queued, confirm: None };
+                    let confirm = self.confirm();
+                    let delivery = Assignment { queued, confirm };
                     self.send_mesh(now, owner, MeshMessage::Reassign(delivery));
                 }
                 _ => self.counters.dropped.session_ended += 1,

@@ -38,6 +38,7 @@ mod subscribe;
 mod tests;
 mod timers;
 mod trouble;
+mod unsettled;
 
 pub use admin::{SessionInfo, ShardInfo};
 pub use commit::CommitId;
@@ -55,7 +56,7 @@ use crate::message::MessageId;
 use crate::outbuf::{OutBuf, SpareBuffers};
 use crate::policy::{ClientRules, Policy};
 use crate::retained::Retained;
-use crate::store::AppendFailed;
+use crate::store::{AppendFailed, ClientKey};
 use crate::subscriptions::Subscription;
 use crate::table::Table;
 use crate::time::Millis;
@@ -78,6 +79,7 @@ use std::sync::Arc;
 pub use subscribe::Entry;
 use subscribe::SubscribeFlow;
 use timers::Timers;
+use unsettled::Unsettled;
 
 /// A connection of this shard, under a number that its driver chose: small, and not in use until [`Shard::closed`] was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -231,6 +233,8 @@ pub struct Shard {
     /// Records were read, and not everything has followed from them yet.
     restoring: Option<Box<Restoring>>,
     already: Already,
+    /// Sessions whose next record must wait.
+    unsettled: HashMap<ClientKey, Unsettled>,
     route_number: u64,
     last_route: LastRoute,
     last_publisher: Option<Arc<Client>>,
@@ -276,6 +280,7 @@ impl Shard {
             last_order: 0,
             restoring: None,
             already: Already::default(),
+            unsettled: HashMap::new(),
             route_number: 0,
             last_route: LastRoute::default(),
             last_publisher: None,

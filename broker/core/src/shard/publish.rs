@@ -36,10 +36,8 @@ enum Origin {
         qos: QoS,
         packet_id: Option<PacketId>,
     },
-    Will {
-        /// It is in the log as a part of its session.
-        stored: bool,
-    },
+    /// Where it is in the log as a part of its session: what waits until it is with its targets.
+    Will(Option<CommitId>),
 }
 
 /// A message and how far it has come.
@@ -63,7 +61,7 @@ impl PublishFlow {
     pub(super) fn conn(&self) -> Option<(ConnId, u64)> {
         match self.origin {
             Origin::Packet { conn, serial, .. } => Some((conn, serial)),
-            Origin::Will { .. } => None,
+            Origin::Will(_) => None,
         }
     }
 }
@@ -130,9 +128,8 @@ impl Shard {
     }
 
     /// A will, at the moment it is sent: authorized again, and transformed.
-    pub(super) fn publish_will(&mut self, now: Millis, session: u32, will: Will) {
-        let stored = self.sessions.get(session as usize).is_some_and(|s| s.stored);
-        self.begin_publish(now, Origin::Will { stored }, session, will.message);
+    pub(super) fn publish_will(&mut self, now: Millis, session: u32, will: Will, leaving: Option<CommitId>) {
+        self.begin_publish(now, Origin::Will(leaving), session, will.message);
     }
 
     fn begin_publish(&mut self, now: Millis, origin: Origin, session: u32, message: AppMessage) {
@@ -283,6 +280,9 @@ impl Shard {
     ) {
         if reason.is_error() {
             self.counters.denied_publish += u64::from(reason == ReasonCode::NotAuthorized);
+            if let Origin::Will(Some(leaving)) = origin {
+                self.part_settled(now, leaving, Ok(()));
+            }
         } else {
             if self.waits_for_store() {
                 return self.conclude_stored(now, origin, client, messages);
@@ -366,7 +366,7 @@ impl Shard {
     /// store reaches all.
     fn spread_unacknowledged(&mut self, now: Millis, origin: Origin, messages: &[Arc<Message>]) {
         let commit = match origin {
-            Origin::Will { stored: true } => self.begin_owned(SmallVec::new()),
+            Origin::Will(Some(leaving)) => leaving,
             _ => self.begin(SmallVec::new()),
         };
         self.spread_within(now, commit, messages);

@@ -30,23 +30,20 @@ impl Shard {
         if !self.waits_for_store() {
             return;
         }
-        let Some(s) = self.sessions.get_mut(session as usize) else {
+        let Some(s) = self.sessions.get(session as usize) else {
             return;
         };
         if s.ends_with_connection() && !s.stored {
             return;
         }
-        s.stored = true;
-        let (partition, state) = (ClientKey::of(&s.client).partition(), state(s));
-        self.append(partition, vec![Record::Session(Box::new(state))]);
-    }
-
-    pub(super) fn record_gone(&mut self, session: u32) {
-        let Some(s) = self.sessions.get(session as usize).filter(|s| s.stored) else {
+        let (partition, state) = (s.partition, state(s));
+        if self.waits_to_be_settled(&ClientKey::of(&state.client)) {
             return;
-        };
-        let key = ClientKey::of(&s.client);
-        self.append(key.partition(), vec![Record::Gone(key)]);
+        }
+        if let Some(s) = self.sessions.get_mut(session as usize) {
+            s.stored = true;
+        }
+        self.append(partition, vec![Record::Session(Box::new(state))]);
     }
 
     /// One record per partition with durable targets, before any of them can be sent the message.

@@ -12,6 +12,7 @@ mod inbound;
 mod interest;
 mod keep_alive;
 mod kept;
+mod leaving;
 mod limits;
 mod model;
 mod outbound;

@@ -3,7 +3,7 @@
 use crate::gather::Gathers;
 use crate::hook::{AppMessage, Client, Decision, Quotas, Request};
 use crate::limits::MAX_CACHED_VERDICTS;
-use crate::message::{Content, Message};
+use crate::message::{Content, Message, MessageId};
 use crate::policy::{ClientRules, RequestRef};
 use crate::queued::Queued;
 use crate::shard::{CommitId, ConnId};
@@ -44,8 +44,7 @@ pub(crate) struct Session {
     pub(crate) fetching: FetchTicket,
     pub(crate) in_flight: InFlight,
     /// QoS 2 packet identifiers received and not yet released.
-    /// Each with the commit that its PUBREC waits for.
-    pub(crate) received: HashMap<PacketId, CommitId>,
+    pub(crate) received: HashMap<PacketId, Received>,
     /// The store has a record of it.
     pub(crate) stored: bool,
     pub(crate) will: Option<Box<Will>>,
@@ -57,6 +56,15 @@ pub(crate) struct Session {
     pub(crate) gathers: Option<Box<Gathers>>,
     /// Position of this session among the targets of the message being routed, stamped with the routing's number.
     pub(crate) route_mark: (u64, u32),
+}
+
+/// A QoS 2 message from the client, until PUBREL comes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Received {
+    /// What its PUBREC waits for.
+    pub(crate) commit: CommitId,
+    /// The first of the messages that it became; 0: there is none.
+    pub(crate) message: MessageId,
 }
 
 /// A Will Message, kept until the connection ends.
@@ -297,6 +305,10 @@ impl InFlight {
         self.bytes += sent.stage.bytes();
         self.absent_bytes += sent.absent_bytes();
         self.entries.push_back(sent);
+    }
+
+    pub(crate) fn of_order(&self, order: u64) -> Option<&Sent> {
+        self.entries.get(self.find_order(order)?)
     }
 
     fn find_order(&self, order: u64) -> Option<usize> {

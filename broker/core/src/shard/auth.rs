@@ -134,5 +134,6 @@ impl Shard {
         s.set_quotas(identity.quotas);
         s.rules = None;
         s.verdicts.clear();
+        self.within(None, |shard| shard.record_session(session));
     }
 }

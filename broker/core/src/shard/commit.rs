@@ -228,6 +228,9 @@ impl Shard {
 
     /// Appends a message for sessions.
     pub(super) fn append_enqueued(&mut self, partition: Partition, record: Record, enqueued: Enqueued) {
+        if let Record::Enqueued { message, .. } = &record {
+            self.sharing.note(message.queue_bytes() as u64, enqueued.len());
+        }
         self.append_with(partition, vec![record], enqueued);
     }
 
@@ -321,6 +324,11 @@ impl Shard {
             Then::Connected(entered) => self.connected(now, *entered, outcome),
             Then::Gather { conn, serial, filters } => self.gather_later(now, (conn, serial), &filters),
         }
+    }
+
+    /// Whether a commit waits for anything.
+    pub(super) fn is_open(&self, commit: CommitId) -> bool {
+        self.commits.get(commit).is_some()
     }
 
     /// Whether a commit waits for more than the step that the caller carries out.

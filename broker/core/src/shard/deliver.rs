@@ -260,6 +260,7 @@ impl Shard {
         self.remove_queued(session, 0)
     }
 
+    /// The message at a position of a session's queue.
     pub(super) fn remove_queued(&mut self, session: u32, at: usize) -> Option<Queued> {
         let s = self.sessions.get_mut(session as usize)?;
         let queued = s.queue.remove(at)?;

@@ -84,7 +84,7 @@ impl Shard {
             return;
         };
         if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
-            if let Some(commit) = s.received.get(&packet_id).copied() {
+            if let Some(commit) = s.received.get(&packet_id).map(|received| received.commit) {
                 // [MQTT-4.3.3-10]: seen before, acknowledged again, not routed again.
                 return self.acknowledge_again(now, id, packet_id, commit);
             }

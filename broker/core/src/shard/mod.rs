@@ -18,10 +18,12 @@ mod connect;
 mod deliver;
 mod disconnect;
 mod emit;
+mod examine;
 mod inbound;
 mod interest;
 mod judge;
 mod lane;
+mod live;
 mod mesh;
 mod packed;
 mod publish;
@@ -68,6 +70,7 @@ use emit::EncodeCache;
 use hashbrown::HashMap;
 use interest::Interests;
 use judge::Judge;
+use live::Sharing;
 use publish::PublishFlow;
 use restore::Restoring;
 use route::LastRoute;
@@ -233,6 +236,7 @@ pub struct Shard {
     /// Records were read, and not everything has followed from them yet.
     restoring: Option<Box<Restoring>>,
     already: Already,
+    sharing: Sharing,
     /// Sessions whose next record must wait.
     unsettled: HashMap<ClientKey, Unsettled>,
     route_number: u64,
@@ -280,6 +284,7 @@ impl Shard {
             last_order: 0,
             restoring: None,
             already: Already::default(),
+            sharing: Sharing::default(),
             unsettled: HashMap::new(),
             route_number: 0,
             last_route: LastRoute::default(),

@@ -10,7 +10,7 @@ use crate::hook::{Action, AppMessage, Client, MAX_EMITTED_MESSAGES, Transformati
 use crate::limits::MAX_MESSAGES_PER_PUBLISH;
 use crate::message::Message;
 use crate::policy::{Native, Policy, RequestRef};
-use crate::session::Will;
+use crate::session::{Received, Will};
 use crate::store::Record;
 use crate::time::Millis;
 use bytes::Bytes;
@@ -321,7 +321,8 @@ impl Shard {
         if !reason.is_error()
             && let Some(s) = session.and_then(|slot| self.sessions.get_mut(slot as usize))
         {
-            s.received.insert(packet_id, CommitId::NONE);
+            let (commit, message) = (CommitId::NONE, 0);
+            s.received.insert(packet_id, Received { commit, message });
         }
         self.send_in_order(id, acknowledgement(qos, packet_id, reason));
     }
@@ -400,7 +401,8 @@ impl Shard {
             None => self.begin(smallvec![received, release]),
         };
         if let Some(s) = self.sessions.get_mut(session as usize) {
-            s.received.insert(packet_id, commit);
+            let message = messages.first().map_or(0, |message| message.id);
+            s.received.insert(packet_id, Received { commit, message });
         }
         let Some(session) = key else {
             self.spread_within(now, commit, &messages);

@@ -41,8 +41,8 @@ pub(super) struct Messages {
     pub(super) queue: BTreeMap<u64, Queued>,
     /// QoS 2 to the client.
     pub(super) sent: HashMap<PacketId, UnderWay>,
-    /// QoS 2 from the client, with what is still to be routed.
-    pub(super) received: HashMap<PacketId, Vec<Arc<Message>>>,
+    /// QoS 2 from the client: the first of its messages, and what is still to be routed.
+    pub(super) received: HashMap<PacketId, (MessageId, Vec<Arc<Message>>)>,
 }
 
 /// How far a QoS 2 message to a client has come.
@@ -96,7 +96,7 @@ impl Shard {
                 messages,
             } => self.restore_received(&session, packet_id, messages),
             Record::Routed { session, packet_id } => {
-                if let Some(unrouted) = self.messages_of(&session).received.get_mut(&packet_id) {
+                if let Some((_, unrouted)) = self.messages_of(&session).received.get_mut(&packet_id) {
                     *unrouted = Vec::new();
                 }
             }
@@ -221,6 +221,7 @@ impl Shard {
         self.note_number(order);
         self.note_message(message);
         self.restoring().seen.enqueued(place.0, message, &targets);
+        self.sharing.note(message.queue_bytes() as u64, targets.len());
         for target in targets {
             let slot = self.restored_session(&target.session) as usize;
             let restoring = self.restoring.get_or_insert_default();
@@ -231,8 +232,9 @@ impl Shard {
 
     fn restore_received(&mut self, key: &ClientKey, packet_id: PacketId, messages: Vec<Arc<Message>>) {
         messages.iter().for_each(|message| self.note_message(message));
+        let first = messages.first().map_or(0, |message| message.id);
         let messages = messages.into_iter().map(in_memory).collect();
-        self.messages_of(key).received.insert(packet_id, messages);
+        self.messages_of(key).received.insert(packet_id, (first, messages));
     }
 
     fn restore_retained(&mut self, message: Arc<Message>) {

@@ -11,7 +11,7 @@ use super::subscribe::split;
 use super::{CommitId, MeshMessage, Shard};
 use crate::message::{Message, MessageId};
 use crate::queued::Queued;
-use crate::session::Stage;
+use crate::session::{Received, Stage};
 use crate::time::Millis;
 use hashbrown::HashSet;
 use nervewire_codec::{PacketId, Utf8String};
@@ -159,9 +159,10 @@ impl Shard {
         self.absent_bytes += s.absent_bytes();
         let mut received: Vec<_> = received.into_iter().collect();
         // They are routed in the order in which their client has sent them [MQTT-4.6.0-5].
-        received.sort_unstable_by_key(|(_, messages)| messages.first().map(|message| number_of(message.id)));
-        for (packet_id, messages) in received {
-            s.received.insert(packet_id, CommitId::NONE);
+        received.sort_unstable_by_key(|(_, (message, _))| number_of(*message));
+        for (packet_id, (message, messages)) in received {
+            let commit = CommitId::NONE;
+            s.received.insert(packet_id, Received { commit, message });
             if !messages.is_empty() {
                 unrouted.push(Unrouted {
                     session,
@@ -257,7 +258,7 @@ impl Shard {
         }]);
         let s = self.sessions.get_mut(session as usize);
         if let Some(received) = s.and_then(|s| s.received.get_mut(&packet_id)) {
-            *received = commit;
+            received.commit = commit;
         }
         self.spread_within(now, commit, &messages);
         self.part_settled(now, commit, Ok(()));

@@ -72,7 +72,12 @@ fn a_crash_while_a_will_is_sent_does_not_lose_it() {
             for (name, c) in &watchers {
                 for to in [1, 3] {
                     let all = arrived(&b, *c, appends, to, name);
-                    assert_eq!(all.len(), 1, "{name} after {appends} of {before} to {}", b.journal.len());
+                    assert_eq!(
+                        all.len(),
+                        1,
+                        "{name} after {appends} of {before} to {}",
+                        b.journal.len()
+                    );
                 }
             }
         }

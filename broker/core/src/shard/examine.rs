@@ -1,0 +1,240 @@
+//! A checkpoint: records of the oldest part of the log are shown to their shard once more. What is still true is appended again, as
+//! it is now; the rest goes when that part of the log does.
+//!
+//! Records that only end something (acknowledged, gone, released) are never appended again: what they ended is in an older part
+//! of the log or in the same.
+
+use super::Shard;
+use super::commit::Enqueued;
+use super::record::state;
+use super::subscribe::{Entry, split};
+use crate::message::Message;
+use crate::session::{Session, Stage};
+use crate::store::{ClientKey, EnqueuedFor, Partition, Position, Record, SessionState};
+use crate::time::Millis;
+use nervewire_codec::{PacketId, QoS};
+use std::sync::Arc;
+
+/// Where one copy of a message is, as a checkpoint finds it.
+enum Copy {
+    /// In flight at QoS 2 under this identifier.
+    Sent(PacketId),
+    /// In flight at QoS 1, or in the queue.
+    Waits,
+    /// In the queue, and past its expiry.
+    Expired,
+    /// Nowhere, or in a younger part of the log.
+    Gone,
+}
+
+impl Shard {
+    /// An old record, and where it is: appends again what of it is still true.
+    pub fn examine(&mut self, now: Millis, partition: Partition, position: Position, record: Record) {
+        match record {
+            Record::Enqueued {
+                order,
+                message,
+                targets,
+            } => self.examine_enqueued(now, (partition, position), order, message, targets),
+            Record::Received {
+                session,
+                packet_id,
+                messages,
+            } => self.examine_received(partition, session, packet_id, messages),
+            other if self.is_true(now, &other) => self.append_again(partition, other),
+            _ => {}
+        }
+    }
+
+    fn append_again(&mut self, partition: Partition, record: Record) {
+        self.counters.relocated_records += 1;
+        self.within(None, |shard| shard.append(partition, vec![record]));
+    }
+
+    fn is_true(&self, now: Millis, record: &Record) -> bool {
+        match record {
+            Record::Session(session) => self.is_as_recorded(session),
+            Record::Subscribed { session, filter, entry } => self.has_subscription(session, filter, *entry),
+            Record::HandedOver {
+                session,
+                packet_id,
+                order,
+            } => {
+                let sent = self.durable_session(session).and_then(|s| s.in_flight.find(*packet_id));
+                sent.is_some_and(|sent| matches!(sent.stage, Stage::Released(released) if released == *order))
+            }
+            Record::Retained(message) => self.is_retained(now, message),
+            _ => false,
+        }
+    }
+
+    fn session_by(&self, key: &ClientKey) -> Option<&Session> {
+        let slot = self.sessions.find(key.tenant.as_deref(), &key.client_id)?;
+        self.sessions.get(slot as usize)
+    }
+
+    fn durable_session(&self, key: &ClientKey) -> Option<&Session> {
+        self.session_by(key).filter(|s| !s.ends_with_connection())
+    }
+
+    fn is_as_recorded(&self, recorded: &SessionState) -> bool {
+        let key = ClientKey::of(&recorded.client);
+        match self.unsettled(&key) {
+            Some((last, _)) => last == recorded,
+            None => self.session_by(&key).is_some_and(|s| s.stored && state(s) == *recorded),
+        }
+    }
+
+    fn has_subscription(&self, key: &ClientKey, filter: &str, entry: Entry) -> bool {
+        let Some(slot) = self.sessions.find(key.tenant.as_deref(), &key.client_id) else {
+            return false;
+        };
+        let Some(s) = self.sessions.get(slot as usize).filter(|s| !s.ends_with_connection()) else {
+            return false;
+        };
+        match split(filter) {
+            (Some(_), _) => s.subscriptions.shared().get(filter) == Some(&entry),
+            (None, topic) => {
+                let space = self.spaces.get(s.space as usize);
+                let subscription = space.and_then(|space| space.index.get(topic, slot));
+                subscription.is_some_and(|subscription| subscription.entry == entry)
+            }
+        }
+    }
+
+    fn is_retained(&self, now: Millis, message: &Message) -> bool {
+        let space = self.by_tenant.get(&message.tenant);
+        let space = space.and_then(|space| self.spaces.get(*space as usize));
+        let retained = space.and_then(|space| space.retained.get(&message.app.topic));
+        retained.is_some_and(|retained| retained.id == message.id && !message.is_expired(now))
+    }
+
+    /// The body once more, for those of its sessions that have not done with it.
+    fn examine_enqueued(
+        &mut self,
+        now: Millis,
+        place: (Partition, Position),
+        order: u64,
+        message: Arc<Message>,
+        mut targets: Vec<EnqueuedFor>,
+    ) {
+        let (partition, position) = place;
+        let mut enqueued = Enqueued::new();
+        let mut sent = Vec::new();
+        targets.retain(|target| {
+            let session = &target.session;
+            if let Some((_, gone)) = self.unsettled(session)
+                && gone
+            {
+                // It is on its way to another member, or goes with the session.
+                return target.shared.is_some();
+            }
+            let Some(slot) = self.sessions.find(session.tenant.as_deref(), &session.client_id) else {
+                return false;
+            };
+            match self.copy(now, slot, order, position) {
+                Copy::Sent(packet_id) => sent.push(Record::Sent {
+                    session: session.clone(),
+                    packet_id,
+                    order,
+                }),
+                Copy::Waits => {}
+                Copy::Expired => {
+                    self.drop_expired(slot, order);
+                    return false;
+                }
+                Copy::Gone => return false,
+            }
+            enqueued.push((slot, order));
+            true
+        });
+        if targets.is_empty() {
+            return;
+        }
+        self.counters.relocated_records += 1 + sent.len() as u64;
+        let record = Record::Enqueued {
+            order,
+            message,
+            targets,
+        };
+        self.within(None, |shard| {
+            shard.append_enqueued(partition, record, enqueued);
+            if !sent.is_empty() {
+                shard.append(partition, sent);
+            }
+        });
+    }
+
+    fn copy(&self, now: Millis, session: u32, order: u64, position: Position) -> Copy {
+        let Some(s) = self
+            .sessions
+            .get(session as usize)
+            .filter(|s| !s.ends_with_connection())
+        else {
+            return Copy::Gone;
+        };
+        let is_here = |queued: &crate::queued::Queued| queued.position().is_none_or(|at| at <= position);
+        if let Some(sent) = s.in_flight.of_order(order) {
+            return match &sent.stage {
+                Stage::ExactlyOnce(queued) if is_here(queued) => Copy::Sent(sent.packet_id),
+                Stage::AtLeastOnce(queued) if is_here(queued) => Copy::Waits,
+                _ => Copy::Gone,
+            };
+        }
+        match s.queued_at(order).and_then(|at| s.queue.get(at)) {
+            Some(queued) if queued.is_expired(now) => Copy::Expired,
+            Some(queued) if is_here(queued) => Copy::Waits,
+            _ => Copy::Gone,
+        }
+    }
+
+    /// What is past its expiry need not be kept until its turn comes [MQTT-3.3.2-5].
+    fn drop_expired(&mut self, session: u32, order: u64) {
+        let s = self.sessions.get(session as usize);
+        let Some(at) = s.and_then(|s| s.queued_at(order)) else {
+            return;
+        };
+        if let Some(queued) = self.remove_queued(session, at) {
+            self.counters.dropped.expired += 1;
+            self.record_acknowledged(session, order, queued.qos);
+        }
+    }
+
+    /// The identifier, and what is still to be routed.
+    fn examine_received(
+        &mut self,
+        partition: Partition,
+        session: ClientKey,
+        packet_id: PacketId,
+        messages: Vec<Arc<Message>>,
+    ) {
+        let received = self
+            .durable_session(&session)
+            .and_then(|s| s.received.get(&packet_id).copied());
+        let Some(received) = received else { return };
+        let is_routed = !self.is_open(received.commit);
+        let messages = match messages.first() {
+            // That of an earlier message under the same identifier.
+            Some(first) if first.id != received.message => return,
+            None if !is_routed => return,
+            _ if is_routed => Vec::new(),
+            _ => messages,
+        };
+        let record = Record::Received {
+            session,
+            packet_id,
+            messages,
+        };
+        self.append_again(partition, record);
+    }
+}
+
+impl Session {
+    /// The position in the queue of the copy that is recorded under an order.
+    pub(super) fn queued_at(&self, order: u64) -> Option<usize> {
+        let first = self.queue.partition_point(|queued| queued.order < order);
+        let same = self.queue.range(first..).take_while(|queued| queued.order == order);
+        let at = same.into_iter().position(|queued| queued.qos != QoS::AtMostOnce)?;
+        Some(first + at)
+    }
+}

@@ -307,10 +307,6 @@ impl InFlight {
         self.entries.push_back(sent);
     }
 
-    pub(crate) fn of_order(&self, order: u64) -> Option<&Sent> {
-        self.entries.get(self.find_order(order)?)
-    }
-
     fn find_order(&self, order: u64) -> Option<usize> {
         if self.disordered {
             return self.entries.iter().position(|sent| sent.order() == order);

@@ -9,10 +9,11 @@ use super::commit::Enqueued;
 use super::record::state;
 use super::subscribe::{Entry, split};
 use crate::message::Message;
-use crate::session::{Session, Stage};
+use crate::queued::Queued;
+use crate::session::{Place, Session, Stage};
 use crate::store::{ClientKey, EnqueuedFor, Partition, Position, Record, SessionState};
 use crate::time::Millis;
-use nervewire_codec::{PacketId, QoS};
+use nervewire_codec::PacketId;
 use std::sync::Arc;
 
 /// Where one copy of a message is, as a checkpoint finds it.
@@ -21,8 +22,8 @@ enum Copy {
     Sent(PacketId),
     /// In flight at QoS 1, or in the queue.
     Waits,
-    /// In the queue, and past its expiry.
-    Expired,
+    /// At this position of the queue, and past its expiry.
+    Expired(usize),
     /// Nowhere, or in a younger part of the log.
     Gone,
 }
@@ -139,8 +140,8 @@ impl Shard {
                     order,
                 }),
                 Copy::Waits => {}
-                Copy::Expired => {
-                    self.drop_expired(slot, order);
+                Copy::Expired(at) => {
+                    self.drop_expired(slot, at);
                     return false;
                 }
                 Copy::Gone => return false,
@@ -173,30 +174,27 @@ impl Shard {
         else {
             return Copy::Gone;
         };
-        let is_here = |queued: &crate::queued::Queued| queued.position().is_none_or(|at| at <= position);
-        if let Some(sent) = s.in_flight.of_order(order) {
-            return match &sent.stage {
-                Stage::ExactlyOnce(queued) if is_here(queued) => Copy::Sent(sent.packet_id),
-                Stage::AtLeastOnce(queued) if is_here(queued) => Copy::Waits,
+        let is_here = |queued: &Queued| queued.position().is_none_or(|at| at <= position);
+        match s.find_copy(order) {
+            Some(Place::InFlight(at)) => match s.in_flight.get(at).map(|sent| (sent.packet_id, &sent.stage)) {
+                Some((packet_id, Stage::ExactlyOnce(queued))) if is_here(queued) => Copy::Sent(packet_id),
+                Some((_, Stage::AtLeastOnce(queued))) if is_here(queued) => Copy::Waits,
                 _ => Copy::Gone,
-            };
-        }
-        match s.queued_at(order).and_then(|at| s.queue.get(at)) {
-            Some(queued) if queued.is_expired(now) => Copy::Expired,
-            Some(queued) if is_here(queued) => Copy::Waits,
-            _ => Copy::Gone,
+            },
+            Some(Place::Queue(at)) => match s.queue.get(at) {
+                Some(queued) if queued.is_expired(now) => Copy::Expired(at),
+                Some(queued) if is_here(queued) => Copy::Waits,
+                _ => Copy::Gone,
+            },
+            None => Copy::Gone,
         }
     }
 
     /// What is past its expiry need not be kept until its turn comes [MQTT-3.3.2-5].
-    fn drop_expired(&mut self, session: u32, order: u64) {
-        let s = self.sessions.get(session as usize);
-        let Some(at) = s.and_then(|s| s.queued_at(order)) else {
-            return;
-        };
+    fn drop_expired(&mut self, session: u32, at: usize) {
         if let Some(queued) = self.remove_queued(session, at) {
             self.counters.dropped.expired += 1;
-            self.record_acknowledged(session, order, queued.qos);
+            self.record_acknowledged(session, queued.order, queued.qos);
         }
     }
 
@@ -226,15 +224,5 @@ impl Shard {
             messages,
         };
         self.append_again(partition, record);
-    }
-}
-
-impl Session {
-    /// The position in the queue of the copy that is recorded under an order.
-    pub(super) fn queued_at(&self, order: u64) -> Option<usize> {
-        let first = self.queue.partition_point(|queued| queued.order < order);
-        let same = self.queue.range(first..).take_while(|queued| queued.order == order);
-        let at = same.into_iter().position(|queued| queued.qos != QoS::AtMostOnce)?;
-        Some(first + at)
     }
 }

@@ -41,6 +41,8 @@ enum Op {
     Policy(usize, bool),
     Answer(u8),
     Advance(u64),
+    /// Of so many eighths of the log.
+    Checkpoint(usize),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -63,6 +65,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..4usize, flag()).prop_map(|(kind, holds)| Op::Policy(kind, holds)),
         3 => any::<u8>().prop_map(Op::Answer),
         1 => (0..20_000u64).prop_map(Op::Advance),
+        2 => (0..=8usize).prop_map(Op::Checkpoint),
     ]
 }
 
@@ -230,6 +233,11 @@ fn apply(b: &mut Broker, links: &mut [Option<C>; CLIENTS], op: Op) {
             });
         }
         Op::Answer(choice) => answer_one(b, choice),
+        Op::Checkpoint(eighths) => {
+            if b.is_all_durable() {
+                b.checkpoint(b.journal.len() * eighths / 8);
+            }
+        }
         Op::Advance(ms) => b.advance(ms),
     }
 }
@@ -291,6 +299,7 @@ fn check(shards: u16, queue_policy: QueuePolicy, durability: Durability, ops: Ve
         check_bounds(&b);
         b.check_kept();
     }
+    check_restarts(&b);
     (b.mesh_held, b.store_held, b.fetch_held) = (false, false, false);
     b.trouble(None);
     while !b.held.is_empty() {
@@ -313,6 +322,20 @@ fn check(shards: u16, queue_policy: QueuePolicy, durability: Durability, ops: Ve
     b.advance(10_000);
     check_empty(&b);
     b.check_kept();
+}
+
+/// What is read of the log, checkpoints and all, is what all its records say, wherever it ends.
+fn check_restarts(b: &Broker) {
+    if !b.shards[0].waits_for_store() {
+        return;
+    }
+    for eighths in [0, 3, 5, 7, 8] {
+        for shards in [1, 3] {
+            let next = b.restarted(b.journal.len() * eighths / 8, shards);
+            // And once more, of what followed from the restart.
+            next.restarted_with(4 - shards);
+        }
+    }
 }
 
 fn check_empty(b: &Broker) {

@@ -33,7 +33,11 @@ struct KeptSession {
 }
 
 impl Kept {
-    pub(super) fn replay(&mut self, record: Record) {
+    /// Takes a record. One that a checkpoint has appended again says nothing new.
+    pub(super) fn replay(&mut self, record: Record, relocated: bool) {
+        if relocated && self.knows(&record) {
+            return;
+        }
         match record {
             Record::Session(state) => {
                 let session = self.sessions.entry(ClientKey::of(&state.client)).or_default();
@@ -60,6 +64,39 @@ impl Kept {
             }
             other => self.replay_of_session(other),
         }
+    }
+
+    fn knows(&self, record: &Record) -> bool {
+        let of = |key: &ClientKey| self.sessions.get(key).expect("its session");
+        match record {
+            // What is dropped because it has expired is new.
+            Record::Acknowledged { .. } => return false,
+            Record::Session(state) => {
+                let session = of(&ClientKey::of(&state.client));
+                assert_eq!(session.expiry_interval_s, state.expiry_interval_s);
+                assert_eq!(session.has_will, state.will.is_some());
+            }
+            Record::Subscribed { session, filter, .. } => assert!(of(session).subscriptions.contains(filter.as_str())),
+            Record::Enqueued { order, targets, .. } => {
+                let has = |session: &KeptSession| session.messages.contains(order);
+                assert!(targets.iter().all(|target| has(of(&target.session))), "{order}");
+            }
+            Record::Sent {
+                session,
+                packet_id,
+                order,
+            } => assert_eq!(of(session).sent.get(packet_id), Some(&Some(*order))),
+            Record::HandedOver { session, packet_id, .. } => {
+                assert_eq!(of(session).sent.get(packet_id), Some(&None));
+            }
+            Record::Received { session, packet_id, .. } => assert!(of(session).received.contains(packet_id)),
+            Record::Retained(message) => {
+                let key = (message.tenant.clone(), message.app.topic.clone());
+                assert_eq!(self.retained.get(&key).map(|kept| kept.id), Some(message.id));
+            }
+            other => panic!("what only ends something: {other:?}"),
+        }
+        true
     }
 
     fn replay_of_session(&mut self, record: Record) {

@@ -5,6 +5,7 @@ mod authorize;
 mod backlog;
 mod bodies;
 mod chaos;
+mod checkpoint;
 mod connect;
 mod enhanced;
 mod expiry;
@@ -63,8 +64,14 @@ struct Broker {
     under_way: Vec<VecDeque<(Ticket, Vec<Position>)>>,
     /// Records of each partition.
     appended: BTreeMap<Partition, Vec<Record>>,
-    /// All appends in their order: to which partition, and how many records.
-    journal: Vec<(Partition, usize)>,
+    /// All appends in their order.
+    journal: Vec<Journaled>,
+    /// A checkpoint makes the appends of now.
+    relocating: bool,
+    /// After so many appends, so many of the oldest were dropped.
+    drops: Vec<(usize, usize)>,
+    /// Records of each partition that are no more.
+    dropped_records: BTreeMap<Partition, u64>,
     /// What clients have received, each with the appends that were made before it, and the client.
     seen: Vec<(usize, C, Packet)>,
     /// Nothing becomes durable.
@@ -86,6 +93,15 @@ struct Broker {
     /// New clients acknowledge nothing by themselves.
     manual_clients: bool,
     rules_refused: usize,
+}
+
+/// An append, whose records are those of its partition that are next.
+#[derive(Clone, Copy, Debug)]
+struct Journaled {
+    partition: Partition,
+    records: usize,
+    /// A checkpoint has made it of older ones.
+    relocated: bool,
 }
 
 /// A client's end of its connection.
@@ -164,6 +180,9 @@ impl Broker {
             under_way: (0..config.shards).map(|_| VecDeque::new()).collect(),
             appended: BTreeMap::new(),
             journal: Vec::new(),
+            relocating: false,
+            drops: Vec::new(),
+            dropped_records: BTreeMap::new(),
             seen: Vec::new(),
             store_held: false,
             store_stuck: false,
@@ -326,8 +345,14 @@ impl Broker {
             log.extend(append.records.iter().cloned());
             let positions = (first..log.len() as u64).map(Position).collect();
             self.under_way[shard].push_back((append.ticket, positions));
-            self.journal.push((append.partition, append.records.len()));
-            append.records.into_iter().for_each(|record| self.kept.replay(record));
+            self.journal.push(Journaled {
+                partition: append.partition,
+                records: append.records.len(),
+                relocated: self.relocating,
+            });
+            for record in append.records {
+                self.kept.replay(record, self.relocating);
+            }
         }
         while !self.store_held
             && !self.store_stuck
@@ -359,6 +384,8 @@ impl Broker {
     }
 
     fn read_record(&self, partition: Partition, at: Position) -> Result<Record, FetchFailed> {
+        let dropped = self.dropped_records.get(&partition).copied().unwrap_or(0);
+        assert!(at.0 >= dropped, "a checkpoint has dropped it");
         if self.unreadable.contains(&(partition, at)) {
             return Err(FetchFailed);
         }

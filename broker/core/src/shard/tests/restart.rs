@@ -2,9 +2,9 @@
 
 use super::super::Shard;
 use super::scene::{ack, filter, id, publish, qos, v5, v311, will};
-use super::{Broker, C};
+use super::{Broker, C, Journaled};
 use crate::limits::ShardConfig;
-use crate::store::{Durability, Partition, Position};
+use crate::store::{Durability, Partition, Position, Record};
 use nervewire_codec::{Packet, PacketId, Publish, QoS, ReasonCode};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,21 +21,72 @@ impl Broker {
     pub(super) fn restarted(&self, appends: usize, shards: u16) -> Broker {
         let mut next = stored(shards);
         next.now = self.now;
-        let mut lengths: BTreeMap<Partition, usize> = BTreeMap::new();
-        for (partition, records) in &self.journal[..appends] {
-            let from = *lengths.entry(*partition).or_default();
-            lengths.insert(*partition, from + records);
-            let records = &self.appended[partition][from..from + records];
-            next.appended.entry(*partition).or_default().extend_from_slice(records);
-            for (at, record) in (from as u64..).zip(records) {
-                next.kept.replay(record.clone());
-                let owner = usize::from(partition.owner(shards));
-                next.shards[owner].restore(*partition, Position(at), record.clone());
+        next.journal = self.journal[..appends].to_vec();
+        next.drops = self.drops.iter().copied().filter(|(at, _)| *at <= appends).collect();
+        let dropped = next.dropped();
+        let entries = self.entries(appends);
+        for (at, (append, records)) in entries.into_iter().enumerate() {
+            if at < dropped {
+                *next.dropped_records.entry(append.partition).or_default() += records.len() as u64;
+            }
+            for (position, record) in records {
+                next.kept.replay(record.clone(), append.relocated);
+                next.appended.entry(append.partition).or_default().push(record.clone());
+                if at >= dropped {
+                    let owner = usize::from(append.partition.owner(shards));
+                    next.shards[owner].restore(append.partition, position, record);
+                }
             }
         }
-        next.journal = self.journal[..appends].to_vec();
         next.start();
+        next.check_kept();
         next
+    }
+
+    /// The oldest appends that are no more.
+    fn dropped(&self) -> usize {
+        self.drops.last().map_or(0, |(_, dropped)| *dropped)
+    }
+
+    /// The first appends, with their records and where those are.
+    fn entries(&self, appends: usize) -> Vec<(Journaled, Vec<(Position, Record)>)> {
+        let mut lengths: BTreeMap<Partition, usize> = BTreeMap::new();
+        let entry = |append: &Journaled| {
+            let from = lengths.entry(append.partition).or_default();
+            let range = *from..*from + append.records;
+            *from = range.end;
+            let records = self.appended[&append.partition][range.clone()].iter().cloned();
+            let positions = (range.start as u64..).map(Position);
+            (*append, positions.zip(records).collect())
+        };
+        self.journal[..appends].iter().map(entry).collect()
+    }
+
+    /// A checkpoint may run: only of what is durable, and nothing is dropped before what it appends is.
+    pub(super) fn is_all_durable(&self) -> bool {
+        let waits = self.under_way.iter().any(|appends| !appends.is_empty());
+        !self.store_held && !self.store_stuck && !waits && self.shards[0].waits_for_store()
+    }
+
+    /// Lets the shards look at the oldest appends once more, and drops them.
+    pub(super) fn checkpoint(&mut self, appends: usize) {
+        let dropped = self.dropped();
+        let entries = self.entries(appends.max(dropped));
+        let examined = &entries[dropped..];
+        for (append, records) in examined.iter().cloned() {
+            for (position, record) in records {
+                let owner = usize::from(append.partition.owner(self.shards.len() as u16));
+                self.shards[owner].examine(self.now, append.partition, position, record);
+                self.relocating = true;
+                self.carry_store(owner);
+                self.relocating = false;
+            }
+        }
+        self.settle();
+        for (append, records) in examined {
+            *self.dropped_records.entry(append.partition).or_default() += records.len() as u64;
+        }
+        self.drops.push((self.journal.len(), appends.max(dropped)));
     }
 
     /// All records are read.
@@ -275,6 +326,7 @@ fn scenario(shards: u16) -> Scenario {
             }
             8 => b.lose(subscribers["c"][0]),
             9 => b.manual(subscribers["s"][0]),
+            5 | 7 | 10 => b.checkpoint(b.journal.len() * 2 / 3),
             _ => {}
         }
     }

@@ -127,7 +127,8 @@ impl Shard {
             if let Some((_, gone)) = self.unsettled(session)
                 && gone
             {
-                // It is on its way to another member, or goes with the session.
+                // It is on its way to another member. What is on its way to nobody goes with the session, and so do its
+                // subscriptions: that they do is in no log yet, but its end was asked for.
                 return target.shared.is_some();
             }
             let Some(slot) = self.sessions.find(session.tenant.as_deref(), &session.client_id) else {

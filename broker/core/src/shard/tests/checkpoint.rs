@@ -184,6 +184,10 @@ impl Run {
         if !self.b.is_all_durable() {
             return;
         }
+        // Of a session that is ending a checkpoint keeps only what is on its way elsewhere.
+        if !self.b.shards.iter().all(|shard| shard.unsettled.is_empty()) {
+            return;
+        }
         self.b.checkpoint(self.b.journal.len() * eighths / 8);
         self.b.check_kept();
         let dropped = self.b.drops.pop();
@@ -214,7 +218,7 @@ fn check(shards: u16, ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_checkpoint_keeps_what_is_true_and_nothing_else(ops in proptest::collection::vec(op(), 1..80)) {

@@ -12,7 +12,7 @@ use crate::limits::{MAX_IN_FLIGHT_MESSAGES, PLUGIN_TIME_NS_PER_S, RECEIVE_MAXIMU
 use crate::policy::{ClientRules, RequestRef};
 use crate::session::{Session, Will};
 use crate::time::Millis;
-use nervewire_codec::{ConnAck, Packet, Properties, ReasonCode, Utf8String, Version};
+use nervewire_codec::{ConnAck, Connect, Packet, Properties, ReasonCode, Utf8String, Version};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -177,6 +177,9 @@ impl Shard {
             self.counters.sessions_refused += 1;
             return self.refuse_connect(id, ReasonCode::QuotaExceeded);
         }
+        if self.refuses_session(&accepted) {
+            return self.refuse_connect(id, ReasonCode::QuotaExceeded);
+        }
         // What ends and what begins here is stored before the client hears of it.
         let commit = self.begin(SmallVec::new());
         let (session, present) = self.within(Some(commit), |shard| shard.enter(now, id, &accepted, judge.rules));
@@ -196,7 +199,7 @@ impl Shard {
         self.sessions.len() >= self.config.sessions && self.session_of(accepted).is_none()
     }
 
-    fn session_of(&self, accepted: &Accepted) -> Option<u32> {
+    pub(super) fn session_of(&self, accepted: &Accepted) -> Option<u32> {
         let client = &accepted.client;
         self.sessions.find(client.tenant.as_deref(), &client.client_id)
     }
@@ -277,7 +280,6 @@ impl Shard {
 
     fn attach(&mut self, session: u32, id: ConnId, accepted: &Accepted, rules: Option<Arc<ClientRules>>) {
         let connect = &accepted.connect;
-        let properties = connect.properties.as_deref();
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return;
         };
@@ -291,12 +293,7 @@ impl Shard {
         s.in_flight.resent = 0;
         // A will that waits for its delay is cancelled by the new connection [MQTT-3.1.3-9].
         s.will = connect.will.as_deref().map(will_of);
-        s.expiry_interval_s = match connect.version {
-            Version::V5 => properties.and_then(|p| p.session_expiry_interval).unwrap_or(0),
-            // A 3.x session without Clean Session outlives its connections.
-            _ if connect.clean_start => 0,
-            _ => u32::MAX,
-        };
+        s.expiry_interval_s = expiry_interval_s(connect);
         if let Some(conn) = self.conn_mut(id) {
             conn.session = Some(session);
         }
@@ -351,4 +348,15 @@ fn will_of(will: &nervewire_codec::Will) -> Box<Will> {
     };
     message.detach();
     Box::new(Will { message, delay_s })
+}
+
+/// For how many seconds the session is to outlive the connection.
+pub(super) fn expiry_interval_s(connect: &Connect) -> u32 {
+    let properties = connect.properties.as_deref();
+    match connect.version {
+        Version::V5 => properties.and_then(|p| p.session_expiry_interval).unwrap_or(0),
+        // A 3.x session without Clean Session outlives its connections.
+        _ if connect.clean_start => 0,
+        _ => u32::MAX,
+    }
 }

@@ -27,7 +27,8 @@ impl Shard {
             Packet::PubRec(ack) => self.received(now, id, session, &ack),
             Packet::PubRel(ack) => self.released(now, id, session, &ack),
             Packet::PubComp(ack) => self.completed(now, session, &ack),
-            Packet::Subscribe(_) | Packet::Unsubscribe(_) if self.refuses(now, session, id) => {}
+            Packet::Unsubscribe(_) if self.refuses(now, session, id) => {}
+            Packet::Subscribe(subscribe) if self.refuses_filters(id, session, &subscribe) => {}
             Packet::Subscribe(subscribe) => self.subscribe(now, id, session, subscribe),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(now, id, session, unsubscribe),
             // [MQTT-3.12.4-1]

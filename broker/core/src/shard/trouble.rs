@@ -3,12 +3,14 @@
 //! later.
 
 use super::commit::Then;
+use super::connect::expiry_interval_s;
 use super::lane::NotStored;
 use super::{ConnId, Shard};
+use crate::handshake::Accepted;
 use crate::session::Session;
 use crate::store::AppendFailed;
 use crate::time::Millis;
-use nervewire_codec::ReasonCode;
+use nervewire_codec::{Packet, ReasonCode, SubAck, Subscribe};
 
 impl Shard {
     /// What is wrong with the store. [`AppendFailed::Full`]: appends complete, but what grows is refused. Anything else: nothing
@@ -49,6 +51,42 @@ impl Shard {
         if refused {
             self.counters.appends_failed += 1;
             self.disconnect(now, id, ReasonCode::QuotaExceeded, Some("it could not be stored"));
+        }
+        refused
+    }
+
+    /// Whether a CONNECT would change what is stored of sessions, and that is not possible: something becomes of a session that is
+    /// in the store, or is to be, and nothing is stored at all; or a session would come to those in a full store.
+    pub(super) fn refuses_session(&mut self, accepted: &Accepted) -> bool {
+        if !self.is_in_trouble() {
+            return false;
+        }
+        let existing = self
+            .session_of(accepted)
+            .and_then(|slot| self.sessions.get(slot as usize));
+        let is_stored = existing.is_some_and(|s| s.stored);
+        let is_lasting = expiry_interval_s(&accepted.connect) > 0;
+        let refused = if self.is_stuck() {
+            is_stored || is_lasting
+        } else {
+            is_lasting && !is_stored
+        };
+        self.counters.appends_failed += u64::from(refused);
+        refused
+    }
+
+    /// Refuses all filters of a durable session's SUBSCRIBE, which would be one more to store; whether it did.
+    pub(super) fn refuses_filters(&mut self, id: ConnId, session: u32, subscribe: &Subscribe) -> bool {
+        let refused = self.is_in_trouble() && self.durable(session).is_some();
+        if refused {
+            self.counters.appends_failed += 1;
+            self.counters.subscriptions_refused += subscribe.filters.len() as u64;
+            let suback = SubAck {
+                packet_id: subscribe.packet_id,
+                properties: None,
+                reasons: vec![ReasonCode::QuotaExceeded; subscribe.filters.len()],
+            };
+            self.send_in_order(id, Packet::SubAck(suback));
         }
         refused
     }

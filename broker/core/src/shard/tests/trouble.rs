@@ -1,6 +1,6 @@
 //! A store that is full or takes nothing: nothing is acknowledged that is not stored, and what needs no store goes on.
 
-use super::scene::{ack, client, publish, v5, v311};
+use super::scene::{ack, client, filter, publish, v5, v311};
 use super::{Broker, C, each_with};
 use crate::store::{AppendFailed, Durability};
 use nervewire_codec::{Packet, Publish, ReasonCode, Version};
@@ -312,4 +312,87 @@ fn a_will_of_a_stored_session_reaches_durable_sessions_all_the_same() {
         assert_eq!(b.payloads(s), ["stored"]);
         b.check_kept();
     });
+}
+
+#[test]
+fn a_connect_whose_session_cannot_be_stored_is_refused() {
+    for version in [Version::V311, Version::V5] {
+        stored(|b| {
+            let c = b.connect(client(version, "a").lasting());
+            b.connect(client(version, "b").lasting());
+            let lasting = |name| client(version, name).lasting();
+            // As return code 3 under 3.1.1.
+            let refused = match version {
+                Version::V5 => ReasonCode::QuotaExceeded,
+                _ => ReasonCode::ServerUnavailable,
+            };
+            b.trouble(Some(STUCK));
+            for who in [
+                lasting("new"),
+                lasting("a"),
+                client(version, "a"),
+                lasting("b").clean_start(true),
+            ] {
+                let c = b.open(who);
+                assert_eq!(b.connack(c).reason, refused);
+            }
+            assert!(b.is_open(c), "who is there stays");
+            b.connect(client(version, "clean"));
+            assert_eq!(b.sessions(), 3);
+            b.trouble(Some(AppendFailed::Full));
+            let c = b.open(lasting("new"));
+            assert_eq!(b.connack(c).reason, refused);
+            // Only so can a full store be emptied.
+            for who in [lasting("a"), client(version, "b"), client(version, "other")] {
+                b.connect(who);
+            }
+            b.trouble(None);
+            b.connect(lasting("new"));
+        });
+    }
+}
+
+#[test]
+fn the_filters_of_a_durable_session_are_refused_and_nothing_changes() {
+    for trouble in ALL {
+        stored(|b| {
+            let s = subscriber(b, 1);
+            let old = b.connect(v311("a").lasting());
+            let clean = b.connect(v5("c"));
+            b.trouble(Some(trouble));
+            let filters = vec![filter("u", 1), filter("v", 2)];
+            assert_eq!(b.subscribe_all(s, filters, None), [ReasonCode::QuotaExceeded; 2]);
+            assert_eq!(b.subscribe(old, "u", 1), ReasonCode::UnspecifiedError);
+            assert_eq!(b.subscribe(clean, "u", 1), ReasonCode::GrantedQoS1);
+            assert_eq!(b.total(|c| c.subscriptions), 2);
+            b.trouble(None);
+            assert_eq!(b.subscribe(s, "u", 1), ReasonCode::GrantedQoS1);
+        });
+    }
+}
+
+#[test]
+fn what_only_frees_something_happens_in_trouble_and_is_durable_later() {
+    for trouble in ALL {
+        stored(|b| {
+            let short = |p: &mut nervewire_codec::Properties| p.session_expiry_interval = Some(5);
+            let away = b.connect(v5("a").with(short).clean_start(false));
+            b.disconnect(away);
+            let s = subscriber(b, 1);
+            b.manual(s);
+            let p = b.connect(v5("pub"));
+            b.publish(p, "t", 1, "m");
+            let ending = b.connect(v5("b").lasting());
+            b.trouble(Some(trouble));
+            b.advance(10_000);
+            b.disconnect_with(ending, ReasonCode::Success, Some(0));
+            b.send(s, Packet::PubAck(ack(1, ReasonCode::Success)));
+            assert_eq!(b.sessions(), 2);
+            b.trouble(None);
+            b.check_kept();
+            let next = b.restarted_with(1);
+            assert_eq!(next.sessions(), 1);
+            assert_eq!(next.total(|c| c.queued_messages), 0);
+        });
+    }
 }

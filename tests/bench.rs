@@ -43,16 +43,25 @@ fn every_scenario_works_and_loses_nothing() {
         assert!(by_name("storm")["storm"]["changes_per_s"].as_f64() > Some(0.0));
         assert_eq!(by_name("idle")["connected"], 300);
         assert_eq!(by_name("retained")["lost"], 0);
+        assert_eq!(by_name("durable-qos1")["durable"], true);
+        let queue = by_name("queue");
+        assert_eq!([&queue["sessions"], &queue["messages"]], [30, 300], "{queue}");
+        assert!(queue["collect"]["per_s"].as_f64() > Some(0.0), "{queue}");
         // With the process known, there is a cost to each message.
         assert!(by_name("qos0")["broker_cpu_us_per_message"].as_f64() > Some(0.0));
     });
 }
 
 #[test]
-fn scenarios_leave_no_subscription_and_no_retained_message_behind() {
+fn scenarios_leave_no_session_no_subscription_and_no_retained_message_behind() {
     let broker = Setup::new().start();
-    bench(&["storm", "retained"], &["--port", &broker.port.to_string()]);
-    for gauge in ["nervewire_subscriptions", "nervewire_retained_messages"] {
+    let names = ["storm", "retained", "durable-qos1", "queue"];
+    bench(&names, &["--port", &broker.port.to_string()]);
+    for gauge in [
+        "nervewire_sessions",
+        "nervewire_subscriptions",
+        "nervewire_retained_messages",
+    ] {
         wait_for(gauge, || (metric(&broker, gauge, &[]) == 0.0).then_some(()));
     }
 }
@@ -61,7 +70,42 @@ fn scenarios_leave_no_subscription_and_no_retained_message_behind() {
 fn mqtt_5_is_spoken_too() {
     let broker = Setup::new().start();
     let port = broker.port.to_string();
-    bench(&["qos2", "storm", "retained"], &["--port", &port, "--version", "5"]);
+    let names = ["qos2", "storm", "retained", "durable-qos1", "queue"];
+    bench(&names, &["--port", &port, "--version", "5"]);
+}
+
+/// The two halves of `queue` are two processes, so that the broker can be restarted in between.
+#[test]
+fn what_is_queued_in_one_step_is_collected_in_another() {
+    let broker = Setup::new().start();
+    let port = broker.port.to_string();
+    let half = |step: &str| {
+        let output = nervewire()
+            .args([
+                "bench",
+                "queue",
+                "--sessions",
+                "20",
+                "--each",
+                "30",
+                "--json",
+                "--port",
+                &port,
+            ])
+            .args(["--client-prefix", "q-", "--topic-prefix", "q", "--step", step])
+            .output()
+            .expect("run nervewire bench queue");
+        assert!(output.status.success(), "{step}: {output:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON")
+    };
+    assert!(half("fill")["collect"].is_null());
+    assert_eq!(metric(&broker, "nervewire_sessions", &[]), 20.0);
+    let collected = half("collect");
+    assert!(collected["fill"].is_null());
+    assert_eq!(collected["lost"], 0, "{collected}");
+    wait_for("no session", || {
+        (metric(&broker, "nervewire_sessions", &[]) == 0.0).then_some(())
+    });
 }
 
 /// Ends with its owner.

@@ -391,7 +391,7 @@ mod tests {
             password: None,
         };
         for version in [Version::V4, Version::V5] {
-            let connect = encode::connect(version, "c", &none);
+            let connect = encode::connect(version, "c", &none, encode::Session::Clean);
             assert_eq!(connect_version(&whole(&connect)), Ok(version));
             let filters = ["a/#".to_owned(), "b".to_owned()];
             let bytes = encode::subscribe(version, &filters, 1);

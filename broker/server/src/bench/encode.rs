@@ -38,12 +38,26 @@ pub(super) struct Credentials {
     pub(super) password: Option<String>,
 }
 
-/// CONNECT with a clean session and no keep alive: a loaded generator must not be taken for a dead client.
-pub(super) fn connect(version: Version, client_id: &str, credentials: &Credentials) -> Vec<u8> {
+/// How long a client's session lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Session {
+    /// It is new, and ends with the connection.
+    Clean,
+    /// It is what is there, and stays when the connection ends.
+    Durable,
+}
+
+/// CONNECT without keep alive: a loaded generator must not be taken for a dead client.
+pub(super) fn connect(version: Version, client_id: &str, credentials: &Credentials, session: Session) -> Vec<u8> {
+    /// Session Expiry Interval of an hour, in seconds. Without it, a session of 5.0 ends with its connection.
+    const EXPIRY: [u8; 6] = [5, 0x11, 0, 0, 0x0E, 0x10];
     let mut body = Vec::new();
     string(&mut body, b"MQTT");
-    body.extend_from_slice(&[version.level(), connect_flags(credentials), 0, 0]);
-    no_properties(&mut body, version);
+    body.extend_from_slice(&[version.level(), connect_flags(credentials, session), 0, 0]);
+    match (version, session) {
+        (Version::V5, Session::Durable) => body.extend_from_slice(&EXPIRY),
+        _ => no_properties(&mut body, version),
+    }
     string(&mut body, client_id.as_bytes());
     for field in [&credentials.username, &credentials.password].into_iter().flatten() {
         string(&mut body, field.as_bytes());
@@ -51,11 +65,11 @@ pub(super) fn connect(version: Version, client_id: &str, credentials: &Credentia
     packet(CONNECT, &body)
 }
 
-fn connect_flags(credentials: &Credentials) -> u8 {
-    const CLEAN: u8 = 0x02;
+fn connect_flags(credentials: &Credentials, session: Session) -> u8 {
+    let clean = if session == Session::Clean { 0x02 } else { 0 };
     let username = if credentials.username.is_some() { 0x80 } else { 0 };
     let password = if credentials.password.is_some() { 0x40 } else { 0 };
-    CLEAN | username | password
+    clean | username | password
 }
 
 /// SUBSCRIBE to all `filters` at `qos`, with packet identifier 1.
@@ -261,13 +275,17 @@ mod tests {
 
     #[test]
     fn connect_is_laid_out_as_the_specification_says() {
-        let v4 = connect(Version::V4, "ab", &credentials(None, None));
+        let v4 = connect(Version::V4, "ab", &credentials(None, None), Session::Clean);
         assert_eq!(v4, b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x00\x00\x02ab");
-        let v5 = connect(Version::V5, "a", &credentials(Some("u"), Some("p")));
+        let v5 = connect(Version::V5, "a", &credentials(Some("u"), Some("p")), Session::Clean);
         assert_eq!(
             v5,
             b"\x10\x14\x00\x04MQTT\x05\xc2\x00\x00\x00\x00\x01a\x00\x01u\x00\x01p"
         );
+        let durable = |version| connect(version, "a", &credentials(None, None), Session::Durable);
+        assert_eq!(durable(Version::V4), b"\x10\x0d\x00\x04MQTT\x04\x00\x00\x00\x00\x01a");
+        let expiry = b"\x10\x13\x00\x04MQTT\x05\x00\x00\x00\x05\x11\x00\x00\x0e\x10\x00\x01a";
+        assert_eq!(durable(Version::V5), expiry);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, bail, ensure};
 
 use super::decode::{self, Frame, kind_name};
-use super::encode::{self, PublishTemplate};
+use super::encode::{self, PublishTemplate, Session};
 use super::fleet::{Clock, Fleet, Handler};
 use super::handshake::{Step, answer_publish, answer_pubrel, settle};
 use super::histogram::Histogram;
@@ -113,6 +113,7 @@ impl IdleArgs {
             },
             qos: self.qos,
             source: source(terms.target.ip(), self.clients, client, run),
+            session: Session::Clean,
         };
         (0..self.clients).map(greeting).collect()
     }
@@ -120,7 +121,7 @@ impl IdleArgs {
 
 /// The local address of a client, where the broker is on this machine and there are many clients. Each `run` has its own:
 /// for a minute after the last one its ports are not free.
-fn source(target: IpAddr, clients: u32, client: u32, run: u32) -> Option<IpAddr> {
+pub(super) fn source(target: IpAddr, clients: u32, client: u32, run: u32) -> Option<IpAddr> {
     let block = (run % SOURCE_BLOCKS) * SOURCES + client / CLIENTS_PER_SOURCE;
     let loopback = matches!(target, IpAddr::V4(address) if address.is_loopback());
     // Addresses that end in 0 and 255 are left out.
@@ -129,7 +130,7 @@ fn source(target: IpAddr, clients: u32, client: u32, run: u32) -> Option<IpAddr>
 }
 
 /// A number that the next run, also of another process, does not have.
-fn run_number() -> u32 {
+pub(super) fn run_number() -> u32 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     now.unwrap_or_default().as_millis() as u32
 }
@@ -188,6 +189,7 @@ fn open_publisher(args: &IdleArgs, terms: &Terms, fleet: &mut Fleet) -> anyhow::
         filters: Vec::new(),
         qos: args.qos,
         source: None,
+        session: Session::Clean,
     };
     let opened = open_all(fleet, terms, &[greeting])?;
     match opened.failed.first() {

@@ -19,6 +19,8 @@ mod process;
 mod pubsub;
 mod pubsub_args;
 mod pubsub_report;
+mod queue;
+mod queue_report;
 mod relay;
 mod relay_tokio;
 mod report;
@@ -33,6 +35,7 @@ mod subscriptions;
 mod subscriptions_report;
 mod target;
 mod traffic;
+mod visit;
 mod window;
 
 use std::process::ExitCode;
@@ -63,6 +66,8 @@ pub(crate) enum LoadCommand {
     Idle(idle::IdleArgs),
     /// Many retained messages: cost of setting them, and how soon a new subscriber has them all
     Retained(retained::RetainedArgs),
+    /// Many messages for durable sessions that are offline: how fast and in how much memory they queue, and whether all arrive
+    Queue(queue::QueueArgs),
 }
 
 /// Puts the load on the broker. The exit code is 1 when messages were lost or duplicated, or connections failed.
@@ -87,6 +92,7 @@ impl LoadCommand {
             LoadCommand::Subscriptions(args) => subscriptions::run(args),
             LoadCommand::Idle(args) => idle::run(args),
             LoadCommand::Retained(args) => retained::run(args),
+            LoadCommand::Queue(args) => queue::run(args),
         }
     }
 
@@ -96,6 +102,7 @@ impl LoadCommand {
             LoadCommand::Subscriptions(args) => &args.target,
             LoadCommand::Idle(args) => &args.target,
             LoadCommand::Retained(args) => &args.target,
+            LoadCommand::Queue(args) => &args.target,
         }
     }
 }

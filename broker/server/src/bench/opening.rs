@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 
 use super::decode::{self, Connack, Frame, kind_name};
-use super::encode;
+use super::encode::{self, Session};
 use super::fleet::{Fleet, Handler};
 use super::outbox::Outbox;
 use super::target::Version;
@@ -25,6 +25,7 @@ pub(super) struct Greeting {
     pub(super) qos: u8,
     /// The local address, where it matters.
     pub(super) source: Option<IpAddr>,
+    pub(super) session: Session,
 }
 
 /// Where and how all clients connect.
@@ -128,7 +129,10 @@ impl<'a> Opening<'a> {
             .connect(target, greeting.source)
             .with_context(|| format!("cannot connect to {target}"))?;
         ensure!(link == self.first + index, "connections were opened out of order");
-        let connect = encode::connect(self.terms.version, &greeting.client_id, &self.terms.credentials);
+        let Terms {
+            version, credentials, ..
+        } = self.terms;
+        let connect = encode::connect(*version, &greeting.client_id, credentials, greeting.session);
         fleet.outbox.buffer(link).extend_from_slice(&connect);
         self.stages[index] = Stage::Connecting;
         Ok(())

@@ -11,6 +11,7 @@ use super::pubsub_report::PubsubReport;
 use super::report::Outcome;
 use super::target::make_room_for;
 use super::traffic::Traffic;
+use super::visit::{Errand, visit_all};
 
 /// Pairs of publisher and subscriber whose books fit into memory.
 const MAX_PAIRS: usize = 50_000_000;
@@ -26,7 +27,8 @@ pub(super) fn run(args: &PubsubArgs) -> anyhow::Result<Outcome> {
     make_room_for(shape.publishers + shape.subscribers)?;
     let mut meter = Meter::new(args.target.process()?);
     let mut fleet = Fleet::new()?;
-    let opened = open_all(&mut fleet, &args.target.terms(0.0)?, &args.greetings(&shape))?;
+    let (terms, greetings) = (args.target.terms(0.0)?, args.greetings(&shape));
+    let opened = open_all(&mut fleet, &terms, &greetings)?;
     args.check_opened(&opened)?;
     fleet.keep_alive(opened.limits.keep_alive_s);
     if shape.qos > 0 {
@@ -41,5 +43,13 @@ pub(super) fn run(args: &PubsubArgs) -> anyhow::Result<Outcome> {
     let pace = args.pace();
     let measured = Course::new(&pace, shape.publishers, &mut fleet, &mut traffic, &mut meter)?.run()?;
     fleet.say_goodbye(&mut traffic)?;
+    if args.durable {
+        let subscribers = greetings.iter().skip(shape.publishers);
+        visit_all(
+            &terms,
+            Errand::End,
+            subscribers.map(|greeting| greeting.client_id.clone()).collect(),
+        )?;
+    }
     Outcome::of(&PubsubReport::new(&pace, &shape, &traffic, measured, &meter))
 }

@@ -3,6 +3,7 @@
 use anyhow::{bail, ensure};
 
 use super::course::Pace;
+use super::encode::Session;
 use super::opening::{Greeting, Opened};
 use super::sequence::STAMP_BYTES;
 use super::target::{TargetArgs, positive, seconds, topic_text};
@@ -43,6 +44,9 @@ pub(crate) struct PubsubArgs {
     /// Open loop: messages per second of all publishers together; their latency counts from when they were due
     #[arg(long, conflicts_with = "inflight", value_parser = positive)]
     pub(super) rate: Option<f64>,
+    /// Subscribers have durable sessions; they are ended after the run
+    #[arg(long)]
+    pub(super) durable: bool,
     /// Who hears whom
     #[arg(long, value_enum, default_value = "pairs")]
     pub(super) topic_scheme: TopicScheme,
@@ -61,6 +65,7 @@ impl PubsubArgs {
             scheme: self.topic_scheme,
             publishers: self.publishers as usize,
             subscribers: self.subscribers as usize,
+            durable: self.durable,
             payload_bytes: self.payload as usize,
             topic_prefix: self.topic_prefix.clone().unwrap_or_else(own_prefix),
             window: if self.rate.is_some() {
@@ -75,20 +80,22 @@ impl PubsubArgs {
     /// Publishers first, then subscribers.
     pub(super) fn greetings(&self, shape: &Shape) -> Vec<Greeting> {
         let prefix = self.target.client_prefix();
-        let greeting = |client_id, filters| Greeting {
+        let heard = if self.durable { Session::Durable } else { Session::Clean };
+        let greeting = |client_id, filters, session| Greeting {
             client_id,
             filters,
             qos: self.qos,
             source: None,
+            session,
         };
-        let publishers = (0..shape.publishers).map(|index| greeting(format!("{prefix}p{index}"), Vec::new()));
+        let publisher = |index| greeting(format!("{prefix}p{index}"), Vec::new(), Session::Clean);
         let subscribers = (0..shape.subscribers).map(|index| {
             let filters = shape
                 .scheme
                 .filters(&shape.topic_prefix, index, shape.publishers, shape.subscribers);
-            greeting(format!("{prefix}s{index}"), filters)
+            greeting(format!("{prefix}s{index}"), filters, heard)
         });
-        publishers.chain(subscribers).collect()
+        (0..shape.publishers).map(publisher).chain(subscribers).collect()
     }
 
     /// How long and how fast to publish.

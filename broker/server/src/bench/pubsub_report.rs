@@ -18,6 +18,8 @@ pub(super) struct PubsubReport {
     version: u8,
     qos: u8,
     topic_scheme: TopicScheme,
+    /// The subscribers' sessions.
+    durable: bool,
     publishers: usize,
     subscribers: usize,
     payload_bytes: usize,
@@ -71,6 +73,7 @@ impl PubsubReport {
             topic_scheme: shape.scheme,
             publishers: shape.publishers,
             subscribers: shape.subscribers,
+            durable: shape.durable,
             payload_bytes: shape.payload_bytes,
             inflight: shape.closed_loop.then_some(shape.window),
             rate_per_s: pace.rate_per_s,
@@ -119,7 +122,10 @@ impl PubsubReport {
             TopicScheme::Scattered => "scattered",
         };
         let version = if self.version == 5 { "5.0" } else { "3.1.1" };
-        format!("{publishers} to {subscribers} ({scheme}), QoS {qos}, {payload_bytes} bytes, {pace}, MQTT {version}")
+        let sessions = if self.durable { ", durable sessions" } else { "" };
+        format!(
+            "{publishers} to {subscribers} ({scheme}{sessions}), QoS {qos}, {payload_bytes} bytes, {pace}, MQTT {version}"
+        )
     }
 }
 

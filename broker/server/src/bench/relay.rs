@@ -322,7 +322,11 @@ mod tests {
         };
         for link in 0..=filters.len() {
             outbox.open(link);
-            feed(link, &encode::connect(Version::V4, "c", &nobody), &mut outbox);
+            feed(
+                link,
+                &encode::connect(Version::V4, "c", &nobody, encode::Session::Clean),
+                &mut outbox,
+            );
         }
         for (at, filter) in filters.iter().enumerate() {
             feed(

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure};
 
 use super::decode::{self, Frame, kind_name};
-use super::encode::{self, PublishTemplate};
+use super::encode::{self, PublishTemplate, Session};
 use super::filters::Numbered;
 use super::fleet::{Fleet, Handler};
 use super::meter::{Meter, Span};
@@ -97,6 +97,7 @@ impl<'a> Scene<'a> {
             filters: Vec::new(),
             qos: 0,
             source: None,
+            session: Session::Clean,
         };
         let greetings = [greeting("publisher"), greeting("subscriber")];
         let opened = open_all(&mut fleet, &args.target.terms(0.0)?, &greetings)?;

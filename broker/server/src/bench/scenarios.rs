@@ -114,6 +114,21 @@ const SCENARIOS: &[Scenario] = &[
         "100,000 retained messages set, and fetched by wildcard",
         "retained --count 100000",
     ),
+    scenario(
+        "durable-qos1",
+        "100 publishers to 100 durable sessions, QoS 1, 10 in flight each",
+        "pubsub --qos 1 --publishers 100 --subscribers 100 --inflight 10 --durable",
+    ),
+    scenario(
+        "durable-qos1-single",
+        "1 publisher to 1 durable session, QoS 1, one message in flight: each waits for the disk",
+        "pubsub --qos 1 --publishers 1 --subscribers 1 --inflight 1 --durable",
+    ),
+    scenario(
+        "queue",
+        "1,000,000 messages queued for 1,000 durable sessions that are offline, and collected",
+        "queue",
+    ),
 ];
 
 /// Arguments of `nervewire bench run`.
@@ -130,7 +145,7 @@ pub(crate) struct RunArgs {
     /// Seconds of the same load before measuring starts [default: 1]
     #[arg(long, value_parser = seconds)]
     warm_up: Option<f64>,
-    /// No more connections of a kind, subscriptions or retained messages than this: to see whether it works at all
+    /// No more connections of a kind, subscriptions, retained or queued messages than this: to see whether it works at all
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     at_most: Option<u32>,
 }
@@ -195,6 +210,10 @@ impl RunArgs {
             LoadCommand::Retained(args) => {
                 args.target = self.target.clone();
                 args.count = args.count.min(self.at_most.map_or(u64::MAX, u64::from));
+            }
+            LoadCommand::Queue(args) => {
+                args.target = self.target.clone();
+                self.at_most.iter().for_each(|most| args.shrink(*most));
             }
         }
         Ok(load)
@@ -316,6 +335,7 @@ mod tests {
                 }
                 LoadCommand::Idle(args) => assert_eq!(args.clients, 50),
                 LoadCommand::Retained(args) => assert_eq!(args.count, 50),
+                LoadCommand::Queue(args) => assert_eq!((args.sessions, args.each), (5, 10)),
             }
         }
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure};
 
 use super::course::{Course, Pace};
+use super::encode::Session;
 use super::filters::{FilterShape, Filters};
 use super::fleet::{Clock, Fleet, Handler};
 use super::meter::Meter;
@@ -107,6 +108,7 @@ impl SubscriptionsArgs {
             filters: Vec::new(),
             qos: self.qos,
             source: None,
+            session: Session::Clean,
         };
         let greetings: Vec<Greeting> = (0..self.connections()).map(greeting).collect();
         let opened = open_all(fleet, &self.target.terms(0.0)?, &greetings)?;
@@ -167,6 +169,7 @@ impl SubscriptionsArgs {
             scheme: TopicScheme::Scattered,
             publishers: self.publishers as usize,
             subscribers: self.subscribers as usize,
+            durable: false,
             payload_bytes: self.payload as usize,
             topic_prefix: String::new(),
             window,

@@ -77,6 +77,8 @@ pub(super) struct Shape {
     pub(super) scheme: TopicScheme,
     pub(super) publishers: usize,
     pub(super) subscribers: usize,
+    /// The subscribers' sessions outlive their connections.
+    pub(super) durable: bool,
     pub(super) payload_bytes: usize,
     pub(super) topic_prefix: String,
     /// Messages each publisher has on their way at most.

@@ -13,6 +13,7 @@ mod interest;
 pub mod limits;
 pub mod message;
 pub mod outbuf;
+pub mod planted;
 pub mod policy;
 mod queued;
 pub mod retained;

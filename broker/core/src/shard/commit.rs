@@ -10,6 +10,7 @@ use super::lane::{Lane, LaneKind, NotStored, Outcome, Outgoing};
 use super::mesh::Confirm;
 use super::{ConnId, Feed, MeshMessage, Notice, Shard};
 use crate::message::Message;
+use crate::planted::Planted;
 use crate::store::{Append, ClientKey, Durability, Partition, Position, Record, Ticket};
 use crate::time::Millis;
 use nervewire_codec::{Packet, PacketId, ReasonCode, Utf8String, Version};
@@ -238,7 +239,8 @@ impl Shard {
         self.commits.last_ticket += 1;
         self.counters.appends += 1;
         let ticket = Ticket(self.commits.last_ticket);
-        let commit = self.commits.current;
+        let early = self.has_planted(Planted::AcknowledgeBeforeCommit);
+        let commit = self.commits.current.filter(|_| !early);
         if let Some(open) = commit.and_then(|commit| self.commits.get_mut(commit)) {
             open.parts += 1;
         }

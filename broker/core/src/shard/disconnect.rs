@@ -2,6 +2,7 @@
 
 use super::mesh::Assignment;
 use super::{ConnId, MeshMessage, Notice, SessionRef, Shard};
+use crate::planted::Planted;
 use crate::session::Stage;
 use crate::store::ClientKey;
 use crate::time::Millis;
@@ -107,6 +108,9 @@ impl Shard {
         };
         self.counters.disconnects_taken_over += 1;
         self.disconnect(now, id, ReasonCode::SessionTakenOver, None);
+        if self.has_planted(Planted::DropOnTakeover) {
+            self.dequeue(session);
+        }
     }
 
     /// Writes what waits, then closes. No packet of this connection counts any more.
@@ -128,10 +132,14 @@ impl Shard {
     }
 
     pub(super) fn connection_ended(&mut self, now: Millis, session: u32, will_discarded: bool) {
+        let forgets = self.has_planted(Planted::ForgetIdentifier);
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return;
         };
         s.gathers = None;
+        if forgets {
+            s.received.clear();
+        }
         if will_discarded {
             s.will = None;
         }

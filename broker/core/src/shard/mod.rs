@@ -254,6 +254,8 @@ pub struct Shard {
     no_rules: Arc<ClientRules>,
     /// The latest client's rules: in most configurations the next client's are the same, and shared with it.
     latest_rules: Arc<ClientRules>,
+    #[cfg(debug_assertions)]
+    pub(crate) planted: Option<crate::planted::Planted>,
 }
 
 impl Shard {
@@ -297,6 +299,8 @@ impl Shard {
             fetches: Fetches::default(),
             no_rules: Arc::default(),
             latest_rules: Arc::default(),
+            #[cfg(debug_assertions)]
+            planted: None,
             config,
         };
         shard.space_of(None);

@@ -190,7 +190,7 @@ impl<'a> Replaying<'a> {
                 let path = path(self.dir, number);
                 return Err(OpenError::Version { path, version });
             }
-            Err(HeaderError::Damaged) => return self.headless(number, bytes.len() as u64),
+            Err(HeaderError::Damaged) => return self.headless(number, bytes),
         };
         self.begins(&header, number)?;
         let mut segment = Segment {
@@ -209,10 +209,11 @@ impl<'a> Replaying<'a> {
         Ok(())
     }
 
-    /// A crash may have come before the header was durable, and then nothing is behind it.
-    fn headless(&mut self, number: u64, bytes: u64) -> Result<(), OpenError> {
-        self.tear(number, 0, bytes);
-        if bytes > SEGMENT_HEADER_BYTES as u64 {
+    /// A crash may have come before the header was durable, and then nothing is behind it but the zeros of the file's length.
+    fn headless(&mut self, number: u64, file: &[u8]) -> Result<(), OpenError> {
+        let written = file.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        self.tear(number, 0, written as u64);
+        if written > SEGMENT_HEADER_BYTES {
             return Err(self.damaged(number, 1));
         }
         let header = SegmentHeader {
@@ -228,7 +229,7 @@ impl<'a> Replaying<'a> {
             partitions: 0,
             sealed: true,
         };
-        self.segments.push((segment, bytes));
+        self.segments.push((segment, file.len() as u64));
         Ok(())
     }
 

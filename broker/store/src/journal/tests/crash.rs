@@ -54,9 +54,19 @@ fn every_prefix_is_whole_batches_and_nothing_else() {
             _ => ends[whole - 1],
         };
         let torn = bytes[kept..len].iter().rposition(|byte| *byte != 0);
-        let headless = len < SEGMENT_HEADER_BYTES;
-        let cut = if headless { len } else { torn.map_or(0, |last| last + 1) };
-        goes_on_behind(&bytes[..len], whole as u64, cut);
+        goes_on_behind(&bytes[..len], whole as u64, torn.map_or(0, |last| last + 1));
+    }
+}
+
+/// The length of a new file may be durable before anything in it.
+#[test]
+fn a_segment_that_has_its_length_and_no_header_was_never_begun() {
+    let (bytes, _) = segment_of(1);
+    for written in 0..SEGMENT_HEADER_BYTES {
+        let mut file = bytes[..written].to_vec();
+        let cut = file.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        file.resize(8 * 1024, 0);
+        goes_on_behind(&file, 0, cut);
     }
 }
 

@@ -94,6 +94,8 @@ pub(super) enum Then {
     },
     /// What was leaving a session is where it belongs.
     Settled(Box<ClientKey>),
+    /// The log has the end of a session.
+    Ended(Box<ClientKey>, CommitId),
     /// A session was entered.
     Connected(Box<Entered>),
     /// A SUBACK has left: retained messages are gathered.
@@ -323,6 +325,7 @@ impl Shard {
                 packet_id,
             } => self.received_settled(session, serial, packet_id, outcome),
             Then::Settled(key) => self.settled(now, &key),
+            Then::Ended(key, commit) => self.ended(&key, commit),
             Then::Connected(entered) => self.connected(now, *entered, outcome),
             Then::Gather { conn, serial, filters } => self.gather_later(now, (conn, serial), &filters),
         }

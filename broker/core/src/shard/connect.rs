@@ -12,6 +12,7 @@ use crate::limits::{MAX_IN_FLIGHT_MESSAGES, PLUGIN_TIME_NS_PER_S, RECEIVE_MAXIMU
 use crate::planted::Planted;
 use crate::policy::{ClientRules, RequestRef};
 use crate::session::{Session, Will};
+use crate::store::ClientKey;
 use crate::time::Millis;
 use nervewire_codec::{ConnAck, Connect, Packet, Properties, ReasonCode, Utf8String, Version};
 use smallvec::SmallVec;
@@ -207,6 +208,7 @@ impl Shard {
 
     /// Takes the client's session over, or makes one; answers it, and whether it was present.
     fn enter(&mut self, now: Millis, id: ConnId, accepted: &Accepted, rules: Option<Arc<ClientRules>>) -> (u32, bool) {
+        self.wait_for_end(&ClientKey::of(&accepted.client));
         let mut existing = self.session_of(accepted);
         if let Some(session) = existing {
             self.take_over(now, session);

@@ -239,6 +239,8 @@ pub struct Shard {
     sharing: Sharing,
     /// Sessions whose next record must wait.
     unsettled: HashMap<ClientKey, Unsettled>,
+    /// Sessions whose end is on its way into the log.
+    ends: HashMap<ClientKey, CommitId>,
     route_number: u64,
     last_route: LastRoute,
     last_publisher: Option<Arc<Client>>,
@@ -288,6 +290,7 @@ impl Shard {
             already: Already::default(),
             sharing: Sharing::default(),
             unsettled: HashMap::new(),
+            ends: HashMap::new(),
             route_number: 0,
             last_route: LastRoute::default(),
             last_publisher: None,

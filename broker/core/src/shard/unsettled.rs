@@ -67,6 +67,24 @@ impl Shard {
         true
     }
 
+    /// An earlier session of this client has ended, and the log does not say so yet: the current commit waits until it does.
+    pub(super) fn wait_for_end(&mut self, key: &ClientKey) {
+        if self.unsettled.get(key).is_some_and(|unsettled| unsettled.gone) {
+            self.waits_to_be_settled(key);
+        } else if let Some(end) = self.ends.get(key).copied()
+            && let Some(confirm) = self.confirm()
+        {
+            self.follow_by(end, Then::Confirm(confirm));
+        }
+    }
+
+    /// The log says that a session has ended, unless one after it has ended meanwhile.
+    pub(super) fn ended(&mut self, key: &ClientKey, commit: CommitId) {
+        if self.ends.get(key) == Some(&commit) {
+            self.ends.remove(key);
+        }
+    }
+
     /// What the log says of a session whose next record must wait, and whether that will be its end.
     pub(super) fn unsettled(&self, key: &ClientKey) -> Option<(&SessionState, bool)> {
         let unsettled = self.unsettled.get(key)?;
@@ -81,6 +99,10 @@ impl Shard {
         let (shard, owned) = (self.config.shard, true);
         let confirm = |commit| Then::Confirm(Confirm { shard, commit, owned });
         let commit = self.begin(waiting.into_iter().map(confirm).collect());
+        if gone {
+            self.ends.insert(key.clone(), commit);
+            self.follow_by(commit, Then::Ended(Box::new(key.clone()), commit));
+        }
         self.within(Some(commit), |shard| {
             if gone {
                 shard.append(key.partition(), vec![Record::Gone(key.clone())]);

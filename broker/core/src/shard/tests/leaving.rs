@@ -132,3 +132,19 @@ fn a_session_that_begins_while_its_predecessor_ends_is_there_after_a_crash() {
         assert_eq!(b.total(|c| c.subscriptions), 1);
     }
 }
+
+#[test]
+fn nobody_hears_that_a_session_is_gone_before_the_log_has_its_end() {
+    for shards in [1, 3] {
+        let mut b = stored(shards);
+        let s = b.connect(v5("s").lasting());
+        b.disconnect(s);
+        b.store_held = true;
+        let first = b.open(v5("s").clean_start(true));
+        let second = b.open(v5("s").clean_start(true));
+        assert!(b.take(first).is_empty() && b.take(second).is_empty());
+        b.store_held = false;
+        b.settle();
+        assert!(!b.connack(second).session_present);
+    }
+}

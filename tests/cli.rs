@@ -40,9 +40,9 @@ fn wrong_configurations_are_refused_where_they_are_wrong() {
         ("[broker\n", "broker.toml:1:", ""),
         ("[auth]\nanonymous = \"sometimes\"\n", "broker.toml:2:13", "loopback"),
         (
-            "[broker]\ndurability = \"fsync\"\n",
-            "broker.toml:2:14",
-            "not in this version",
+            "[broker]\ndata_dir = \"\"\ndurability = \"fsync\"\n",
+            "broker.toml:3:14",
+            "data_dir = ",
         ),
         (
             "[[listener]]\nbind = \"127.0.0.1\"\n",

@@ -1,6 +1,6 @@
 //! Starts the real binary on free ports in a directory of its own, and stops it.
 
-use super::{DEADLINE, wait_for};
+use super::{DEADLINE, IN_MEMORY, wait_for};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -36,7 +36,7 @@ impl Setup {
         Self {
             dir: tempfile::tempdir().expect("temporary directory"),
             shards: 1,
-            broker: "data_dir = \"\"\ndurability = \"memory\"".into(),
+            broker: IN_MEMORY.into(),
             environment: Vec::new(),
             auth: "anonymous = \"loopback\"\ndefault = \"allow\"".into(),
             listener: String::new(),

@@ -35,20 +35,29 @@ pub(crate) fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T 
 /// The shard counts every protocol behaviour is shown with.
 pub(crate) const SHARD_COUNTS: [u16; 2] = [1, 2];
 
-/// Runs a test against a fresh broker per shard count.
+/// What each of them is shown with in memory, and one of them with everything on disk.
+const MODES: [(u16, &str); 3] = [(1, IN_MEMORY), (2, IN_MEMORY), (2, ON_DISK)];
+
+/// The keys of `[broker]` of a broker that keeps nothing.
+pub(crate) const IN_MEMORY: &str = "data_dir = \"\"\ndurability = \"memory\"";
+
+/// The keys of `[broker]` of a broker that stores what it acknowledges, beside its configuration.
+pub(crate) const ON_DISK: &str = "data_dir = \"data\"\ndurability = \"fsync\"";
+
+/// Runs a test against fresh brokers: per shard count, and with a store.
 pub(crate) fn each_broker(test: impl Fn(&Broker)) {
     each_setup("", test);
 }
 
 /// As [`each_broker`], with more configuration.
 pub(crate) fn each_setup(toml: &str, test: impl Fn(&Broker)) {
-    for shards in SHARD_COUNTS {
-        eprintln!("-- with shards = {shards}");
-        test(&Setup::new().shards(shards).toml(toml).start());
+    for (shards, keys) in MODES {
+        eprintln!("-- with shards = {shards}\n{keys}");
+        test(&Setup::new().shards(shards).broker(keys).toml(toml).start());
     }
 }
 
-/// Runs a test per shard count and for MQTT 3.1.1 and 5.0.
+/// As [`each_broker`], for MQTT 3.1.1 and 5.0.
 pub(crate) fn each_version(test: impl Fn(&Broker, Version)) {
     each_version_setup("", test);
 }

@@ -3,7 +3,7 @@
 use crate::admin::api::AdminCounters;
 use crate::admin::backend::{
     Answer, Backend, ClientInfo, ClientKey, ClientPage, ListenerStatus, PageRequest, PluginInfo, ReloadError,
-    ReloadReport, Status,
+    ReloadReport, Status, StoreStatus,
 };
 use crate::admin::metrics::{HistogramSnapshot, MetricsSnapshot, PluginCalls, PluginMetrics};
 use crate::config::Component;
@@ -15,6 +15,7 @@ use nervewire_codec::Version;
 use nervewire_core::hook::OnFailure;
 use nervewire_core::shard::{SessionInfo, home_shard};
 use nervewire_plugin_host::{BreakerState, Call, LATENCY_BUCKETS_NS, Latency, Outcome, PluginStats};
+use nervewire_store::Journal;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -143,7 +144,8 @@ fn status(supervisor: &Supervisor) -> Status {
         retained_messages: sum(|r| r.totals.retained_messages as u64),
         queued_messages: sum(|r| r.counters.queued_messages),
         queued_bytes: sum(|r| r.counters.queued_bytes),
-        durability: "memory".to_owned(),
+        durability: current.config.broker.durability.name().to_owned(),
+        store: shared.journal.as_deref().map(store_status),
         config_file: current.config.file.as_ref().map(|file| file.display().to_string()),
         listeners: current
             .listeners
@@ -155,6 +157,16 @@ fn status(supervisor: &Supervisor) -> Status {
             })
             .collect(),
         last_reload: current.last_reload.clone(),
+    }
+}
+
+fn store_status(journal: &Journal) -> StoreStatus {
+    let counters = journal.counters();
+    StoreStatus {
+        bytes: counters.journal_bytes,
+        pending_bytes: counters.pending_bytes,
+        trouble: journal.trouble().map(|trouble| trouble.to_string()),
+        last_error: journal.last_error(),
     }
 }
 

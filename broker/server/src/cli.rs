@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// Commands that ask or change a running broker.
     #[command(flatten)]
     Admin(AdminCommand),
+    /// Look after the store of a broker that does not run
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Put load on a broker and measure it
     #[command(subcommand)]
     Bench(crate::bench::BenchCommand),
@@ -108,6 +111,23 @@ pub(crate) struct PluginInspectArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Commands for a store at rest.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Read all of it and change nothing: exit 0, or 1 with what is damaged
+    Check(StoreArgs),
+    /// Set aside what is damaged, so that a broker starts with the rest
+    Repair(StoreArgs),
+}
+
+/// Arguments of `store check` and `store repair`.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// The directory store/ in the broker's data_dir
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
 }
 
 /// A point at which the broker asks plugins.
@@ -299,6 +319,13 @@ mod tests {
             "reload --token-file f",
             |c| matches!(c, Command::Admin(a) if a.admin().token_file.is_some()),
         );
+        check(
+            "store check d",
+            |c| matches!(c, Command::Store(StoreCommand::Check(args)) if args.dir.as_os_str() == "d"),
+        );
+        check("store repair d", |c| {
+            matches!(c, Command::Store(StoreCommand::Repair(_)))
+        });
         check("bench pubsub", |c| matches!(c, Command::Bench(_)));
     }
 
@@ -322,6 +349,8 @@ mod tests {
         check("plugin test f c");
         check("bans");
         check("kick");
+        check("store");
+        check("store check");
         check("clients --limit 0");
         check("clients --limit 1001");
         check("clients x --page 2");

@@ -15,7 +15,9 @@ mod metrics;
 mod passwd;
 mod plugin_inspect;
 mod plugin_new;
+mod restore;
 mod run;
+mod store_command;
 mod supervisor;
 mod tls;
 mod watch;
@@ -70,6 +72,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 |()| ExitCode::SUCCESS,
             ))
         }
+        Command::Store(command) => store_command::run(&command),
         Command::Bench(command) => bench::run(command),
     }
 }

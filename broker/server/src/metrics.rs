@@ -1,9 +1,10 @@
 //! What the shards counted, summed and labelled for `/metrics`.
 
-use crate::admin::metrics::{Labelled, MetricsSnapshot};
+use crate::admin::metrics::{HistogramSnapshot, Labelled, MetricsSnapshot, StoreMetrics};
 use crate::driver::{ShardReport, Shared};
 use crate::supervisor::Current;
 use nervewire_core::counters::Counters;
+use nervewire_store::{COMMIT_SECONDS, Journal};
 
 /// Everything but the plugins' own numbers.
 pub(crate) fn snapshot(reports: &[ShardReport], shared: &Shared, current: &Current) -> MetricsSnapshot {
@@ -35,7 +36,24 @@ pub(crate) fn snapshot(reports: &[ShardReport], shared: &Shared, current: &Curre
         reloads: vec![("ok", current.reloads_ok), ("refused", current.reloads_failed)],
         config_generation: current.generation.policy.generation,
         bounds_hit: bounds_hit(core, of, shared),
+        store: shared.journal.as_deref().map(|journal| store(journal, shared)),
         ..MetricsSnapshot::default()
+    }
+}
+
+fn store(journal: &Journal, shared: &Shared) -> StoreMetrics {
+    let counters = journal.counters();
+    let mut commits = counters.commit_seconds.iter().copied();
+    StoreMetrics {
+        bytes: counters.journal_bytes,
+        pending_bytes: counters.pending_bytes,
+        commits: HistogramSnapshot {
+            sum_s: counters.commit_nanos as f64 / 1e9,
+            buckets: COMMIT_SECONDS.into_iter().zip(commits.by_ref()).collect(),
+            over: commits.next().unwrap_or(0),
+        },
+        trouble: journal.trouble().is_some(),
+        cut_bytes: shared.cut_bytes,
     }
 }
 
@@ -102,10 +120,13 @@ fn bounds_hit(
         ("gathered_messages", core(|c| c.gathered_over_bound)),
         ("spare_buffer_bytes", core(|c| c.spare_buffers_over_bound)),
         ("interest_prefixes", core(|c| c.interest_over_bound)),
+        ("pending_acknowledgements", core(|c| c.paused_acknowledgements)),
         ("max_connections", of(|r| r.driver.connections_over_bound)),
         ("connect_timeout_ms", of(|r| r.driver.connect_timeouts)),
         ("accept_errors", of(|r| r.driver.accept_errors)),
         ("mesh_messages", of(|r| r.driver.mesh_over_bound)),
+        ("store", core(|c| c.appends_failed)),
+        ("store_pending_bytes", of(|r| r.driver.store_over_bound)),
         ("log_lines", crate::logging::lines_dropped()),
         ("authentication_queue", shared.authenticators.over_bound()),
     ]

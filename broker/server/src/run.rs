@@ -4,22 +4,24 @@ use crate::admin::guard::Token;
 use crate::admin::server::serve;
 use crate::auth_pool::AuthPool;
 use crate::backend::Running;
-use crate::config::Config;
-use crate::driver::{self, Clock, ShardEvent, ShardSetup, Shared, anonymous_code};
+use crate::config::{Config, Durability};
+use crate::driver::{self, Clock, ShardEvent, ShardSetup, ShardStore, Shared, anonymous_code};
 use crate::generation::{self, Generation};
+use crate::restore;
 use crate::supervisor::{AdminListener, Current, Supervisor, bind, bind_admin, listener_settings, read_config};
 use crate::watch;
 use anyhow::{Context, Result, anyhow};
 use nervewire_core::limits::ShardConfig;
+use nervewire_core::store;
 use nervewire_plugin_host::{Host, HostConfig};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU8, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Descriptors kept for what is not a client: listeners, admin, files, wakers.
@@ -76,12 +78,15 @@ impl Broker {
         runtime: &tokio::runtime::Handle,
     ) -> Result<Self> {
         let listeners = listener_settings(&config)?;
+        let clock = Clock::start();
+        let shards = shards(&config);
+        // Whoever connects finds everything that was acknowledged.
+        let restored = restore::restore(&config, &generation.policy, shards, clock)?;
         let sockets = listeners
             .iter()
             .map(|settings| bind(settings))
             .collect::<Result<Vec<_>>>()?;
         let admin_socket = bind_admin(&config)?;
-        let shards = shards(&config);
         let (mesh, polls) = driver::inboxes(shards).context("the shards' wakers cannot be made")?;
         let authenticators = AuthPool::start(usize::from(shards).max(2), generation.auth_chain())
             .context("the authentication workers cannot be started")?;
@@ -91,23 +96,32 @@ impl Broker {
             connections: AtomicUsize::new(0),
             max_connections: AtomicUsize::new(max_connections(&config)),
             anonymous: AtomicU8::new(anonymous_code(config.auth.anonymous)),
-            clock: Clock::start(),
+            clock,
+            journal: restored.journal,
+            cut_bytes: restored.cut_bytes,
+            journal_waited_for: AtomicBool::new(false),
         });
         shared.authenticators.reply_through(&shared);
         let mut threads = Vec::new();
-        for (number, poll) in polls.into_iter().enumerate() {
+        if let Some(journal) = &shared.journal {
+            journal
+                .start(driver::store_sinks(&shared))
+                .context("the journal cannot be started")?;
+        }
+        for (number, (poll, shard)) in polls.into_iter().zip(restored.shards).enumerate() {
             let sockets = sockets
                 .iter()
                 .map(TcpListener::try_clone)
                 .collect::<std::io::Result<Vec<_>>>()?;
             let setup = ShardSetup {
                 poll,
-                config: ShardConfig {
-                    shard: number as u16,
-                    ..shard_config(&config, shards)
-                },
+                shard,
+                store: shared
+                    .journal
+                    .as_ref()
+                    .map(|journal| ShardStore::new(journal.handle(number as u16))),
+                max_packet_bytes: config.limits.max_packet_bytes.get(),
                 connect_timeout_ms: u64::from(config.limits.connect_timeout_ms.get()),
-                policy: generation.policy.clone(),
                 plugins: generation.shard_plugins()?,
                 listeners: listeners.iter().cloned().zip(sockets).collect(),
             };
@@ -140,6 +154,7 @@ impl Broker {
         for _ in 0..mesh.shards() {
             let _ = settled.recv_timeout(PATIENCE); // A shard that is stuck must not keep the others from ending.
         }
+        self.wait_until_stored(PATIENCE);
         for shard in 0..mesh.shards() {
             mesh.send(shard, ShardEvent::ShutDown);
         }
@@ -148,7 +163,31 @@ impl Broker {
                 tracing::error!("a shard had panicked");
             }
         }
+        if let Some(journal) = &self.supervisor.shared().journal
+            && !journal.close()
+        {
+            tracing::error!(
+                error = journal.last_error(),
+                "not everything could be stored; none of that was acknowledged"
+            );
+        }
         tracing::info!("stopped");
+    }
+
+    /// Until everything is stored, and so is what follows from that, such as that a will was sent. Not while the disk fails.
+    fn wait_until_stored(&self, patience: Duration) {
+        const LOOK: Duration = Duration::from_millis(1);
+        let shared = self.supervisor.shared();
+        let Some(journal) = &shared.journal else { return };
+        let until = Instant::now() + patience;
+        let is_settled = || {
+            driver::ask_all(shared, |worker| worker.is_settled())
+                .into_iter()
+                .all(|settled| settled)
+        };
+        while journal.trouble().is_none() && Instant::now() < until && !is_settled() {
+            std::thread::sleep(LOOK);
+        }
     }
 }
 
@@ -227,11 +266,24 @@ fn create_data_dir(dir: &Path) -> Result<()> {
 
 fn announce(config: &Config, shards: u16) {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, "nervewire is running");
-    tracing::info!("durability = \"memory\": sessions, queues and retained messages end with this process");
+    tracing::info!(
+        "durability = {:?}: {}",
+        config.broker.durability.name(),
+        promise(config.broker.durability)
+    );
     for listener in &config.listeners {
         tracing::info!(bind = &*listener.bind.text, tls = listener.tls.is_some(), "listening");
     }
     tracing::info!(bind = &*config.admin.bind.text, "admin API");
+}
+
+/// What an acknowledgement promises.
+fn promise(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Fsync => "what is acknowledged survives the end of the process and the loss of power",
+        Durability::Os => "what is acknowledged survives the end of the process, but not the loss of power",
+        Durability::Memory => "sessions, queues and retained messages end with this process",
+    }
 }
 
 /// One shard per core, unless configured.
@@ -257,6 +309,10 @@ pub(crate) fn shard_config(config: &Config, shards: u16) -> ShardConfig {
         response_information: config.broker.response_information.clone(),
         retained_messages: share(u64::from(limits.retained_messages.get()), shards),
         retained_bytes: share(limits.retained_bytes.get(), shards),
+        durability: match config.broker.durability {
+            Durability::Memory => store::Durability::Memory,
+            Durability::Fsync | Durability::Os => store::Durability::Stored,
+        },
         ..ShardConfig::default()
     }
 }

@@ -106,7 +106,6 @@ pub(super) enum Then {
     },
 }
 
-#[cfg(test)]
 impl Commits {
     /// Nobody waits and nothing is left to append.
     pub(super) fn is_empty(&self) -> bool {
@@ -147,6 +146,11 @@ impl Shard {
 }
 
 impl Shard {
+    /// Whether all that was appended is durable, and everything has happened that was to follow it.
+    pub fn is_settled(&self) -> bool {
+        self.commits.is_empty()
+    }
+
     /// The next append to carry out; order holds per partition. There are none with [`Durability::Memory`].
     pub fn next_append(&mut self) -> Option<Append> {
         self.commits.appends.pop_front()

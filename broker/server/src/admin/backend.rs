@@ -96,12 +96,27 @@ pub(crate) struct Status {
     pub queued_bytes: u64,
     /// What "acknowledged" means: `memory`, `os` or `fsync`.
     pub durability: String,
+    /// What is stored; `None`: nothing is.
+    pub store: Option<StoreStatus>,
     /// The configuration file; `None`: the embedded defaults.
     pub config_file: Option<String>,
     /// The MQTT listeners.
     pub listeners: Vec<ListenerStatus>,
     /// The latest attempt to load a changed configuration; `None`: there was none since the start.
     pub last_reload: Option<LastReload>,
+}
+
+/// The store of a broker whose durability is not `memory`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoreStatus {
+    /// Size of its files.
+    pub bytes: u64,
+    /// Bytes that wait to be stored.
+    pub pending_bytes: u64,
+    /// Why nothing is stored at present; `None`: everything is.
+    pub trouble: Option<String>,
+    /// What the disk last said when something failed; `None`: nothing has failed since the start.
+    pub last_error: Option<String>,
 }
 
 /// One MQTT listener.

@@ -62,6 +62,23 @@ pub(crate) struct MetricsSnapshot {
     pub uptime_s: u64,
     /// How often each bound of the broker was hit.
     pub bounds_hit: Labelled,
+    /// The store; `None`: there is none.
+    pub store: Option<StoreMetrics>,
+}
+
+/// The numbers of the store.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct StoreMetrics {
+    /// Size of its files.
+    pub bytes: u64,
+    /// Bytes that wait to be stored.
+    pub pending_bytes: u64,
+    /// Writes, each of which covers everything that waited, with their time until they were durable.
+    pub commits: HistogramSnapshot,
+    /// Whether nothing is stored at present.
+    pub trouble: bool,
+    /// Bytes that the last start cut off the end.
+    pub cut_bytes: u64,
 }
 
 /// The numbers of one plugin.
@@ -137,7 +154,11 @@ impl Collector for SnapshotCollector {
         encode_traffic(&mut families, &self.0)?;
         encode_clients(&mut families, &self.0)?;
         encode_plugins(&mut families, &self.0.plugins)?;
-        encode_operation(&mut families, &self.0)
+        encode_operation(&mut families, &self.0)?;
+        self.0
+            .store
+            .iter()
+            .try_for_each(|store| encode_store(&mut families, store))
     }
 }
 
@@ -271,6 +292,30 @@ fn encode_operation(families: &mut Families<'_>, s: &MetricsSnapshot) -> fmt::Re
     )
 }
 
+fn encode_store(families: &mut Families<'_>, s: &StoreMetrics) -> fmt::Result {
+    families.gauge("nervewire_store_bytes", "Size of the store's files", s.bytes)?;
+    families.gauge(
+        "nervewire_store_pending_bytes",
+        "Bytes that wait to be stored",
+        s.pending_bytes,
+    )?;
+    let commits = "Writes to the store, each of everything that waited";
+    families.counter("nervewire_store_commits", commits, s.commits.count())?;
+    families.histogram(
+        "nervewire_store_commit",
+        "Time of a write until it was durable",
+        &Unit::Seconds,
+        &s.commits,
+    )?;
+    let trouble = "1 while nothing can be stored, and so nothing is acknowledged";
+    families.gauge("nervewire_store_trouble", trouble, u64::from(s.trouble))?;
+    families.gauge(
+        "nervewire_store_cut_bytes",
+        "Bytes of an unfinished write that the start cut off",
+        s.cut_bytes,
+    )
+}
+
 /// Writes metric families. Counters are named without `_total`, which the encoder appends.
 struct Families<'a>(DescriptorEncoder<'a>);
 
@@ -322,6 +367,13 @@ impl Families<'_> {
             help,
             counts.iter().map(|(value, count)| ([(key, *value)], *count)),
         )
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, unit: &Unit, times: &HistogramSnapshot) -> fmt::Result {
+        let mut metric = self
+            .0
+            .encode_descriptor(name, help, Some(unit), MetricType::Histogram)?;
+        metric.encode_histogram::<NoLabelSet>(times.sum_s, times.count(), &times.all_buckets(), None)
     }
 
     fn histograms<'s, L: EncodeLabelSet>(

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::backend::{ClientInfo, ClientPage, Kicked, ListenerStatus, PluginInfo, ReloadReport, Status};
+use super::backend::{ClientInfo, ClientPage, Kicked, ListenerStatus, PluginInfo, ReloadReport, Status, StoreStatus};
 use super::table::{Table, ago, bytes, call_time, duration, printable};
 
 /// Enough of a digest to tell components apart; `--json` has all of it.
@@ -27,6 +27,7 @@ impl View for Status {
             ("last reload", last_reload(self, now_unix_s)),
             ("shards", self.shards.to_string()),
             ("durability", self.durability.clone()),
+            ("store", store(self.store.as_ref())),
             (
                 "connections",
                 format!("{} of at most {}", self.connections, self.max_connections),
@@ -48,6 +49,18 @@ fn last_reload(status: &Status, now_unix_s: u64) -> String {
             let why = last.error.as_deref().unwrap_or("no reason was given");
             format!("REFUSED {}: {why}", ago(now_unix_s, last.at_unix_s))
         }
+    }
+}
+
+fn store(store: Option<&StoreStatus>) -> String {
+    let Some(store) = store else {
+        return "none".into();
+    };
+    let why = store.last_error.as_deref().unwrap_or("no reason was given");
+    match &store.trouble {
+        Some(trouble) => format!("{}, NOTHING IS STORED: {trouble} ({why})", bytes(store.bytes)),
+        None if store.last_error.is_some() => format!("{}, works again after: {why}", bytes(store.bytes)),
+        None => bytes(store.bytes),
     }
 }
 

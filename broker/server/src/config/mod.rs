@@ -91,11 +91,11 @@ impl Config {
 
 /// The keys that differ and take effect only at a start.
 pub(crate) fn restart_only_changes(old: &Config, new: &Config) -> Vec<&'static str> {
-    let (old, new) = (&old.broker, &new.broker);
     [
-        ("broker.shards", old.shards != new.shards),
-        ("broker.data_dir", old.data_dir != new.data_dir),
-        ("broker.durability", old.durability != new.durability),
+        ("broker.shards", old.broker.shards != new.broker.shards),
+        ("broker.data_dir", old.broker.data_dir != new.broker.data_dir),
+        ("broker.durability", old.broker.durability != new.broker.durability),
+        ("limits.store_bytes", old.limits.store_bytes != new.limits.store_bytes),
     ]
     .into_iter()
     .filter_map(|(key, changed)| changed.then_some(key))

@@ -19,8 +19,12 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 const DURABILITIES: Words<Durability> = Words {
-    known: &[("memory", Durability::Memory)],
-    later: &["fsync", "os"],
+    known: &[
+        ("fsync", Durability::Fsync),
+        ("os", Durability::Os),
+        ("memory", Durability::Memory),
+    ],
+    later: &[],
 };
 const TRANSPORTS: Words<()> = Words {
     known: &[("tcp", ())],
@@ -178,13 +182,14 @@ impl Reader<'_> {
         let data_dir = section.parsed("data_dir", Broker::DEFAULT_DATA_DIR, |text| {
             self.surroundings.directory(text)
         });
+        let data_dir = match data_dir {
+            Some(data_dir) => data_dir.into_inner(),
+            None => Some(self.surroundings.base_dir.join(Broker::DEFAULT_DATA_DIR)),
+        };
         Broker {
-            data_dir: match data_dir {
-                Some(data_dir) => data_dir.into_inner(),
-                None => Some(self.surroundings.base_dir.join(Broker::DEFAULT_DATA_DIR)),
-            },
             shards: section.count_or_zero("shards", 1..=1024),
-            durability: section.word_or("durability", &DURABILITIES, Durability::Memory),
+            durability: durability(section, data_dir.is_some()),
+            data_dir,
             response_information: section
                 .parsed("response_information", "reply", validate::response_information)
                 .and_then(Spanned::into_inner),
@@ -291,6 +296,24 @@ fn refuse_without_client_cert(section: &Section<'_>, span: Option<Range<usize>>,
     }
 }
 
+/// The most durable that there is a place for, unless the file says otherwise.
+fn durability(section: &mut Section<'_>, has_data_dir: bool) -> Durability {
+    match section.word("durability", &DURABILITIES) {
+        Some(word) if !has_data_dir && *word.get_ref() != Durability::Memory => {
+            let message = format!(
+                "durability {:?} needs files; write data_dir = {:?}, or durability = \"memory\"",
+                word.get_ref().name(),
+                Broker::DEFAULT_DATA_DIR
+            );
+            section.problem(&word.span(), message);
+            Durability::Memory
+        }
+        Some(word) => word.into_inner(),
+        None if has_data_dir => Durability::Fsync,
+        None => Durability::Memory,
+    }
+}
+
 fn auth(section: &mut Section<'_>) -> Auth {
     Auth {
         anonymous: section.word_or("anonymous", &ANONYMOUS, Auth::DEFAULT.anonymous),
@@ -313,6 +336,7 @@ fn limits(section: &mut Section<'_>) -> Limits {
         memory_bytes: section.count_or_zero("memory_bytes", 1 << 20..=1 << 50),
         retained_messages: section.count("retained_messages", 1..=100_000_000, default.retained_messages),
         retained_bytes: section.count("retained_bytes", 1_024..=1 << 50, default.retained_bytes),
+        store_bytes: section.count_or_zero("store_bytes", 1 << 20..=1 << 50),
         max_keep_alive_s: section.count_or_zero("max_keep_alive_s", 1..=65_535),
         publish_rate_per_s: section.count_or_zero("publish_rate_per_s", 1..=10_000_000),
     }

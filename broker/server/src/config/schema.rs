@@ -46,8 +46,23 @@ pub(crate) struct Broker {
 /// `broker.durability`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Durability {
+    /// On the disk before it is acknowledged: survives the loss of power.
+    Fsync,
+    /// With the operating system before it is acknowledged: survives the end of the process.
+    Os,
     /// Sessions, queues and retained messages end with the process.
     Memory,
+}
+
+impl Durability {
+    /// The word for it in the configuration.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Fsync => "fsync",
+            Self::Os => "os",
+            Self::Memory => "memory",
+        }
+    }
 }
 
 /// `[[listener]]`: one TCP address that clients connect to.
@@ -134,6 +149,8 @@ pub(crate) struct Limits {
     pub retained_messages: NonZeroU32,
     /// Bytes of all retained messages.
     pub retained_bytes: NonZeroU64,
+    /// Bytes of the store's files; `None` (0 in the file): what the disk has. Changing it needs a restart.
+    pub store_bytes: Option<NonZeroU64>,
     /// Longest keep alive that a 5.0 client may ask for, in seconds; `None` (0 in the file): any, and none at all.
     pub max_keep_alive_s: Option<NonZeroU16>,
     /// PUBLISH packets per second and client, with one second's worth as burst; `None` (0 in the file): unlimited.
@@ -214,6 +231,7 @@ impl Limits {
         memory_bytes: None,
         retained_messages: non_zero_u32(1_000_000),
         retained_bytes: non_zero_u64(1_073_741_824),
+        store_bytes: None,
         max_keep_alive_s: None,
         publish_rate_per_s: None,
     };

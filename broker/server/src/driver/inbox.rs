@@ -11,6 +11,7 @@ use nervewire_core::handshake::ChainOutcome;
 use nervewire_core::limits::ShardConfig;
 use nervewire_core::policy::Policy;
 use nervewire_core::shard::{CallId, MeshMessage};
+use nervewire_store::StoreEvent;
 use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,6 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) mod bounds {
     /// Messages queued for one shard by all others; above, nobody reads publishers until it has caught up.
     pub(crate) const MESH_MESSAGES: usize = 65_536;
+    /// Bytes handed to the journal by all shards and not stored yet; above, nobody reads publishers.
+    pub(crate) const STORE_PENDING_BYTES: u64 = 64 * 1024 * 1024;
     /// Bytes read from one connection in one pass.
     pub(crate) const READ_BYTES_PER_PASS: usize = 256 * 1024;
     /// Bytes of a CONNECT or AUTH packet from a client that was not let in yet.
@@ -37,6 +40,8 @@ pub(crate) mod bounds {
 pub(crate) enum ShardEvent {
     /// A batch of messages from another shard.
     Mesh(Vec<MeshMessage>),
+    /// What became of something that was handed to the journal.
+    Store(StoreEvent),
     /// A connection whose session lives here.
     Adopt(Box<Adopted>),
     /// The authenticators decided about a connection that is not let in yet (slot, serial).
@@ -47,7 +52,7 @@ pub(crate) enum ShardEvent {
     Swap(Box<Swap>),
     /// A question from the administration.
     Ask(Box<dyn FnOnce(&mut Worker) + Send>),
-    /// Accept nobody more and send all wills.
+    /// Accept nobody more, read nobody more and send all wills.
     SettleWills(Sender<()>),
     /// Say goodbye to every client, write what can be written, end.
     ShutDown,
@@ -160,8 +165,13 @@ impl Mesh {
             return;
         };
         if inbox.waited_for.load(Ordering::SeqCst) && inbox.waited_for.swap(false, Ordering::SeqCst) {
-            self.inboxes.iter().for_each(Inbox::wake);
+            self.wake_all();
         }
+    }
+
+    /// Every shard makes a pass.
+    pub(super) fn wake_all(&self) {
+        self.inboxes.iter().for_each(Inbox::wake);
     }
 }
 

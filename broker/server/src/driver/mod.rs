@@ -11,6 +11,7 @@ mod plugins;
 mod read;
 mod requests;
 mod socket;
+mod store;
 mod worker;
 
 pub(crate) use accept::ListenerSettings;
@@ -18,6 +19,7 @@ pub(crate) use handshake::busy;
 pub(crate) use inbox::{ShardEvent, Swap, bounds};
 pub(crate) use plugins::ShardPlugins;
 pub(crate) use requests::{ShardReport, ask, ask_all};
+pub(crate) use store::{ShardStore, store_sinks};
 pub(crate) use worker::{ShardSetup, Shared, Worker, anonymous_code, inboxes, spawn};
 
 use nervewire_core::time::Millis;

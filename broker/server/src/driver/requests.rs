@@ -19,6 +19,7 @@ pub(crate) struct DriverCounters {
     pub(crate) connections_over_bound: u64,
     pub(crate) connect_timeouts: u64,
     pub(crate) mesh_over_bound: u64,
+    pub(crate) store_over_bound: u64,
     pub(crate) refused_credentials: u64,
     pub(crate) refused_not_authorized: u64,
     pub(crate) refused_protocol: u64,
@@ -68,6 +69,11 @@ impl Worker {
 
     pub(crate) fn kick(&mut self, tenant: Option<&str>, client_id: &str) -> bool {
         self.shard.kick(self.now, tenant, client_id)
+    }
+
+    /// Whether nothing waits for the store.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.shard.is_settled()
     }
 
     pub(crate) fn number(&self) -> u16 {

@@ -7,20 +7,20 @@ use super::inbox::{Inbox, Mesh, ShardEvent, Swap};
 use super::io::Client;
 use super::plugins::ShardPlugins;
 use super::requests::DriverCounters;
+use super::store::ShardStore;
 use crate::auth_pool::{AuthPool, Job, ReplyTo};
 use mio::{Events, Poll, Token};
 use nervewire_core::fold::AnonymousPolicy;
 use nervewire_core::handshake::ChainOutcome;
-use nervewire_core::limits::ShardConfig;
-use nervewire_core::policy::Policy;
 use nervewire_core::shard::{Answer, Call, CallId, ConnId, Notice, Shard};
 use nervewire_core::table::Table;
 use nervewire_core::time::Millis;
+use nervewire_store::Journal;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -35,14 +35,23 @@ pub(crate) struct Shared {
     /// `[auth] anonymous`, see [`anonymous_from`].
     pub(crate) anonymous: AtomicU8,
     pub(crate) clock: Clock,
+    /// Where the shards store what they keep.
+    pub(crate) journal: Option<Arc<Journal>>,
+    /// Bytes that the start cut off its end.
+    pub(crate) cut_bytes: u64,
+    /// Somebody stopped reading because of it.
+    pub(crate) journal_waited_for: AtomicBool,
 }
 
 /// What one shard starts with.
 pub(crate) struct ShardSetup {
     pub(crate) poll: Poll,
-    pub(crate) config: ShardConfig,
+    /// With everything that the store held.
+    pub(crate) shard: Shard,
+    /// Where it stores what it keeps.
+    pub(crate) store: Option<ShardStore>,
+    pub(crate) max_packet_bytes: u32,
     pub(crate) connect_timeout_ms: u64,
-    pub(crate) policy: Arc<Policy>,
     pub(crate) plugins: ShardPlugins,
     pub(crate) listeners: Vec<(Arc<ListenerSettings>, TcpListener)>,
 }
@@ -53,6 +62,7 @@ pub(crate) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) poll: Poll,
     pub(super) shard: Shard,
+    pub(super) store: Option<ShardStore>,
     pub(super) plugins: ShardPlugins,
     pub(super) listeners: Vec<Option<Listener>>,
     /// The sockets of this shard. A number is the [`ConnId`] of whoever was let in.
@@ -80,6 +90,8 @@ pub(crate) struct Worker {
 
 enum State {
     Running,
+    /// Clients are not read any more; what they have sent is carried out.
+    Settling,
     /// Ends when everything is written, or at this moment.
     Ending(Millis),
     Ended,
@@ -106,12 +118,11 @@ pub(crate) fn spawn(number: u16, shared: Arc<Shared>, setup: ShardSetup) -> std:
 impl Worker {
     fn new(number: u16, shared: Arc<Shared>, setup: ShardSetup) -> Self {
         const SCRATCH_BYTES: usize = 64 * 1024;
-        let now = shared.clock.now();
-        let max_packet_bytes = setup.config.max_packet_bytes;
         let mut worker = Self {
             number,
             poll: setup.poll,
-            shard: Shard::new(setup.config, setup.policy, now),
+            shard: setup.shard,
+            store: setup.store,
             plugins: setup.plugins,
             listeners: Vec::new(),
             numbers: Slab::new(),
@@ -121,14 +132,14 @@ impl Worker {
             lingering: VecDeque::new(),
             touched: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
-            now,
+            now: shared.clock.now(),
             serial: 0,
-            max_packet_bytes,
+            max_packet_bytes: setup.max_packet_bytes,
             connect_timeout_ms: setup.connect_timeout_ms,
             accept_again_at: None,
             driver: DriverCounters::default(),
             accepting: Vec::new(),
-            unfinished: false,
+            unfinished: true, // What was restored may have something to do at once.
             state: State::Running,
             shared,
         };
@@ -202,8 +213,15 @@ impl Worker {
 
     /// Serves each ready client once; those with more to read are served again in the next pass.
     fn serve_ready(&mut self) {
+        if matches!(self.state, State::Settling) {
+            return;
+        }
         if self.shared.mesh.is_congested(self.number) {
             self.driver.mesh_over_bound += 1;
+            return;
+        }
+        if self.is_store_congested() {
+            self.driver.store_over_bound += 1;
             return;
         }
         for _ in 0..self.ready.len() {
@@ -218,6 +236,7 @@ impl Worker {
         for _ in 0..ROUNDS {
             self.run_calls();
             self.carry_out_notices();
+            self.hand_to_store();
             self.send_batches();
             self.shard.take_touched(&mut self.touched);
             if self.touched.is_empty() {
@@ -331,6 +350,7 @@ impl Worker {
                     self.write_full();
                 }
             }
+            ShardEvent::Store(event) => self.store_event(event),
             ShardEvent::Adopt(adopted) => self.adopt(*adopted),
             ShardEvent::Authenticated(slot, serial, outcome) => self.authenticated(slot, serial, outcome),
             ShardEvent::Reauthenticated(call, outcome) => self.reauthenticated(call, outcome),
@@ -354,6 +374,7 @@ impl Worker {
 
     fn settle_wills(&mut self, done: &Sender<()>) {
         self.stop_accepting();
+        self.state = State::Settling;
         self.shard.settle_wills(self.now);
         self.run_calls();
         self.leave();
@@ -384,17 +405,19 @@ impl Worker {
         if self.unfinished || !self.accepting.is_empty() {
             return Some(Duration::ZERO);
         }
-        if !self.ready.is_empty() && !self.shared.mesh.is_congested(self.number) {
+        let serves = !self.ready.is_empty() && !matches!(self.state, State::Settling);
+        if serves && !self.shared.mesh.is_congested(self.number) && !self.is_store_congested() {
             return Some(Duration::ZERO);
         }
         let ending = match self.state {
             State::Ending(until) => Some(until),
-            State::Running | State::Ended => None,
+            State::Running | State::Settling | State::Ended => None,
         };
         let deadline = self.deadlines.front().map(|(at, ..)| *at);
         let lingering = self.lingering.front().map(|(at, _)| *at);
         let due = [
             self.shard.next_deadline(),
+            self.store_deadline(),
             deadline,
             lingering,
             self.accept_again_at,

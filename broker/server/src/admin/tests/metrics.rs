@@ -1,6 +1,6 @@
 //! The text of `/metrics`.
 
-use super::super::metrics::{HistogramSnapshot, MetricsSnapshot, PluginCalls, PluginMetrics, render};
+use super::super::metrics::{HistogramSnapshot, MetricsSnapshot, PluginCalls, PluginMetrics, StoreMetrics, render};
 
 fn text(snapshot: MetricsSnapshot) -> String {
     render(snapshot).expect("a String can be written to")
@@ -49,6 +49,17 @@ fn every_family_has_its_documented_name() {
         config_generation: 21,
         uptime_s: 22,
         bounds_hit: vec![("queue_bytes", 23)],
+        store: Some(StoreMetrics {
+            bytes: 24,
+            pending_bytes: 25,
+            commits: HistogramSnapshot {
+                sum_s: 0.25,
+                buckets: vec![(0.001, 2), (0.002, 3)],
+                over: 1,
+            },
+            trouble: true,
+            cut_bytes: 26,
+        }),
     };
     let text = text(snapshot);
     let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
@@ -89,6 +100,16 @@ const EXPECTED_SAMPLES: &[&str] = &[
     "nervewire_config_generation 21",
     "nervewire_uptime_seconds 22",
     "nervewire_bounds_hit_total{bound=\"queue_bytes\"} 23",
+    "nervewire_store_bytes 24",
+    "nervewire_store_pending_bytes 25",
+    "nervewire_store_commits_total 6",
+    "nervewire_store_commit_seconds_sum 0.25",
+    "nervewire_store_commit_seconds_count 6",
+    "nervewire_store_commit_seconds_bucket{le=\"0.001\"} 2",
+    "nervewire_store_commit_seconds_bucket{le=\"0.002\"} 5",
+    "nervewire_store_commit_seconds_bucket{le=\"+Inf\"} 6",
+    "nervewire_store_trouble 1",
+    "nervewire_store_cut_bytes 26",
 ];
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the commands print, beyond what the fake broker says.
 
 use super::super::backend::{
-    ClientInfo, ClientPage, Kicked, LastReload, ListenerStatus, PluginInfo, ReloadReport, Status,
+    ClientInfo, ClientPage, Kicked, LastReload, ListenerStatus, PluginInfo, ReloadReport, Status, StoreStatus,
 };
 use super::super::view::View;
 
@@ -32,6 +32,29 @@ fn status(last_reload: Option<LastReload>) -> Status {
         last_reload,
         ..Status::default()
     }
+}
+
+#[test]
+fn the_status_shows_what_the_disk_has_and_says() {
+    let store = |trouble: Option<&str>, last_error: Option<&str>| Status {
+        store: Some(StoreStatus {
+            bytes: 2048,
+            pending_bytes: 0,
+            trouble: trouble.map(Into::into),
+            last_error: last_error.map(Into::into),
+        }),
+        ..status(None)
+    };
+    check(&status(None), &["store          none\n"]);
+    check(&store(None, None), &["store          2.0 KiB\n"]);
+    check(
+        &store(Some("the store is full"), Some(ESCAPE)),
+        &["2.0 KiB, NOTHING IS STORED: the store is full (\\u{1b}[2J)\n"],
+    );
+    check(
+        &store(None, Some("no space left")),
+        &["2.0 KiB, works again after: no space left\n"],
+    );
 }
 
 #[test]

@@ -83,6 +83,7 @@ fn every_value_of_the_example_arrives() {
             memory_bytes: NonZeroU64::new(1_048_576),
             retained_messages: NonZeroU32::new(5).unwrap(),
             retained_bytes: NonZeroU64::new(2_048).unwrap(),
+            store_bytes: NonZeroU64::new(9_000_000),
             max_keep_alive_s: NonZeroU16::new(300),
             publish_rate_per_s: NonZeroU32::new(100),
         }
@@ -153,7 +154,23 @@ fn changes_that_need_a_restart_are_named() {
     assert_eq!(changed("[broker]\nshards = 2"), ["broker.shards"]);
     assert_eq!(
         changed("[broker]\nshards = 2\ndata_dir = \"\""),
-        ["broker.shards", "broker.data_dir"]
+        ["broker.shards", "broker.data_dir", "broker.durability"]
+    );
+    assert_eq!(changed("[broker]\ndurability = \"os\""), ["broker.durability"]);
+    assert_eq!(changed("[limits]\nstore_bytes = 1_048_576"), ["limits.store_bytes"]);
+}
+
+#[test]
+fn what_is_acknowledged_is_stored_where_there_is_a_place_for_it() {
+    let durability = |text: &str| accepted(&format!("{text}{LISTENER}")).broker.durability;
+    assert_eq!(durability(""), Durability::Fsync);
+    assert_eq!(durability("[broker]\ndata_dir = \"d\""), Durability::Fsync);
+    assert_eq!(durability("[broker]\ndata_dir = \"\""), Durability::Memory);
+    assert_eq!(durability("[broker]\ndurability = \"os\""), Durability::Os);
+    assert_eq!(durability("[broker]\ndurability = \"memory\""), Durability::Memory);
+    assert_eq!(
+        durability("[broker]\ndurability = \"memory\"\ndata_dir = \"\""),
+        Durability::Memory
     );
 }
 

@@ -49,6 +49,7 @@ queue_policy = "refuse-new"
 memory_bytes = 1_048_576
 retained_messages = 5
 retained_bytes = 2_048
+store_bytes = 9_000_000
 max_keep_alive_s = 300
 publish_rate_per_s = 100
 

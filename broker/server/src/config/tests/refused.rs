@@ -134,16 +134,8 @@ fn wrong_types() {
 #[test]
 fn words_outside_their_set() {
     check(
-        "[broker]\ndurability = \"fsync\"",
-        "2:14: durability \"fsync\" is not in this version; write \"memory\"",
-    );
-    check(
-        "[broker]\ndurability = \"os\"",
-        "2:14: durability \"os\" is not in this version; write \"memory\"",
-    );
-    check(
         "[broker]\ndurability = \"disk\"",
-        "2:14: durability \"disk\" is unknown; write \"memory\"",
+        "2:14: durability \"disk\" is unknown; write \"fsync\", \"os\" or \"memory\"",
     );
     check(
         "[auth]\nanonymous = \"yes\"",
@@ -350,12 +342,28 @@ fn plugins() {
 }
 
 #[test]
+fn a_store_without_a_place() {
+    check(
+        "[broker]\ndata_dir = \"\"\ndurability = \"fsync\"",
+        "3:14: durability \"fsync\" needs files; write data_dir = \"nervewire-data\", or durability = \"memory\"",
+    );
+    check(
+        "[broker]\ndurability = \"os\"\ndata_dir = \"\"",
+        "2:14: durability \"os\" needs files; write data_dir = \"nervewire-data\", or durability = \"memory\"",
+    );
+    check(
+        "[limits]\nstore_bytes = 1000",
+        "2:15: store_bytes = 1000 is out of range; write 0 or a number from 1048576 to 1125899906842624",
+    );
+}
+
+#[test]
 fn all_problems_are_reported_together_in_the_order_of_the_file() {
     check(
-        "[limits]\nqueue_bytes = 1\n[broker]\nshard = 1\ndurability = \"os\"\n[admin]\nbind = \"x\"",
+        "[limits]\nqueue_bytes = 1\n[broker]\nshard = 1\ndurability = \"disk\"\n[admin]\nbind = \"x\"",
         "2:15: queue_bytes = 1 is out of range; write a number from 1024 to 1099511627776\n\
          4:1: unknown key shard in [broker]; write shards\n\
-         5:14: durability \"os\" is not in this version; write \"memory\"\n\
+         5:14: durability \"disk\" is unknown; write \"fsync\", \"os\" or \"memory\"\n\
          7:8: bind \"x\" is not an address and a port; write for example \"127.0.0.1:1883\", \"0.0.0.0:1883\" or \"[::]:1883\"",
     );
 }
@@ -451,7 +459,7 @@ fn files_that_cannot_be_read() {
     let errors = parse(EXAMPLE, directory.path()).unwrap_err().to_string();
     assert_eq!(
         errors,
-        "f.toml:42:19: users \"passwd\" is not a file; write the path of one"
+        "f.toml:43:19: users \"passwd\" is not a file; write the path of one"
     );
 }
 

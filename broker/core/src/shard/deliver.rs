@@ -43,7 +43,7 @@ struct Delivery<'a> {
 }
 
 /// A queue of so many messages grows by a quarter and not by its double: there may be many that are long.
-const SLOWLY_GROWING_MESSAGES: usize = 64;
+pub(super) const SLOWLY_GROWING_MESSAGES: usize = 64;
 
 impl Target {
     pub(super) fn new(session: u32) -> Self {

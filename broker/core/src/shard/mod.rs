@@ -28,6 +28,7 @@ mod mesh;
 mod packed;
 mod publish;
 mod queue;
+mod read_queue;
 mod record;
 mod restore;
 mod restored;

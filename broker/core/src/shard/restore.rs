@@ -6,6 +6,7 @@
 //! is put in order when all are read (`restored.rs`).
 
 use super::already::Seen;
+use super::read_queue::ReadQueue;
 use super::restored::Rounds;
 use super::subscribe::{Entry, split};
 use super::{Shard, ShardInfo, SharedKey};
@@ -17,7 +18,6 @@ use crate::store::{ClientKey, EnqueuedFor, Partition, Position, Record, SessionS
 use crate::table::Table;
 use hashbrown::{HashMap, HashSet};
 use nervewire_codec::{PacketId, Utf8String, Version};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -37,8 +37,7 @@ pub(super) struct Restoring {
 /// The messages of one session, in whatever order their records come.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
-    /// By their order.
-    pub(super) queue: BTreeMap<u64, Queued>,
+    pub(super) queue: ReadQueue,
     /// QoS 2 to the client.
     pub(super) sent: HashMap<PacketId, UnderWay>,
     /// QoS 2 from the client: the first of its messages, and what is still to be routed.
@@ -226,7 +225,7 @@ impl Shard {
             let slot = self.restored_session(&target.session) as usize;
             let restoring = self.restoring.get_or_insert_default();
             let queued = restoring.copy(message, order, place.1, target);
-            restoring.messages_at(slot).queue.insert(order, queued);
+            restoring.messages_at(slot).queue.insert(queued);
         }
     }
 
@@ -276,12 +275,12 @@ impl Restoring {
 
 impl Messages {
     fn acknowledged(&mut self, order: u64) {
-        self.queue.remove(&order);
+        self.queue.remove(order);
         self.sent.retain(|_, sent| *sent != UnderWay::Sent(order));
     }
 
     fn handed_over(&mut self, packet_id: PacketId, order: u64) {
-        self.queue.remove(&order);
+        self.queue.remove(order);
         self.sent.insert(packet_id, UnderWay::HandedOver(order));
     }
 }

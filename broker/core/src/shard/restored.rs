@@ -144,13 +144,13 @@ impl Shard {
         for (packet_id, under_way) in sent {
             let stage = match under_way {
                 UnderWay::HandedOver(order) => Some(Stage::Released(order)),
-                UnderWay::Sent(order) => queue.remove(&order).map(Stage::ExactlyOnce),
+                UnderWay::Sent(order) => queue.remove(order).map(Stage::ExactlyOnce),
             };
             stage
                 .into_iter()
                 .for_each(|stage| s.in_flight.restore(packet_id, stage));
         }
-        s.queue = queue.into_values().collect();
+        s.queue = queue.into_queue();
         s.queue_bytes = s.queue.iter().map(Queued::bytes).sum();
         s.queue_absent_bytes = s.queue.iter().map(Queued::absent_bytes).sum();
         self.counters.queued_messages += s.queue.len() as u64;

@@ -8,7 +8,7 @@ use super::lane::NotStored;
 use super::{ConnId, Shard};
 use crate::handshake::Accepted;
 use crate::session::Session;
-use crate::store::AppendFailed;
+use crate::store::{AppendFailed, ClientKey};
 use crate::time::Millis;
 use nervewire_codec::{Packet, ReasonCode, SubAck, Subscribe};
 
@@ -64,7 +64,7 @@ impl Shard {
         let existing = self
             .session_of(accepted)
             .and_then(|slot| self.sessions.get(slot as usize));
-        let is_stored = existing.is_some_and(|s| s.stored);
+        let is_stored = existing.is_some_and(|s| s.stored) || self.is_ending(&ClientKey::of(&accepted.client));
         let is_lasting = expiry_interval_s(&accepted.connect) > 0;
         let refused = if self.is_stuck() {
             is_stored || is_lasting

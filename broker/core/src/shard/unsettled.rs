@@ -78,6 +78,11 @@ impl Shard {
         }
     }
 
+    /// Whether the log does not say yet that an earlier session of this client has ended.
+    pub(super) fn is_ending(&self, key: &ClientKey) -> bool {
+        self.ends.contains_key(key) || self.unsettled.get(key).is_some_and(|unsettled| unsettled.gone)
+    }
+
     /// The log says that a session has ended, unless one after it has ended meanwhile.
     pub(super) fn ended(&mut self, key: &ClientKey, commit: CommitId) {
         if self.ends.get(key) == Some(&commit) {

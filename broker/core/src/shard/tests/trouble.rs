@@ -396,3 +396,19 @@ fn what_only_frees_something_happens_in_trouble_and_is_durable_later() {
         });
     }
 }
+
+#[test]
+fn a_connect_that_would_wait_for_the_end_of_an_earlier_session_is_refused() {
+    stored(|b| {
+        let s = b.connect(v5("s").lasting());
+        b.store_held = true;
+        b.disconnect_with(s, ReasonCode::Success, Some(0));
+        b.trouble(Some(STUCK));
+        let c = b.open(v5("s"));
+        assert_eq!(b.connack(c).reason, ReasonCode::QuotaExceeded);
+        b.store_held = false;
+        b.trouble(None);
+        b.connect(v5("s"));
+        assert_eq!(b.restarted_with(1).sessions(), 0);
+    });
+}

@@ -210,8 +210,11 @@ impl Shard {
         let received = self
             .durable_session(&session)
             .and_then(|s| s.received.get(&packet_id).copied());
-        let Some(received) = received else { return };
-        let is_routed = !self.is_open(received.commit);
+        let slot = self.sessions.find(session.tenant.as_deref(), &session.client_id);
+        let (Some(received), Some(slot)) = (received, slot) else {
+            return;
+        };
+        let is_routed = !self.is_open(received.commit) && !self.is_to_be_routed(slot, packet_id);
         let messages = match messages.first() {
             // That of an earlier message under the same identifier.
             Some(first) if first.id != received.message => return,

@@ -82,6 +82,13 @@ impl Shard {
         self.restoring.is_some()
     }
 
+    /// Whether the messages of a QoS 2 identifier are to be routed again, when all shards have come so far.
+    pub(super) fn is_to_be_routed(&self, session: u32, packet_id: PacketId) -> bool {
+        let restoring = self.restoring.as_ref();
+        let mut unrouted = restoring.into_iter().flat_map(|restoring| &restoring.rounds.unrouted);
+        unrouted.any(|unrouted| unrouted.session == session && unrouted.packet_id == packet_id)
+    }
+
     /// Another shard has come so far.
     pub(super) fn restored_elsewhere(&mut self, now: Millis, step: Step) {
         let rounds = &mut self.restoring().rounds;

@@ -529,3 +529,23 @@ fn a_deletion_that_is_routed_again_does_not_delete_what_was_retained_after_it() 
         }
     });
 }
+
+#[test]
+fn a_checkpoint_before_all_shards_are_restored_keeps_what_is_still_to_be_routed() {
+    let mut b = stored(3);
+    let p = b.connect(v5("pub").lasting());
+    b.publish(p, "t", 2, "m");
+    let partition = Partition::of_session(None, "pub");
+    let records = b.appended[&partition][..2].to_vec();
+    assert!(matches!(records[1], Record::Received { .. }), "{records:?}");
+    let mut next = stored(3);
+    let shard = &mut next.shards[usize::from(partition.owner(3))];
+    for (at, record) in (0..).zip(&records) {
+        shard.restore(partition, Position(at), record.clone());
+    }
+    shard.restored(b.now, 10);
+    assert!(shard.is_restoring());
+    shard.examine(b.now, partition, Position(1), records[1].clone());
+    let again = std::iter::from_fn(|| shard.next_append()).flat_map(|append| append.records);
+    assert_eq!(again.collect::<Vec<_>>(), records[1..]);
+}

@@ -119,9 +119,11 @@ pub const MAX_GATHER_TOPICS: usize = 4_096;
 pub const MAX_GATHERED_MESSAGES: usize = 1_000_000;
 /// Prefixes of filters that a shard announces to the others; with more it announces that it is interested in everything.
 pub const MAX_ANNOUNCED_PREFIXES: usize = 65_536;
-/// Expired retained messages removed in one tick.
+/// Expired messages of one kind, or of one queue, removed in one tick.
 pub const PURGE_STEP_MESSAGES: usize = 256;
-/// Milliseconds between two purges of expired retained messages.
+/// Queued messages of sessions that are away looked at in one tick for whether they have expired.
+pub const PURGE_STEP_QUEUED_MESSAGES: usize = 16_384;
+/// Milliseconds between two purges of expired messages.
 pub const PURGE_INTERVAL_MS: u64 = 1_000;
 /// QoS 2 messages of the logs that a shard remembers while it is restored, in case they were under way at the crash. Twice as
 /// many at most, each for some bytes, of which the older half is forgotten.

@@ -74,7 +74,10 @@ impl Shard {
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return;
         };
-        let Some(place) = s.find_copy(order) else { return };
+        // Copies of a session that ends with its connection have no records, and are not told apart by their orders.
+        let Some(place) = s.find_copy(order).filter(|_| !s.ends_with_connection()) else {
+            return;
+        };
         let stays = s.conn.is_some() && s.is_near(place);
         if let Some(copy) = s.copy_mut(place) {
             copy.place(Some(position));

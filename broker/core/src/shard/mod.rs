@@ -253,6 +253,8 @@ pub struct Shard {
     /// Bytes of all messages, queued or in flight, that are in the store alone.
     absent_bytes: u64,
     fetches: Fetches,
+    /// The slot of the session whose queue is next to be purged.
+    next_purged: usize,
     /// What holds where there are no authorizers.
     no_rules: Arc<ClientRules>,
     /// The latest client's rules: in most configurations the next client's are the same, and shared with it.
@@ -301,6 +303,7 @@ impl Shard {
             in_flight_bytes: 0,
             absent_bytes: 0,
             fetches: Fetches::default(),
+            next_purged: 0,
             no_rules: Arc::default(),
             latest_rules: Arc::default(),
             #[cfg(debug_assertions)]

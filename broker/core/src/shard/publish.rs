@@ -1,5 +1,6 @@
 //! A message between its PUBLISH and its routing: authorization, transforms, and the acknowledgement that follows.
 
+use super::arriving::Arriving;
 use super::commit::Then;
 use super::judge::{Judge, Judgement, publish_request};
 use super::lane::{LaneKind, NotStored, Outgoing};
@@ -368,6 +369,13 @@ impl Shard {
     fn spread_unacknowledged(&mut self, now: Millis, origin: Origin, messages: &[Arc<Message>]) {
         let commit = match origin {
             Origin::Will(Some(leaving)) => leaving,
+            // Other shards need not confirm what is not refused.
+            _ if !self.is_in_trouble() => {
+                return self.within(None, |shard| {
+                    let spread = |message| shard.spread(now, &mut Arriving::kept(message));
+                    messages.iter().for_each(spread);
+                });
+            }
             _ => self.begin(SmallVec::new()),
         };
         self.spread_within(now, commit, messages);

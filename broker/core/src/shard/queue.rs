@@ -2,9 +2,11 @@
 
 use super::Shard;
 use super::conn::Conn;
-use crate::limits::QueuePolicy;
+use crate::limits::{PURGE_STEP_MESSAGES, PURGE_STEP_QUEUED_MESSAGES, QueuePolicy};
 use crate::session::{InFlight, Session};
+use crate::store::Record;
 use crate::time::Millis;
+use nervewire_codec::QoS;
 
 /// The bound that a message hits.
 #[derive(Clone, Copy)]
@@ -36,6 +38,42 @@ impl Shard {
             }
         }
         true
+    }
+
+    /// Drops expired messages of sessions that are away, step by step; connected sessions drop theirs when their turn comes.
+    pub(super) fn purge_queues(&mut self, now: Millis) {
+        let sessions = self.sessions.end();
+        let (mut looked_at, mut seen) = (0, 0);
+        while looked_at < PURGE_STEP_QUEUED_MESSAGES && seen < sessions && !self.is_stuck() {
+            let session = self.next_purged % sessions;
+            self.next_purged = session + 1;
+            seen += 1;
+            looked_at += 1 + self.purge_queue(now, session as u32);
+        }
+    }
+
+    /// Answers how many messages were looked at.
+    fn purge_queue(&mut self, now: Millis, session: u32) -> usize {
+        let Some(s) = self.sessions.get(session as usize).filter(|s| s.conn.is_none()) else {
+            return 0;
+        };
+        let (looked_at, key) = (s.queue.len(), self.durable(session));
+        let expired = s.queue.iter().enumerate().filter(|(_, queued)| queued.is_expired(now));
+        let expired: Vec<usize> = expired.map(|(at, _)| at).take(PURGE_STEP_MESSAGES).collect();
+        self.counters.dropped.expired += expired.len() as u64;
+        let mut records = Vec::new();
+        for at in expired.into_iter().rev() {
+            let removed = self.remove_queued(session, at);
+            let recorded = removed.filter(|queued| queued.qos != QoS::AtMostOnce).zip(key.clone());
+            records.extend(recorded.map(|(queued, session)| Record::Acknowledged {
+                session,
+                order: queued.order,
+            }));
+        }
+        if let Some(key) = key.filter(|_| !records.is_empty()) {
+            self.within(None, |shard| shard.append(key.partition(), records));
+        }
+        looked_at
     }
 
     /// Drops the next message of a queue; whether there was one.

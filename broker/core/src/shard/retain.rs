@@ -179,7 +179,8 @@ impl Shard {
         while let Some(turn) = self.next_gathered(now, session) {
             match turn {
                 Turn::Fresh(mut queued) => {
-                    self.record_queued(session, &mut queued);
+                    // It was promised to the session when it subscribed: nobody waits for this record.
+                    self.within(None, |shard| shard.record_queued(session, &mut queued));
                     let (order, qos) = (queued.order, queued.qos);
                     if self.enqueue(now, session, queued) {
                         return;

@@ -66,6 +66,11 @@ impl Sessions {
         self.slots.iter()
     }
 
+    /// All slots in use are below.
+    pub(super) fn end(&self) -> usize {
+        self.slots.len() + self.vacant.len()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }

@@ -154,6 +154,7 @@ impl Shard {
 
     fn purge(&mut self, now: Millis) {
         self.purge_retained(now);
+        self.purge_queues(now);
         self.retract_interest(now);
         self.timers.push(now + PURGE_INTERVAL_MS, Timer::Purge);
     }

@@ -166,3 +166,26 @@ fn expired_messages_make_room_before_others_must_go() {
         },
     );
 }
+
+#[test]
+fn messages_that_expire_in_the_queue_of_a_session_that_is_away_make_room() {
+    each(|b| {
+        let s = b.connect(v5("a").lasting());
+        b.subscribe(s, "t", 1);
+        b.lose(s);
+        let p = b.connect(v5("pub"));
+        for n in 0..600u32 {
+            b.publish_with(p, publish("t", 1, &n.to_string()), |properties| {
+                properties.message_expiry_interval = (n % 100 != 0).then_some(10);
+            });
+        }
+        b.advance(9_000);
+        assert_eq!(b.total(|c| c.queued_messages), 600);
+        b.advance(5_000);
+        assert_eq!(b.total(|c| c.queued_messages), 6);
+        assert_eq!(b.total(|c| c.dropped.expired), 594);
+        b.check_kept();
+        let s = b.connect(v5("a").lasting());
+        assert_eq!(b.payloads(s), ["0", "100", "200", "300", "400", "500"]);
+    });
+}

@@ -412,3 +412,23 @@ fn a_connect_that_would_wait_for_the_end_of_an_earlier_session_is_refused() {
         assert_eq!(b.restarted_with(1).sessions(), 0);
     });
 }
+
+#[test]
+fn retained_messages_that_were_promised_are_recorded_by_themselves_while_others_are_refused() {
+    stored(|b| {
+        let p = b.connect(v5("pub"));
+        for n in 0..5 {
+            b.publish_retained(p, &format!("kept/{n}"), 1, "m");
+        }
+        let s = b.connect(v5("s").lasting().with(|p| p.receive_maximum = Some(1)));
+        b.manual(s);
+        b.subscribe(s, "#", 1);
+        b.trouble(Some(AppendFailed::Full));
+        for packet_id in 1..=5 {
+            b.publish(p, "live", 1, "refused");
+            b.send(s, Packet::PubAck(ack(packet_id, ReasonCode::Success)));
+        }
+        assert_eq!(b.payloads(s).len(), 5);
+        b.check_kept();
+    });
+}

@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use crate::*;
+use std::os::unix::fs::PermissionsExt;
 
 /// What README.md says of it: sessions, queues and retained messages end with the process.
 #[test]
@@ -94,6 +95,16 @@ fn the_store_shows_in_status_and_metrics() {
         metric(&broker, "nervewire_store_commit_seconds_count", &[])
     );
     assert_eq!(metric(&broker, "nervewire_store_trouble", &[]), 0.0);
+}
+
+/// Messages are nobody else's business.
+#[test]
+fn the_files_are_readable_by_their_owner_alone() {
+    let broker = stored("fsync").start();
+    for dir in [DATA.to_owned(), format!("{DATA}/store")] {
+        let mode = std::fs::metadata(broker.path(&dir)).expect(&dir).permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{dir}");
+    }
 }
 
 fn status(broker: &Broker) -> serde_json::Value {

@@ -126,6 +126,7 @@ fn bounds_hit(
         ("accept_errors", of(|r| r.driver.accept_errors)),
         ("mesh_messages", of(|r| r.driver.mesh_over_bound)),
         ("store", core(|c| c.appends_failed)),
+        ("restored_messages", core(|c| c.restored_over_bound)),
         ("store_pending_bytes", of(|r| r.driver.store_over_bound)),
         ("log_lines", crate::logging::lines_dropped()),
         ("authentication_queue", shared.authenticators.over_bound()),

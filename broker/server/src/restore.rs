@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Durability};
 use crate::driver::Clock;
-use crate::run::shard_config;
+use crate::run::{create_private_dir, shard_config};
 use crate::store_command::explained;
 use anyhow::{Context, Result, anyhow};
 use nervewire_core::limits::ShardConfig;
@@ -89,6 +89,8 @@ fn segment_bytes(most_bytes: Option<u64>) -> u64 {
 
 fn replay(options: JournalOptions, shards: &mut [Shard], clock: Clock) -> Result<(Journal, Recovery)> {
     let started = Instant::now();
+    let dir = &options.dir;
+    create_private_dir(dir).with_context(|| format!("the store {} cannot be made", dir.display()))?;
     let count = shards.len() as u16;
     let mut shown = ShownProgress(started);
     let records = Cell::new(0);

@@ -14,7 +14,9 @@ use anyhow::{Context, Result, anyhow};
 use nervewire_core::limits::ShardConfig;
 use nervewire_core::store;
 use nervewire_plugin_host::{Host, HostConfig};
+use std::fs::{DirBuilder, File};
 use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
@@ -256,12 +258,24 @@ pub(crate) fn host(config: &Config) -> Result<Host> {
 }
 
 fn create_data_dir(dir: &Path) -> Result<()> {
-    std::fs::create_dir_all(dir).with_context(|| {
+    create_private_dir(dir).with_context(|| {
         format!(
             "[broker] data_dir {} cannot be created; \"\" keeps nothing on disk",
             dir.display()
         )
     })
+}
+
+/// With all that is missing above it, for the user of the broker alone, because messages lie in it. A loss of power leaves it there.
+pub(crate) fn create_private_dir(dir: &Path) -> std::io::Result<()> {
+    let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let missing: Vec<&Path> = dir.ancestors().take_while(is_missing).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for made in missing {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn announce(config: &Config, shards: u16) {

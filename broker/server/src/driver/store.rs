@@ -3,6 +3,7 @@
 
 use super::inbox::{ShardEvent, bounds};
 use super::worker::{Shared, Worker};
+use nervewire_core::shard::Shard;
 use nervewire_core::store::{Append, AppendFailed, Partition, Position, Record};
 use nervewire_core::time::Millis;
 use nervewire_store::{Handle, Sink, StoreEvent};
@@ -12,8 +13,10 @@ use std::sync::atomic::Ordering;
 /// What a shard's thread has of the journal.
 pub(crate) struct ShardStore {
     handle: Handle,
-    /// When the journal was told last how much of it is alive, and what.
-    reported: Option<(Millis, u64)>,
+    /// When the journal was told last how much of it is alive.
+    reported_at: Millis,
+    /// That may be something else by now.
+    has_changed: bool,
     /// Why nothing is stored at present.
     trouble: Option<AppendFailed>,
 }
@@ -23,19 +26,22 @@ impl ShardStore {
     pub(crate) fn new(handle: Handle) -> Self {
         Self {
             handle,
-            reported: None,
+            reported_at: 0,
+            has_changed: true,
             trouble: None,
         }
     }
 
-    /// When the journal is to be told that so much is alive; `None`: it knows.
-    fn report_due_at(&self, live_bytes: u64) -> Option<Millis> {
+    /// When the journal is to be told how much is alive, which is not known without counting; `None`: it knows.
+    fn report_due_at(&self) -> Option<Millis> {
         const INTERVAL_MS: u64 = 1_000;
-        match self.reported {
-            Some((_, bytes)) if bytes == live_bytes => None,
-            Some((at, _)) => Some(at + INTERVAL_MS),
-            None => Some(0),
-        }
+        self.has_changed.then_some(self.reported_at + INTERVAL_MS)
+    }
+
+    fn report(&mut self, now: Millis, shard: &Shard) {
+        self.reported_at = now;
+        self.has_changed = false;
+        self.handle.report_live_bytes(shard.live_bytes());
     }
 }
 
@@ -62,21 +68,20 @@ impl Worker {
         let appends = self.take_appends();
         let Some(store) = &mut self.store else { return };
         if !appends.is_empty() {
+            store.has_changed = true;
             store.handle.append(appends);
         }
         while let Some(fetch) = self.shard.next_fetch() {
             store.handle.fetch(fetch);
         }
-        let live_bytes = self.shard.live_bytes();
-        if store.report_due_at(live_bytes).is_some_and(|at| at <= self.now) {
-            store.reported = Some((self.now, live_bytes));
-            store.handle.report_live_bytes(live_bytes);
+        if store.report_due_at().is_some_and(|at| at <= self.now) {
+            store.report(self.now, &self.shard);
         }
     }
 
     /// When the journal is to be told something though nothing else happens.
     pub(super) fn store_deadline(&self) -> Option<Millis> {
-        self.store.as_ref()?.report_due_at(self.shard.live_bytes())
+        self.store.as_ref()?.report_due_at()
     }
 
     fn take_appends(&mut self) -> Vec<Append> {
@@ -142,8 +147,7 @@ impl Worker {
         }
         let appends = self.take_appends();
         if let Some(store) = &mut self.store {
-            // What the journal does next hangs on it.
-            store.handle.report_live_bytes(self.shard.live_bytes());
+            store.has_changed |= !appends.is_empty();
             store.handle.examined(appends);
         }
     }

@@ -22,6 +22,8 @@ enum Op {
     Stick(usize),
     Unstick(usize),
     HoldMesh(bool),
+    HoldStore(bool),
+    HoldFetch(bool),
     Advance(u64),
 }
 
@@ -36,6 +38,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => who.clone().prop_map(Op::Stick),
         1 => who.prop_map(Op::Unstick),
         1 => any::<bool>().prop_map(Op::HoldMesh),
+        1 => any::<bool>().prop_map(Op::HoldStore),
+        1 => any::<bool>().prop_map(Op::HoldFetch),
         1 => (0..5_000u64).prop_map(Op::Advance),
     ]
 }
@@ -46,9 +50,10 @@ struct Model {
     links: [Option<C>; CLIENTS],
     known: [bool; CLIENTS],
     filters: [Vec<usize>; CLIENTS],
-    /// What each client must receive from each publisher, in order.
-    due: BTreeMap<(usize, usize), Vec<u32>>,
-    seen: BTreeMap<(usize, usize), Vec<u32>>,
+    /// What each client must receive from each publisher at each QoS, in order: QoS 1 overtakes a QoS 2 message that waits for
+    /// its identifier to be durable [MQTT-4.6.0-5].
+    due: BTreeMap<(usize, usize, u8), Vec<u32>>,
+    seen: BTreeMap<(usize, usize, u8), Vec<u32>>,
     next: u32,
     connections: u16,
 }
@@ -66,6 +71,8 @@ impl Model {
     fn apply(&mut self, b: &mut Broker, op: Op) {
         match op {
             Op::Connect(n) => {
+                b.store_held = false; // CONNACK waits for it.
+                b.settle();
                 self.collect(b);
                 let c = b.connect(who(n));
                 // Identifiers whose PUBREC never came are not used for other messages.
@@ -97,6 +104,14 @@ impl Model {
                 b.mesh_held = held;
                 b.settle();
             }
+            Op::HoldStore(held) => {
+                b.store_held = held;
+                b.settle();
+            }
+            Op::HoldFetch(held) => {
+                b.fetch_held = held;
+                b.settle();
+            }
             Op::Advance(ms) => b.advance(ms),
         }
     }
@@ -108,7 +123,7 @@ impl Model {
     }
 
     fn when_quiet(&mut self, b: &mut Broker, n: usize, act: impl FnOnce(&mut Self, &mut Broker, C)) {
-        b.mesh_held = false;
+        (b.mesh_held, b.store_held, b.fetch_held) = (false, false, false);
         b.settle();
         if let Some(c) = self.links[n] {
             b.unstick(c);
@@ -132,7 +147,7 @@ impl Model {
         for to in 0..CLIENTS {
             let is_meant = |f: &usize| nervewire_codec::topic::matches(FILTERS[*f], TOPICS[topic]);
             if self.known[to] && self.filters[to].iter().any(is_meant) {
-                self.due.entry((from, to)).or_default().push(number);
+                self.due.entry((from, to, level)).or_default().push(number);
             }
         }
     }
@@ -145,7 +160,7 @@ impl Model {
                 let text = String::from_utf8(message.payload.to_vec()).unwrap();
                 let (from, number) = text.split_once(' ').unwrap();
                 let (from, number): (usize, u32) = (from.parse().unwrap(), number.parse().unwrap());
-                let seen = self.seen.entry((from, to)).or_default();
+                let seen = self.seen.entry((from, to, message.qos as u8)).or_default();
                 // What was sent before the connection was lost may come once more, marked.
                 if !(message.dup && seen.contains(&number)) {
                     seen.push(number);
@@ -156,7 +171,7 @@ impl Model {
     }
 
     fn finish(&mut self, b: &mut Broker) {
-        b.mesh_held = false;
+        (b.mesh_held, b.store_held, b.fetch_held) = (false, false, false);
         b.settle();
         self.collect(b);
         for n in (0..CLIENTS).filter(|n| self.known[*n]).collect::<Vec<_>>() {
@@ -179,7 +194,7 @@ fn check(shards: u16, durability: Durability, ops: Vec<Op>) {
     }
     model.finish(&mut b);
     for (pair, due) in &model.due {
-        assert_eq!(model.seen.get(pair), Some(due), "from and to: {pair:?}");
+        assert_eq!(model.seen.get(pair), Some(due), "from, to and QoS: {pair:?}");
     }
     assert_eq!(b.total(|c| c.queued_messages), 0);
     assert_eq!(b.total(|c| c.queued_bytes), 0);

@@ -150,7 +150,9 @@ fn wait_for_room(broker: &Broker) {
         (answer == 0).then_some(())
     });
     broker.logs("the store works again");
-    assert_eq!(metric(broker, "nervewire_store_trouble", &[]), 0.0);
+    wait_for("the end of trouble", || {
+        (metric(broker, "nervewire_store_trouble", &[]) == 0.0).then_some(())
+    });
 }
 
 #[track_caller]

@@ -143,9 +143,13 @@ impl ShownProgress {
             return;
         }
         self.0 = Instant::now();
-        let percent = progress.done_bytes.saturating_mul(100) / progress.total_bytes.max(1);
-        tracing::info!("restoring: {percent} %, {} records", grouped(records));
+        tracing::info!("restoring: {}", described(progress, records));
     }
+}
+
+fn described(progress: &Progress, records: u64) -> String {
+    let percent = progress.done_bytes.saturating_mul(100) / progress.total_bytes.max(1);
+    format!("{percent} %, {} records", grouped(records))
 }
 
 fn report(shards: &[Shard], recovery: &Recovery, took: Duration) {
@@ -191,6 +195,20 @@ mod tests {
         check(999, "999");
         check(1_000, "1,000");
         check(1_234_567, "1,234,567");
+    }
+
+    #[test]
+    fn progress_is_of_what_there_is() {
+        let check = |done_bytes, total_bytes, records, expected| {
+            let progress = Progress {
+                done_bytes,
+                total_bytes,
+            };
+            assert_eq!(described(&progress, records), expected);
+        };
+        check(0, 0, 0, "0 %, 0 records");
+        check(43, 100, 512_000, "43 %, 512,000 records");
+        check(1 << 40, 1 << 40, 1, "100 %, 1 records");
     }
 
     #[test]

@@ -56,11 +56,12 @@ fn store(store: Option<&StoreStatus>) -> String {
     let Some(store) = store else {
         return "none".into();
     };
-    let why = store.last_error.as_deref().unwrap_or("no reason was given");
-    match &store.trouble {
-        Some(trouble) => format!("{}, NOTHING IS STORED: {trouble} ({why})", bytes(store.bytes)),
-        None if store.last_error.is_some() => format!("{}, works again after: {why}", bytes(store.bytes)),
-        None => bytes(store.bytes),
+    let size = bytes(store.bytes);
+    match (&store.trouble, &store.last_error) {
+        (Some(trouble), Some(why)) => format!("{size}, TROUBLE: {trouble} (last error: {why})"),
+        (Some(trouble), None) => format!("{size}, TROUBLE: {trouble}"),
+        (None, Some(why)) => format!("{size}, works again after: {why}"),
+        (None, None) => size,
     }
 }
 

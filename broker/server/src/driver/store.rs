@@ -128,12 +128,14 @@ impl Worker {
     /// One shard speaks for all.
     fn log_trouble(&self, trouble: Option<AppendFailed>) {
         let journal = self.shared.journal.as_ref();
-        let error = journal.and_then(|journal| journal.last_error()).unwrap_or_default();
         match trouble {
+            Some(full @ AppendFailed::Full) => tracing::error!(
+                "{full}: what would add to it is refused; raise limits.store_bytes, or let clients fetch what they have queued"
+            ),
             Some(trouble) => tracing::error!(
-                error,
-                "{trouble}: nothing is acknowledged that must be stored; free space on the disk, raise limits.store_bytes, or let \
-                 clients fetch what they have queued"
+                error = journal.and_then(|journal| journal.last_error()),
+                "the store cannot be written ({trouble}): nothing is acknowledged that must be stored, and it is tried again all the \
+                 time; free space, or see to the disk"
             ),
             None => tracing::info!("the store works again"),
         }

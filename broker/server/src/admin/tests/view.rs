@@ -49,7 +49,11 @@ fn the_status_shows_what_the_disk_has_and_says() {
     check(&store(None, None), &["store          2.0 KiB\n"]);
     check(
         &store(Some("the store is full"), Some(ESCAPE)),
-        &["2.0 KiB, NOTHING IS STORED: the store is full (\\u{1b}[2J)\n"],
+        &["2.0 KiB, TROUBLE: the store is full (last error: \\u{1b}[2J)\n"],
+    );
+    check(
+        &store(Some("the store is full"), None),
+        &["2.0 KiB, TROUBLE: the store is full\n"],
     );
     check(
         &store(None, Some("no space left")),

@@ -179,6 +179,64 @@ fn shared_subscriptions_survive() {
     });
 }
 
+/// Queues that are far longer than what is held in memory, read back from the files; whose space comes back.
+#[test]
+fn long_queues_come_in_order_and_their_space_comes_back() {
+    const MESSAGES: usize = 500;
+    const FREED_BYTES: f64 = (1 << 20) as f64;
+    each_shard_count(|setup| {
+        let limits = "[limits]\nstore_bytes = 16_777_216\nqueue_messages = 1_000";
+        let broker = setup.toml(limits).start();
+        let ids: Vec<String> = (0..10).map(|number| format!("d{number}")).collect();
+        for id in &ids {
+            leave_subscribed(&broker, Version::V5, id, "a");
+        }
+        let mut publisher = Client::new(&broker, Version::V5, "p");
+        for number in 0..MESSAGES {
+            let qos = if number % 3 == 0 {
+                QoS::ExactlyOnce
+            } else {
+                QoS::AtLeastOnce
+            };
+            publisher.publish("a", format!("{number} {}", "x".repeat(1_000)), qos);
+        }
+        let stored_bytes = metric(&broker, "nervewire_store_bytes", &[]);
+        assert!(stored_bytes > 2.0 * FREED_BYTES, "{stored_bytes}");
+        let broker = killed(broker);
+        for id in &ids {
+            let mut client = resume(&broker, Version::V5, id);
+            for number in 0..MESSAGES {
+                let payload = receive_beside_releases(&mut client);
+                assert!(payload.starts_with(&format!("{number} ")), "{number}: {payload}");
+            }
+            client.disconnect();
+        }
+        wait_for("the space to come back", || {
+            (metric(&broker, "nervewire_store_bytes", &[]) < 2.0 * FREED_BYTES).then_some(())
+        });
+        let broker = killed(broker);
+        resume(&broker, Version::V5, "d0").expect_idle();
+    });
+}
+
+/// The payload of the next message, which is acknowledged step by step while others come.
+fn receive_beside_releases(client: &mut Client) -> String {
+    loop {
+        match client.recv() {
+            Packet::PubRel(release) => client.send(Packet::PubComp(ack(release.packet_id))),
+            Packet::Publish(publish) => {
+                let id = publish.packet_id.expect("an identifier");
+                client.send(match publish.qos {
+                    QoS::ExactlyOnce => Packet::PubRec(ack(id)),
+                    _ => Packet::PubAck(ack(id)),
+                });
+                return String::from_utf8_lossy(&publish.payload).into_owned();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// Partitions are fixed, shards are not.
 #[test]
 fn another_number_of_shards_finds_the_same() {

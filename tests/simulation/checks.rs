@@ -55,9 +55,9 @@ impl World {
                 self.told(&missing)
             )
         })?;
-        let at_most = self.oracle.possibly_missing() as u64;
-        check(self.oracle.has_doubts() || dropped <= at_most, || {
-            format!("{dropped} are counted as dropped, but no more than {at_most} are missing")
+        let most = self.oracle.most_dropped();
+        check(most.is_none_or(|most| dropped <= most), || {
+            format!("{dropped} are counted as dropped, but no more than {most:?} are missing")
         })
     }
 

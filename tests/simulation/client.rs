@@ -226,7 +226,7 @@ impl World {
             expires: false,
             sent: self.trace.step,
             fate: Fate::Unknown,
-            repeated: false,
+            sends: 1,
         });
         let will = Will {
             topic: text(topic),
@@ -339,7 +339,7 @@ impl World {
             } else {
                 Fate::Open
             },
-            repeated: false,
+            sends: 1,
         });
         let length = self.random.index(80);
         let packet_id = (qos != QoS::AtMostOnce).then(|| self.clients[c].packet_id());
@@ -388,7 +388,7 @@ impl World {
             } else {
                 flight.publish.dup = true;
                 let (number, publish) = (flight.number, flight.publish.clone());
-                self.oracle.messages[number].repeated = true;
+                self.oracle.messages[number].sends += 1;
                 self.send_publish(c, publish);
             }
         }

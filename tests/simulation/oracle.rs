@@ -32,7 +32,8 @@ pub(crate) struct Published {
     /// First sent.
     pub(crate) sent: Moment,
     pub(crate) fate: Fate,
-    pub(crate) repeated: bool,
+    /// How often it was sent: each time it may be queued once more.
+    pub(crate) sends: u32,
 }
 
 /// What the publisher knows.
@@ -267,7 +268,7 @@ impl Oracle {
         let message = &self.messages[number];
         let Some(by) = message.by else { return Ok(()) };
         let account = &mut self.accounts[client];
-        let is_new = message.repeated
+        let is_new = message.sends > 1
             && (self.may_refuse || self.may_drop || message.expires || !account.is_owed(message, Moment::MAX));
         let last = account
             .last
@@ -348,25 +349,13 @@ impl Oracle {
             && !self.group().any(|account| account.arrived.contains(&number))
     }
 
-    /// At least one message that counts as owed was not certain to be queued, or was sent twice.
-    pub(crate) fn has_doubts(&self) -> bool {
-        let doubtful = |message: &Published| message.repeated || message.fate == Fate::Unknown || message.expires;
-        let left = |account: &Account| {
-            account
-                .held
-                .iter()
-                .any(|held| held.sure_until.is_some() || held.sure_from.is_none())
-        };
-        self.restarted || self.messages.iter().any(doubtful) || self.accounts.iter().any(left)
-    }
-
-    /// Copies that may have been queued, and have not come: those who subscribed meanwhile may or may not have got them.
-    pub(crate) fn possibly_missing(&self) -> usize {
-        let pairs = self.messages.iter().enumerate().flat_map(|(number, message)| {
-            let accounts = self.accounts.iter().enumerate();
-            accounts.filter(move |(_, account)| account.may_be_owed(message) && !account.arrived.contains(&number))
+    /// Copies that may have been dropped: each was queued for somebody, and did not come. `None`: a crash makes some count twice.
+    pub(crate) fn most_dropped(&self) -> Option<u64> {
+        let copies = self.messages.iter().enumerate().flat_map(|(number, message)| {
+            let accounts = self.accounts.iter().filter(|account| account.may_be_owed(message));
+            accounts.map(move |account| u64::from(message.sends) - u64::from(account.arrived.contains(&number)))
         });
-        pairs.count()
+        (!self.restarted).then(|| copies.sum())
     }
 
     /// The retained message of each topic is one that can be the last.

@@ -78,6 +78,8 @@ pub(crate) struct Account {
     held: Vec<Held>,
     /// Messages that came, by live subscriptions.
     arrived: BTreeSet<MessageNumber>,
+    /// Those of them that came at QoS 2.
+    exactly_once: BTreeSet<MessageNumber>,
     /// The last message by publisher, topic, and the QoS at which it was published and came [MQTT-4.6.0-5].
     last: BTreeMap<(usize, &'static str, QoS, QoS), MessageNumber>,
     /// Every message that came, retained ones included, since the last look.
@@ -104,6 +106,7 @@ impl Oracle {
             knowledge: Knowledge::Absent,
             held: Vec::new(),
             arrived: BTreeSet::new(),
+            exactly_once: BTreeSet::new(),
             last: BTreeMap::new(),
             retained_seen: BTreeMap::new(),
         };
@@ -227,11 +230,10 @@ impl Oracle {
             return Ok(());
         }
         self.check_wanted(client, number)?;
-        let message = &self.messages[number];
-        let first = self.accounts[client].arrived.insert(number);
-        // A will that was being sent when the broker was killed may be sent again.
-        let again = first || (self.restarted && message.by.is_none());
-        check(again || qos != QoS::ExactlyOnce, || {
+        let account = &mut self.accounts[client];
+        let first = account.arrived.insert(number);
+        let again = qos == QoS::ExactlyOnce && !account.exactly_once.insert(number);
+        check(!again || self.may_come_again(client, number), || {
             format!("client {client}: QoS 2 message {number} comes twice")
         })?;
         if self.shares[client] {
@@ -280,26 +282,29 @@ impl Oracle {
         })
     }
 
+    /// A will that was being sent when the broker was killed may be sent again; and a message of a group that was on its way
+    /// from a session that had ended to another member may go there again.
+    fn may_come_again(&self, client: usize, number: MessageNumber) -> bool {
+        let is_will = self.messages[number].by.is_none();
+        self.restarted && (is_will || (self.shares[client] && self.one_of_group_ended()))
+    }
+
+    fn one_of_group_ended(&self) -> bool {
+        self.group()
+            .any(|account| account.held.iter().any(|held| held.may_be_lost))
+    }
+
     /// At QoS 2 no second member gets it, unless a session that had it came to an end.
     fn check_group_once(&self, client: usize, number: MessageNumber, qos: QoS) -> Kept {
-        let mut others = self
-            .accounts
-            .iter()
-            .enumerate()
-            .filter(|(other, _)| *other != client && self.shares[*other]);
-        let twice = others.find(|(_, account)| account.arrived.contains(&number));
-        let one_ended = || {
-            self.group()
-                .any(|account| account.held.iter().any(|held| held.may_be_lost))
-        };
-        let is_will = self.messages[number].by.is_none();
+        let mut others = self.accounts.iter().enumerate();
+        let has_it = |account: &Account| account.exactly_once.contains(&number);
+        let twice = others.find(|(other, account)| *other != client && self.shares[*other] && has_it(account));
+        let once = qos != QoS::ExactlyOnce || twice.is_none();
         check(
-            qos != QoS::ExactlyOnce || twice.is_none() || one_ended() || (self.restarted && is_will),
+            once || self.one_of_group_ended() || self.may_come_again(client, number),
             || {
-                format!(
-                    "clients {client} and {:?} of one group get QoS 2 message {number}",
-                    twice.map(|(other, _)| other)
-                )
+                let other = twice.map(|(other, _)| other);
+                format!("clients {client} and {other:?} of one group get QoS 2 message {number}")
             },
         )
     }

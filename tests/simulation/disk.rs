@@ -123,16 +123,17 @@ impl Disk {
         self.trouble = trouble;
     }
 
-    /// The owners are gone, and with them what waited in memory. Answers how many batches were kept, and of how many.
+    /// The owners are gone. What waited in memory may have been written a moment before. Answers how many batches were kept, and
+    /// of how many.
     pub(crate) fn crash(&mut self, random: &mut Random) -> (usize, usize) {
+        while self.write(random) {}
         let count = self.batches.len();
         let kept = random.index(count + 1);
         let lost = self.batches.split_off(kept);
         for written in std::mem::take(&mut self.batches).into_iter().flatten() {
             self.keep(&written);
         }
-        self.late.extend(lost.into_iter().filter(|_| random.percent(40)));
-        self.waiting.clear();
+        self.late.extend(lost.into_iter().filter(|_| random.percent(80)));
         self.completions.clear();
         self.trouble = None;
         (kept, count)

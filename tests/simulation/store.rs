@@ -77,6 +77,7 @@ impl World {
         if self.random.percent(10) {
             let late = self.disk.borrow_mut().arrive_late();
             if late > 0 {
+                self.has_stale_writes = true;
                 self.trace
                     .note(|| format!("disk: {late} appends of a stale owner arrive"));
             }

@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) oracle: Oracle,
     pub(crate) checkpoint: Option<Checkpoint>,
+    /// A stale owner has written since the last start.
+    pub(crate) has_stale_writes: bool,
     /// No faults, and everybody does what is due at once.
     pub(crate) calm: bool,
     /// Messages that bounds dropped, in all lives of the broker.
@@ -61,6 +63,7 @@ impl World {
             clients,
             oracle: Oracle::new(&plan),
             checkpoint: None,
+            has_stale_writes: false,
             calm: false,
             dropped: 0,
             crashes: 0,
@@ -137,7 +140,9 @@ impl World {
     }
 
     fn step(&mut self) -> Kept {
-        if self.random.below(1_000) < self.plan.crash {
+        // Whether replay sees through a stale owner, the next start shows.
+        let times = if self.has_stale_writes { 5 } else { 1 };
+        if self.random.below(1_000) < times * self.plan.crash {
             return self.crash();
         }
         if self.random.below(1_000) < self.plan.trouble {
@@ -216,6 +221,7 @@ impl World {
         self.trace
             .note(|| format!("CRASH: {kept} of {batches} batches are kept"));
         self.crashes += 1;
+        self.has_stale_writes = false;
         self.count_dropped();
         self.stations.clear();
         self.checkpoint = None;
@@ -257,6 +263,8 @@ impl World {
             self.oracle.may_end(c, at);
             self.clients[c].doubts_session = true;
         }
+        // What the log has may be that the connection before ended now.
+        self.clients[c].away_since.get_or_insert(self.now);
     }
 
     /// The client has heard that it is connected.

@@ -9,7 +9,6 @@ use super::{Answer, Call, ConnId, Shard, Waiter};
 use crate::handshake::Accepted;
 use crate::hook::{Action, AppMessage, Client};
 use crate::limits::{MAX_IN_FLIGHT_MESSAGES, PLUGIN_TIME_NS_PER_S, RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM};
-use crate::planted::Planted;
 use crate::policy::{ClientRules, RequestRef};
 use crate::session::{Session, Will};
 use crate::store::ClientKey;
@@ -283,13 +282,9 @@ impl Shard {
 
     fn attach(&mut self, session: u32, id: ConnId, accepted: &Accepted, rules: Option<Arc<ClientRules>>) {
         let connect = &accepted.connect;
-        let reorders = self.has_planted(Planted::ReorderAfterRedelivery);
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return;
         };
-        if reorders {
-            s.queue.make_contiguous().reverse();
-        }
         s.client = accepted.client.clone();
         s.set_quotas(accepted.quotas);
         s.conn = Some(id);

@@ -7,6 +7,7 @@ use super::{Answer, Call, Shard, Waiter, emit};
 use crate::hook::Action;
 use crate::limits::OUTPUT_HIGH_WATER_BYTES;
 use crate::message::Content;
+use crate::planted::Planted;
 use crate::policy::{Native, RequestRef};
 use crate::queued::Queued;
 use crate::session::{Session, Stage};
@@ -293,6 +294,7 @@ impl Shard {
     /// again: the client may have it already, and would take a new message under its identifier for a repetition.
     fn resend(&mut self, now: Millis, session: u32) {
         let paused = self.sessions.get(session as usize).is_some_and(|s| self.is_paused(s));
+        let reorders = self.has_planted(Planted::ReorderAfterRedelivery);
         loop {
             let Some(s) = self.sessions.get_mut(session as usize) else {
                 return;
@@ -304,7 +306,13 @@ impl Shard {
             if s.in_flight.resent >= conn.window || !conn.accepts_output() || paused {
                 return;
             }
-            let Some(sent) = s.in_flight.get(s.in_flight.resent) else {
+            let resent = s.in_flight.resent;
+            let next = if reorders {
+                s.in_flight.len().wrapping_sub(1 + resent)
+            } else {
+                resent
+            };
+            let Some(sent) = s.in_flight.get(next) else {
                 return;
             };
             let packet_id = sent.packet_id;

@@ -15,12 +15,15 @@ use nervewire_core::store::Durability;
 use operation::Operation;
 use scene::{Scene, TOPIC, publish};
 
-const OPERATIONS: [Operation; 9] = [
+const OPERATIONS: [Operation; 10] = [
     Operation::new("QoS 0 to 1 subscriber", || at_most_once(1, 1)),
     Operation::new("QoS 0 to 1 subscriber, 100 messages in a pass", || at_most_once(1, 100)),
     Operation::new("QoS 0 to 100 subscribers", || at_most_once(100, 1)),
-    Operation::new("QoS 1 with both acknowledgements", at_least_once),
+    Operation::new("QoS 1 with both acknowledgements", || at_least_once(Durability::Memory)),
     Operation::new("QoS 2 whole", exactly_once),
+    Operation::new("QoS 1 with a store that it does not need", || {
+        at_least_once(Durability::Stored)
+    }),
     Operation::new("QoS 1 to a durable session, stored", || stored(1)),
     Operation::new("QoS 1 to 10 durable sessions, stored", || stored(10)),
     Operation::new("QoS 0 to a subscriber of another shard", || between_shards(1)),
@@ -57,8 +60,8 @@ fn at_most_once(subscribers: usize, messages: usize) -> Box<dyn FnMut()> {
     })
 }
 
-fn at_least_once() -> Box<dyn FnMut()> {
-    let (mut scene, publisher, subscriber) = pair(1);
+fn at_least_once(durability: Durability) -> Box<dyn FnMut()> {
+    let (mut scene, publisher, subscriber) = pair(durability, 1);
     let packet = publish(1);
     Box::new(move || {
         scene.feed(0, publisher, &packet);
@@ -90,7 +93,7 @@ fn stored(subscribers: usize) -> Box<dyn FnMut()> {
 }
 
 fn exactly_once() -> Box<dyn FnMut()> {
-    let (mut scene, publisher, subscriber) = pair(2);
+    let (mut scene, publisher, subscriber) = pair(Durability::Memory, 2);
     let packet = publish(2);
     Box::new(move || {
         scene.feed(0, publisher, &packet);
@@ -116,8 +119,8 @@ fn between_shards(messages: usize) -> Box<dyn FnMut()> {
     })
 }
 
-fn pair(qos: u8) -> (Scene, ConnId, ConnId) {
-    let mut scene = Scene::new(1);
+fn pair(durability: Durability, qos: u8) -> (Scene, ConnId, ConnId) {
+    let mut scene = Scene::with(1, durability);
     let publisher = scene.connect(0, "publisher");
     let subscriber = scene.subscriber(0, "subscriber", qos);
     (scene, publisher, subscriber)

@@ -340,6 +340,12 @@ impl Shard {
         self.commits.get(commit).is_some()
     }
 
+    /// Whether the step that the caller carries out is all that a commit waits for, and nothing was refused.
+    pub(super) fn is_settled_by(&self, commit: CommitId) -> bool {
+        let open = self.commits.get(commit);
+        open.is_none_or(|open| open.parts == 1 && open.outcome.is_ok())
+    }
+
     /// Whether a commit waits for more than the step that the caller carries out.
     pub(super) fn waits_for_others(&self, commit: CommitId) -> bool {
         self.commits.get(commit).is_some_and(|open| open.parts > 1)

@@ -80,15 +80,15 @@ impl Shard {
             packet_id: publish.packet_id,
         };
         match self.judge_natively(session, &publish) {
-            Some(true) if self.waits_for_store() && (publish.packet_id.is_some() || self.is_in_trouble()) => {
-                let Some(client) = self.client_of(session) else { return };
-                self.conclude(now, origin, &client, ReasonCode::Success, [app_message(publish)]);
-            }
             Some(true) => {
                 let Some(client) = self.client_of(session) else { return };
-                self.accept_in_place(now, &client, publish);
+                if self.waits_for_store() {
+                    self.accept_with_store(now, origin, &client, publish);
+                } else {
+                    self.accept_in_place(now, &client, publish);
+                    self.acknowledge_origin(origin, ReasonCode::Success);
+                }
                 self.last_publisher = Some(client);
-                self.acknowledge_origin(origin, ReasonCode::Success);
             }
             Some(false) => {
                 self.counters.denied_publish += 1;
@@ -96,6 +96,42 @@ impl Shard {
             }
             None => self.begin_publish(now, origin, session, app_message(publish)),
         }
+    }
+
+    /// With a store: QoS 2 has its identifier stored first, QoS 0 waits for nothing, unless it is to be refused in part.
+    #[inline(never)]
+    fn accept_with_store(&mut self, now: Millis, origin: Origin, client: &Arc<Client>, publish: PublishRef<'_>) {
+        match origin {
+            Origin::Packet {
+                conn,
+                qos: QoS::AtLeastOnce,
+                packet_id: Some(packet_id),
+                ..
+            } => self.accept_within_commit(now, (conn, packet_id), client, publish),
+            Origin::Packet { packet_id: None, .. } if !self.is_in_trouble() => {
+                self.accept_in_place(now, client, publish);
+            }
+            _ => self.conclude(now, origin, client, ReasonCode::Success, [app_message(publish)]),
+        }
+    }
+
+    /// Routes a QoS 1 message from where it was read. PUBACK waits only where something is to be stored.
+    fn accept_within_commit(
+        &mut self,
+        now: Millis,
+        (id, packet_id): (ConnId, PacketId),
+        client: &Arc<Client>,
+        publish: PublishRef<'_>,
+    ) {
+        let commit = self.begin(SmallVec::new());
+        self.within(Some(commit), |shard| shard.accept_in_place(now, client, publish));
+        let ack = acknowledgement(QoS::AtLeastOnce, packet_id, ReasonCode::Success);
+        if self.is_settled_by(commit) {
+            self.send_in_order(id, ack);
+        } else if let Some(release) = self.hold(id, LaneKind::Acknowledgements, Outgoing::Packet(ack)) {
+            self.follow_by(commit, release);
+        }
+        self.part_settled(now, commit, Ok(()));
     }
 
     /// What the client's rules say to a PUBLISH; `None`: somebody must be asked, or a transform is concerned.

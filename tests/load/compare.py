@@ -226,13 +226,13 @@ def number(value):
     return f"{value:.3g}"
 
 
-def failures(results):
+def failures(results, titles=TITLES):
     lines = []
     for (broker, scenario), entries in results.items():
         failed = [entry for entry in entries if not entry["passed"]]
         if failed:
             why = failed[0]["error"] or why_failed(failed[0]["report"])
-            lines.append(f"- {scenario}, {TITLES[broker]}: {len(failed)} of {len(entries)} runs failed: {why}")
+            lines.append(f"- {scenario}, {titles[broker]}: {len(failed)} of {len(entries)} runs failed: {why}")
     return "\n" + ("\n".join(lines) if lines else "Nothing was lost or duplicated in any run.")
 
 

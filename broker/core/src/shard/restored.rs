@@ -191,7 +191,8 @@ impl Shard {
                 continue;
             };
             let shared = s.subscriptions.shared().iter();
-            let shared: Vec<(Utf8String, _)> = shared.map(|(filter, entry)| (filter.clone(), *entry)).collect();
+            let mut shared: Vec<(Utf8String, _)> = shared.map(|(filter, entry)| (filter.clone(), *entry)).collect();
+            shared.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
             for (filter, entry) in shared {
                 if let (Some(group), topic) = split(&filter) {
                     self.send_join(now, session, (group, topic), entry);

@@ -148,3 +148,33 @@ fn nobody_hears_that_a_session_is_gone_before_the_log_has_its_end() {
         assert!(!b.connack(second).session_present);
     }
 }
+
+#[test]
+fn a_checkpoint_while_shared_messages_are_on_their_way_keeps_them() {
+    let mut on_their_way = 0;
+    for group in 0..6 {
+        let mut b = stored(3);
+        let filter = format!("$share/g{group}/t");
+        for name in ["a", "b"] {
+            let c = b.connect(v5(name).lasting());
+            b.subscribe(c, &filter, 1);
+            b.disconnect(c);
+        }
+        let p = b.connect(v5("pub"));
+        let messages: BTreeSet<String> = (0..4).map(|n| n.to_string()).collect();
+        messages.iter().for_each(|n| _ = b.publish(p, "t", 1, n));
+        b.mesh_held = true;
+        b.open(v5("a"));
+        on_their_way += b.shards.iter().filter(|shard| !shard.unsettled.is_empty()).count();
+        b.checkpoint(b.journal.len());
+        // The subscriptions of the session that was ending have gone before it.
+        let mut next = b.read_again(b.journal.len(), 3);
+        let mut all = BTreeSet::new();
+        for name in ["a", "b"] {
+            let c = next.connect(v5(name).lasting());
+            all.extend(next.payloads(c));
+        }
+        assert_eq!(all, messages, "{filter}");
+    }
+    assert!(on_their_way > 0, "some group is another shard's");
+}

@@ -33,7 +33,34 @@
 //! - A message that is not refused may already be on its way into the log, so its publisher hears 0x97 in PUBACK at QoS 1, and is
 //!   disconnected at QoS 2: the identifier stays, and the PUBLISH that comes again is acknowledged when the record is durable.
 //! - A PUBLISH that would need the store is refused: 0x97 in PUBACK or PUBREC, under 3.1.1 the connection closes.
+//! - A CONNECT is refused that would begin, take over or end a durable session (0x97 in CONNACK, return code 3 under 3.x), and the
+//!   filters of a durable session's SUBSCRIBE (0x97 in SUBACK, 0x80 under 3.1.1). In a full store, where appends still complete,
+//!   only what makes it grow is: an existing session may connect, take its messages and acknowledge them.
 //! - QoS 1 and 2 messages that wait for durable sessions wait on. QoS 0 and sessions that end with their connection are served.
+//! - What only frees something happens all the same (a session expires, a message is acknowledged), and is durable later. So do
+//!   wills of durable sessions: they were in the log before.
+//!
+//! # Moving between partitions
+//!
+//! Only records that are appended together become durable together, so what leaves one partition for another is in both logs for a
+//! moment, never in none:
+//! - **QoS 2 from a client.** [`Record::Received`] holds the messages until [`Record::Routed`] says that they are with all their
+//!   targets. After a crash between, they are routed again under the same message ids, and each partition, group and topic that has
+//!   an id passes it over.
+//! - **Shared messages of a session that ends** go to other members before [`Record::Gone`], and **a will** to its targets before
+//!   the record of the session that is without it. A crash between repeats what has arrived already: a will, or a message of a
+//!   group, may come twice then, whatever its QoS. Meanwhile the client's next CONNACK waits.
+//!
+//! # Reading the log
+//!
+//! At start the driver gives every shard the records of its partitions ([`Shard::restore`](crate::shard::Shard::restore)), then lets
+//! all go on from there ([`Shard::restored`](crate::shard::Shard::restored)) with numbers for messages that no record has used.
+//! Partitions belong to other shards where the number of shards has changed. The crash has ended all connections: sessions that had
+//! one count their expiry and the delay of their wills from the start.
+//!
+//! A checkpoint shows old records to their shard ([`Shard::examine`](crate::shard::Shard::examine)), always the oldest of the log,
+//! and drops them when what the shard has appended again is durable. Therefore records say what is and not what changes, a
+//! message keeps its order, and reading tolerates any record twice, and records of a session that comes further on.
 //!
 //! # Bodies
 //!

@@ -173,7 +173,7 @@ impl World {
             })
         });
         let has_will = habits.has_wills && !self.calm && self.random.percent(60);
-        let will = has_will.then(|| self.will());
+        let will = has_will.then(|| self.will(habits.version));
         let connect = Connect {
             version: habits.version,
             clean_start,
@@ -190,7 +190,7 @@ impl World {
             .note(|| format!("client {c}: CONNECT on link {link}, clean start {clean_start}, {will:?}"));
         let client = &mut self.clients[c];
         client.phase = Phase::Connecting { clean_start };
-        client.connection.will = will.map(|(number, _)| number);
+        client.connection.will = will.and_then(|(number, _)| number);
         if clean_start {
             self.forget(c);
             self.oracle.may_end(c, at);
@@ -214,14 +214,18 @@ impl World {
         link
     }
 
-    fn will(&mut self) -> (MessageNumber, Will) {
+    /// A will, and what is owed of it: one that is delayed may be cancelled by the next connection.
+    fn will(&mut self, version: Version) -> (Option<MessageNumber>, Will) {
+        let retain = self.random.percent(20);
+        let delay_s = *self.random.pick(&[0, 0, 1, 30]);
+        let is_delayed = version == Version::V5 && delay_s > 0;
         let topic = *self.random.pick(&TOPICS);
         let qos = *self.random.pick(&[QoS::AtLeastOnce, QoS::ExactlyOnce]);
         let number = self.oracle.publish(Published {
             by: None,
             topic,
             qos,
-            retain: false,
+            retain,
             deletes: false,
             expires: false,
             sent: self.trace.step,
@@ -232,10 +236,15 @@ impl World {
             topic: text(topic),
             payload: payload(number, 0),
             qos,
-            retain: false,
-            properties: None,
+            retain,
+            properties: is_delayed.then(|| {
+                Box::new(Properties {
+                    will_delay_interval: Some(delay_s),
+                    ..Properties::default()
+                })
+            }),
         };
-        (number, will)
+        ((!is_delayed).then_some(number), will)
     }
 
     /// The client's state of a session that is no more, or that it does not want.
@@ -341,7 +350,11 @@ impl World {
             },
             sends: 1,
         });
-        let length = self.random.index(80);
+        let length = if self.random.percent(3) && !self.plan.is_tight() {
+            3_000
+        } else {
+            self.random.index(80)
+        };
         let packet_id = (qos != QoS::AtMostOnce).then(|| self.clients[c].packet_id());
         let publish = Publish {
             dup: false,

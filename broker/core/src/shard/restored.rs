@@ -132,9 +132,23 @@ impl Shard {
         for slot in slots {
             if let Some(messages) = messages.remove(slot) {
                 self.put_in_order_of(slot as u32, messages, &mut unrouted);
+                self.keep_long_queue(slot as u32);
             }
         }
         unrouted
+    }
+
+    /// What was in the queue, or in flight and is in the queue now, stays: the quotas of the client's identity come back with the
+    /// client, and until then the bounds are no narrower than what is there.
+    fn keep_long_queue(&mut self, session: u32) {
+        let Some(s) = self.sessions.get_mut(session as usize) else {
+            return;
+        };
+        let messages = u32::try_from(s.queue.len()).unwrap_or(u32::MAX);
+        let mut quotas = s.quotas();
+        quotas.queue_messages = (messages > self.config.queue_messages).then_some(messages);
+        quotas.queue_bytes = (s.queue_bytes > self.config.queue_bytes).then_some(s.queue_bytes);
+        s.set_quotas(quotas);
     }
 
     fn put_in_order_of(&mut self, session: u32, messages: Messages, unrouted: &mut Vec<Unrouted>) {

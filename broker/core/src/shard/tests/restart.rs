@@ -150,6 +150,33 @@ fn sessions_subscriptions_and_queues_are_back() {
 }
 
 #[test]
+fn a_queue_that_is_longer_than_others_may_be_stays_whole() {
+    each_restart(|mut b, shards| {
+        let quotas = crate::hook::Quotas {
+            queue_messages: Some(2_000),
+            ..crate::hook::Quotas::default()
+        };
+        let s = b.connect(v5("s").lasting().quotas(quotas));
+        b.subscribe(s, "t", 1);
+        b.disconnect(s);
+        let p = b.connect(v5("pub"));
+        let most = ShardConfig::default().queue_messages;
+        for n in 0..most + 10 {
+            b.publish(p, "t", 1, &n.to_string());
+        }
+        let mut b = b.restarted_with(shards);
+        let p = b.connect(v5("pub"));
+        b.publish(p, "t", 1, "new");
+        // One goes for the one that came.
+        assert_eq!(b.total(|c| c.dropped.queue_messages), 1);
+        let s = b.connect(v5("s").lasting());
+        let mut expected: Vec<String> = (1..most + 10).map(|n| n.to_string()).collect();
+        expected.push("new".to_owned());
+        assert_eq!(b.payloads(s), expected);
+    });
+}
+
+#[test]
 fn retained_messages_are_back_and_deleted_ones_are_not() {
     each_restart(|mut b, shards| {
         let p = b.connect(v5("pub"));

@@ -8,7 +8,7 @@ use crate::index::Index;
 use crate::message::Message;
 use crate::queued::Queued;
 use crate::time::Millis;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use nervewire_codec::Utf8String;
 use slab::Slab;
 use std::sync::Arc;
@@ -25,6 +25,8 @@ pub(super) struct SharedGroups {
 struct Group {
     key: Arc<SharedKey>,
     members: Vec<Member>,
+    /// Of the members, so that a start with many of them does not look through all for each.
+    sessions: HashSet<SessionRef>,
     /// The member that is next.
     cursor: usize,
 }
@@ -55,6 +57,7 @@ impl SharedGroups {
                 let slot = self.groups.insert(Group {
                     key: key.clone(),
                     members: Vec::new(),
+                    sessions: HashSet::new(),
                     cursor: 0,
                 }) as u32;
                 self.index.insert(&key.filter, slot, ());
@@ -65,9 +68,11 @@ impl SharedGroups {
         let Some(group) = self.groups.get_mut(slot as usize) else {
             return false;
         };
-        match group.members.iter_mut().find(|member| member.session == session) {
-            Some(member) => *member = Member { session, entry, online },
-            None => group.members.push(Member { session, entry, online }),
+        let member = Member { session, entry, online };
+        if group.sessions.insert(session) {
+            group.members.push(member);
+        } else if let Some(known) = group.members.iter_mut().find(|member| member.session == session) {
+            *known = member;
         }
         known.is_none()
     }
@@ -84,6 +89,7 @@ impl SharedGroups {
             return false;
         };
         group.members.remove(position);
+        group.sessions.remove(&session);
         if position < group.cursor {
             group.cursor -= 1;
         }

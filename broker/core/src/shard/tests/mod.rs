@@ -7,6 +7,7 @@ mod bodies;
 mod chaos;
 mod checkpoint;
 mod connect;
+mod crash;
 mod enhanced;
 mod expiry;
 mod inbound;

@@ -102,6 +102,11 @@ impl Run {
         self.turns(300);
         self.kill();
         self.fleet.oracle.figures.end_cycle(before);
+        let figures = &self.fleet.oracle.figures;
+        eprintln!(
+            "cycle {}: {} acknowledged, {} wrong",
+            figures.cycles, figures.acknowledged, figures.violations
+        );
     }
 
     /// A load that the broker survives.

@@ -167,9 +167,11 @@ impl Run {
         self.count_drops();
     }
 
-    /// A message that a bound dropped is counted, and was promised all the same.
+    /// A message that a bound dropped is counted, and was promised all the same. A broker that may kill itself is not asked: it
+    /// may not live to answer.
     fn count_drops(&mut self) {
-        let Some(broker) = &self.broker else { return };
+        let broker = self.broker.as_ref().filter(|_| self.fail_point.is_none());
+        let Some(broker) = broker else { return };
         let of = |reason| metric(broker, "nervewire_messages_dropped_total", &[("reason", reason)]) as u64;
         let dropped: u64 = DROPS.into_iter().map(of).sum();
         self.fleet.oracle.figures.dropped += dropped - self.dropped;

@@ -27,6 +27,8 @@ pub(crate) struct Queued {
     /// The lower of the message's and the subscription's QoS.
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
+    /// It may have been sent before a restart, under another identifier.
+    pub(crate) may_be_known: bool,
 }
 
 /// No log is that long.
@@ -56,6 +58,7 @@ impl Queued {
             bytes: u32::try_from(message.queue_bytes()).unwrap_or(u32::MAX),
             qos,
             retain,
+            may_be_known: false,
         }
     }
 

@@ -41,6 +41,8 @@ struct Delivery<'a> {
     shared: Option<Arc<super::SharedKey>>,
     /// Other sessions get it, too.
     is_shared: bool,
+    /// It may not be the first time.
+    dup: bool,
 }
 
 /// A queue of so many messages grows by a quarter and not by its double: there may be many that are long.
@@ -94,6 +96,7 @@ impl Shard {
                         identifiers: &target.identifiers,
                         shared: None,
                         is_shared,
+                        dup: false,
                     };
                     return self.send_now(now, session, arriving, delivery);
                 }
@@ -183,13 +186,14 @@ impl Shard {
             identifiers,
             shared,
             is_shared,
+            dup,
         } = delivery;
         let shape = |message| emit::Shape {
             message,
             qos,
             retain,
             identifiers,
-            dup: false,
+            dup,
             is_shared,
         };
         let content = arriving.content;
@@ -208,7 +212,7 @@ impl Shard {
         if let Some(packet_id) = packet_id
             && self.config.durability == Durability::Stored
         {
-            return self.send_in_flight(now, session, id, packet_id, false);
+            return self.send_in_flight(now, session, id, packet_id, dup);
         }
         emit::publish(
             conn,
@@ -382,6 +386,7 @@ impl Shard {
                         identifiers: q.identifiers(),
                         shared: q.shared.clone(),
                         is_shared: false,
+                        dup: q.may_be_known,
                     };
                     self.send_now(now, session, &mut Arriving::kept(message), delivery);
                 }

@@ -9,12 +9,13 @@ use super::already::Already;
 use super::restore::{Messages, UnderWay, number_of};
 use super::subscribe::split;
 use super::{CommitId, MeshMessage, Shard};
+use crate::limits::MAX_IN_FLIGHT_MESSAGES;
 use crate::message::{Message, MessageId};
 use crate::queued::Queued;
 use crate::session::{Received, Stage};
 use crate::time::Millis;
 use hashbrown::HashSet;
-use nervewire_codec::{PacketId, Utf8String};
+use nervewire_codec::{PacketId, QoS, Utf8String};
 use smallvec::smallvec;
 use std::sync::Arc;
 
@@ -172,6 +173,10 @@ impl Shard {
                 .for_each(|stage| s.in_flight.restore(packet_id, stage));
         }
         s.queue = queue.into_queue();
+        // What was in flight at QoS 1 is not recorded as such, but was at the head [MQTT-3.3.1-1].
+        let in_flight = s.queue.iter_mut().filter(|queued| queued.qos == QoS::AtLeastOnce);
+        let in_flight = in_flight.take(usize::from(MAX_IN_FLIGHT_MESSAGES));
+        in_flight.for_each(|queued| queued.may_be_known = true);
         s.queue_bytes = s.queue.iter().map(Queued::bytes).sum();
         s.queue_absent_bytes = s.queue.iter().map(Queued::absent_bytes).sum();
         self.counters.queued_messages += s.queue.len() as u64;

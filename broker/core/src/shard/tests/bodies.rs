@@ -2,7 +2,7 @@
 
 use super::scene::{ack, publish, v5};
 use super::{Broker, C, each_with};
-use crate::limits::{MAX_FETCH_MESSAGES, MAX_RESIDENT_MESSAGES};
+use crate::limits::{MAX_FETCH_MESSAGES, MAX_IN_FLIGHT_MESSAGES, MAX_RESIDENT_MESSAGES};
 use crate::store::{AppendFailed, Durability, Partition, Position, Record};
 use nervewire_codec::{Packet, ReasonCode};
 
@@ -287,5 +287,34 @@ fn nothing_is_fetched_for_a_session_that_may_not_be_sent_anything() {
         assert!(b.payloads(s).is_empty());
         b.trouble(None);
         assert_eq!(b.payloads(s), texts(0..3));
+    });
+}
+
+// [MQTT-3.3.1-1]
+#[test]
+fn what_may_have_been_sent_before_a_restart_says_so_and_nothing_else_does() {
+    stored(|b| {
+        let s = b.connect(v5("s").lasting().with(|p| p.receive_maximum = Some(1)));
+        b.manual(s);
+        b.subscribe(s, "t", 2);
+        let p = b.connect(v5("pub"));
+        b.publish(p, "t", 1, "sent");
+        let window = usize::from(MAX_IN_FLIGHT_MESSAGES);
+        queue(b, p, 1, 1..window + 1);
+        b.publish(p, "t", 2, "without an identifier");
+        let mut b = b.restarted_with(1);
+        let s = b.connect(v5("s").lasting());
+        let messages = b.messages(s);
+        assert_eq!(messages.len(), window + 2);
+        assert!(
+            messages[..window].iter().all(|m| m.dup),
+            "as many as could be in flight"
+        );
+        assert!(messages[window..].iter().all(|m| !m.dup));
+        b.lose(s);
+        let p = b.connect(v5("pub"));
+        b.publish(p, "t", 1, "new");
+        let s = b.connect(v5("s").lasting());
+        assert!(b.messages(s).iter().all(|m| !m.dup));
     });
 }

@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 /// The bound in bytes that the logs under test are to have.
 pub const MOST_BYTES: u64 = 64 * 1024;
 
-/// A log that has not completed an append by then never will.
-const PATIENCE: Duration = Duration::from_secs(30);
 const PARTITION: Partition = Partition(7);
 const OTHER: Partition = Partition(8);
 
@@ -16,6 +14,11 @@ const OTHER: Partition = Partition(8);
 pub trait Fails: Log {
     /// From now on, nothing that is appended completes; `false`: it works again.
     fn fail(&mut self, fails: bool);
+
+    /// What it has not done by then it never does.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(30)
+    }
 }
 
 /// Checks logs of a bound of [`MOST_BYTES`]; each call of `open` makes a new, empty one.
@@ -210,7 +213,7 @@ struct Owner<L> {
     completed: Vec<Completion>,
 }
 
-impl<L: Log> Owner<L> {
+impl<L: Fails> Owner<L> {
     fn of(log: L) -> Self {
         Self {
             log,
@@ -263,7 +266,7 @@ impl<L: Log> Owner<L> {
     }
 
     fn wait_until(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.log.patience();
         while !holds(self) {
             assert!(Instant::now() < deadline, "never: {what}");
             std::thread::yield_now();

@@ -1,6 +1,6 @@
 //! What one write carried: frames behind a header that says how many they are and which batch this is.
 
-use super::{Frame, checksum, u32_at, u64_at};
+use super::{Frame, MOST_COUNTED, checksum, u32_at, u64_at};
 
 /// Magic (4), flags (4), sequence (8), bytes of the frames (8), frames (4), checksum of the header (4).
 pub(crate) const BATCH_HEADER_BYTES: usize = 32;
@@ -51,7 +51,7 @@ impl BatchHeader {
         sound.then_some(())?;
         Some(Self {
             flags: u32_at(bytes, 4)?,
-            sequence: u64_at(bytes, 8)?,
+            sequence: u64_at(bytes, 8).filter(|sequence| *sequence < MOST_COUNTED)?,
             bytes: u64_at(bytes, 16)?,
             count: u32_at(bytes, 24)?,
         })

@@ -1,6 +1,6 @@
 //! One record with its length, checksum, partition and epoch.
 
-use super::{checksum, u32_at, u64_at};
+use super::{MOST_COUNTED, checksum, u32_at, u64_at};
 use crate::log::Epoch;
 use crate::record::{self, Malformed};
 use nervewire_core::store::{Partition, Record};
@@ -52,7 +52,7 @@ impl<'a> Frame<'a> {
         }
         let frame = Self {
             partition: Partition(u16::from_le_bytes(*content.first_chunk()?)),
-            epoch: Epoch(u64_at(content, 2)?),
+            epoch: Epoch(u64_at(content, 2).filter(|epoch| *epoch < MOST_COUNTED)?),
             body: content.get(FRAME_HEADER_BYTES - PREFIX_BYTES..)?,
         };
         Some((frame, len))

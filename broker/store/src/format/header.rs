@@ -1,6 +1,6 @@
 //! The first bytes of a segment file.
 
-use super::{checksum, u32_at, u64_at};
+use super::{MOST_COUNTED, checksum, u32_at, u64_at};
 use crate::log::Epoch;
 
 /// Magic (8), version (4), flags (4), number (8), first sequence (8), epoch (8), salt (4), checksum (4).
@@ -64,8 +64,8 @@ impl SegmentHeader {
         Some(Self {
             flags: u32_at(content, 12)?,
             number: u64_at(content, 16)?,
-            first_sequence: u64_at(content, 24)?,
-            epoch: Epoch(u64_at(content, 32)?),
+            first_sequence: u64_at(content, 24).filter(|sequence| *sequence < MOST_COUNTED)?,
+            epoch: Epoch(u64_at(content, 32).filter(|epoch| *epoch < MOST_COUNTED)?),
             salt: u32_at(content, 40)?,
         })
     }

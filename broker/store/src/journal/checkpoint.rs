@@ -2,7 +2,8 @@
 //! deleted.
 
 use super::StoreEvent;
-use super::counters::add;
+use super::counters::{add, get};
+use super::pace::{Pace, Size};
 use super::segments::{Segment, path, position, sync_dir};
 use super::shared::Shared;
 use crate::fail_point;
@@ -19,6 +20,9 @@ const STEP_BYTES: u64 = 256 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Checkpoint {
     phase: Phase,
+    pace: Pace,
+    /// What all checkpoints had appended again when the present one began.
+    relocated_before: u64,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +47,7 @@ impl Checkpoint {
             return false;
         }
         self.phase = match std::mem::take(&mut self.phase) {
-            Phase::Idle => match due(shared, shards) {
+            Phase::Idle => match self.begin(shared, shards) {
                 Some(segment) => Phase::Examining(segment, SEGMENT_HEADER_BYTES as u64),
                 None => return false,
             },
@@ -60,23 +64,50 @@ impl Checkpoint {
             }
             Phase::Leaving(segment) => {
                 forget(shared, &segment);
+                self.end(shared, shards, &segment);
                 Phase::Idle
             }
         };
         true
     }
+
+    fn begin(&mut self, shared: &Shared, shards: usize) -> Option<Segment> {
+        let segment = due(shared, shards)?;
+        self.relocated_before = get(&shared.counting.relocated_bytes);
+        let size = size(shared, shards)?;
+        self.pace.goes_on(size, shared.options.segment_bytes).then_some(segment)
+    }
+
+    fn end(&mut self, shared: &Shared, shards: usize, segment: &Segment) {
+        let relocated = get(&shared.counting.relocated_bytes) - self.relocated_before;
+        let (segments, _) = shared.segments.size();
+        if let Some(size) = size(shared, shards) {
+            self.pace.gone_through(segment.end, relocated, segments, size);
+        }
+    }
 }
 
-/// The segment that is to go, if the journal holds enough that is not needed any more. Before every shard has said what it needs,
-/// nothing is known of that.
-pub(super) fn due(shared: &Shared, shards: usize) -> Option<Segment> {
+/// `None` before every shard has said what it needs: nothing is known of that then.
+fn size(shared: &Shared, shards: usize) -> Option<Size> {
     let known = shared.work.shards(shards);
     let mut live = known.iter().map(|shard| shard.live_bytes);
-    let live = live.try_fold(0, |sum: u64, bytes| Some(sum.saturating_add(bytes?)))?;
+    let live_bytes = live.try_fold(0, |sum: u64, bytes| Some(sum.saturating_add(bytes?)))?;
     let (_, journal_bytes) = shared.segments.size();
+    Some(Size {
+        journal_bytes,
+        live_bytes,
+    })
+}
+
+/// The segment that is to go, if the journal holds enough that is not needed any more.
+pub(super) fn due(shared: &Shared, shards: usize) -> Option<Segment> {
+    let Size {
+        journal_bytes,
+        live_bytes,
+    } = size(shared, shards)?;
     let segment_bytes = shared.options.segment_bytes;
-    let worthwhile = journal_bytes > live.saturating_mul(2).saturating_add(2 * segment_bytes);
-    let necessary = shared.is_over_bound() && journal_bytes > live.saturating_add(2 * segment_bytes);
+    let worthwhile = journal_bytes > live_bytes.saturating_mul(2).saturating_add(2 * segment_bytes);
+    let necessary = shared.is_over_bound() && journal_bytes > live_bytes.saturating_add(2 * segment_bytes);
     if worthwhile || necessary {
         shared.segments.oldest_sealed()
     } else {

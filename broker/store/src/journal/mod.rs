@@ -12,6 +12,7 @@ mod fault;
 mod files;
 mod handle;
 mod log;
+mod pace;
 mod queue;
 mod reader;
 mod reading;

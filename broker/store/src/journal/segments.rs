@@ -63,10 +63,11 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let name = entry?.file_name();
+        // A number that no position can name is not of a segment.
         let number = name
             .to_str()
             .and_then(|name| name.strip_suffix(".log")?.parse::<u64>().ok());
-        numbers.extend(number);
+        numbers.extend(number.filter(|number| *number < 1 << (u64::BITS - OFFSET_BITS)));
     }
     numbers.sort_unstable();
     Ok(numbers)

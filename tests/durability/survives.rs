@@ -205,8 +205,7 @@ fn long_queues_come_in_order_and_their_space_comes_back() {
         let broker = killed(broker);
         for id in &ids {
             let mut client = resume(&broker, Version::V5, id);
-            for number in 0..MESSAGES {
-                let payload = receive_beside_releases(&mut client);
+            for (number, payload) in receive_all(&mut client, MESSAGES).iter().enumerate() {
                 assert!(payload.starts_with(&format!("{number} ")), "{number}: {payload}");
             }
             client.disconnect();
@@ -219,22 +218,30 @@ fn long_queues_come_in_order_and_their_space_comes_back() {
     });
 }
 
-/// The payload of the next message, which is acknowledged step by step while others come.
-fn receive_beside_releases(client: &mut Client) -> String {
-    loop {
+/// The payloads of so many messages, each acknowledged to its last step while others come: what a client has not completed, it is
+/// asked about again.
+fn receive_all(client: &mut Client, messages: usize) -> Vec<String> {
+    let (mut payloads, mut unreleased) = (Vec::new(), 0);
+    while payloads.len() < messages || unreleased > 0 {
         match client.recv() {
-            Packet::PubRel(release) => client.send(Packet::PubComp(ack(release.packet_id))),
+            Packet::PubRel(release) => {
+                unreleased -= 1;
+                client.send(Packet::PubComp(ack(release.packet_id)));
+            }
             Packet::Publish(publish) => {
                 let id = publish.packet_id.expect("an identifier");
-                client.send(match publish.qos {
-                    QoS::ExactlyOnce => Packet::PubRec(ack(id)),
-                    _ => Packet::PubAck(ack(id)),
+                let is_exactly_once = publish.qos == QoS::ExactlyOnce;
+                unreleased += usize::from(is_exactly_once);
+                client.send(match is_exactly_once {
+                    true => Packet::PubRec(ack(id)),
+                    false => Packet::PubAck(ack(id)),
                 });
-                return String::from_utf8_lossy(&publish.payload).into_owned();
+                payloads.push(String::from_utf8_lossy(&publish.payload).into_owned());
             }
             other => panic!("{other:?}"),
         }
     }
+    payloads
 }
 
 /// Partitions are fixed, shards are not.

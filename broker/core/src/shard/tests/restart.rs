@@ -89,6 +89,10 @@ impl Broker {
             }
         }
         self.settle();
+        // What was asked of the old part is read before it goes.
+        let held = std::mem::replace(&mut self.fetch_held, false);
+        self.settle();
+        self.fetch_held = held;
         for (append, records) in examined {
             *self.dropped_records.entry(append.partition).or_default() += records.len() as u64;
         }

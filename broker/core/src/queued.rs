@@ -6,6 +6,7 @@ use crate::store::Position;
 use crate::time::Millis;
 use nervewire_codec::QoS;
 use smallvec::SmallVec;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// One copy of a message in a session's queue or in flight: what is needed to decide about it, and its body where that is in
@@ -29,6 +30,15 @@ pub(crate) struct Queued {
     pub(crate) retain: bool,
     /// It may have been sent before a restart, under another identifier.
     pub(crate) may_be_known: bool,
+}
+
+/// Makes room for one more at the end of a queue. A long one grows by a quarter and not by its double: there may be many.
+pub(crate) fn grow_slowly(queue: &mut VecDeque<Queued>) {
+    const SLOWLY_GROWING_MESSAGES: usize = 64;
+    let messages = queue.len();
+    if messages == queue.capacity() && messages >= SLOWLY_GROWING_MESSAGES {
+        queue.reserve_exact(messages / 4);
+    }
 }
 
 /// No log is that long.

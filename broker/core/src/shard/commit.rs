@@ -366,8 +366,8 @@ impl Shard {
         if outcome.is_err() {
             // Refused: the client sends it again under another identifier, or this one.
             s.received.remove(&packet_id);
-        } else if let Some(session) = self.durable(session) {
-            self.append(session.partition(), vec![Record::Routed { session, packet_id }]);
+        } else if let Some((partition, session)) = self.durable(session) {
+            self.append(partition, vec![Record::Routed { session, packet_id }]);
         }
     }
 
@@ -403,9 +403,9 @@ impl Shard {
         records: impl FnOnce(&ClientKey) -> Vec<Record>,
     ) {
         match self.durable(session) {
-            Some(key) => {
+            Some((partition, key)) => {
                 let outgoing = Outgoing::Packet(packet);
-                self.hold_until_stored(now, id, LaneKind::Acknowledgements, outgoing, &key, records(&key));
+                self.hold_until_stored(now, id, LaneKind::Acknowledgements, outgoing, partition, records(&key));
             }
             None => self.send_in_order(id, packet),
         }
@@ -431,7 +431,7 @@ impl Shard {
         id: ConnId,
         lane: LaneKind,
         outgoing: Outgoing,
-        session: &ClientKey,
+        partition: Partition,
         records: Vec<Record>,
     ) {
         let Some(release) = self.hold(id, lane, outgoing) else {
@@ -439,11 +439,11 @@ impl Shard {
         };
         if self.is_stuck() {
             // It has happened and is recorded, but the client is not to wait.
-            self.within(None, |shard| shard.append(session.partition(), records));
+            self.within(None, |shard| shard.append(partition, records));
             return self.follow(now, release, Err(NotStored::UnderWay));
         }
         let commit = self.begin(smallvec![release]);
-        self.within(Some(commit), |shard| shard.append(session.partition(), records));
+        self.within(Some(commit), |shard| shard.append(partition, records));
         self.part_settled(now, commit, Ok(()));
     }
 

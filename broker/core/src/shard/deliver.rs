@@ -9,7 +9,7 @@ use crate::limits::OUTPUT_HIGH_WATER_BYTES;
 use crate::message::Content;
 use crate::planted::Planted;
 use crate::policy::{Native, RequestRef};
-use crate::queued::Queued;
+use crate::queued::{Queued, grow_slowly};
 use crate::session::{Session, Stage};
 use crate::store::{Durability, Position};
 use crate::time::Millis;
@@ -44,9 +44,6 @@ struct Delivery<'a> {
     /// It may not be the first time.
     dup: bool,
 }
-
-/// A queue of so many messages grows by a quarter and not by its double: there may be many that are long.
-pub(super) const SLOWLY_GROWING_MESSAGES: usize = 64;
 
 impl Target {
     pub(super) fn new(session: u32) -> Self {
@@ -249,9 +246,7 @@ impl Shard {
             return;
         };
         let (bytes, absent_bytes) = (queued.bytes(), queued.absent_bytes());
-        if s.queue.len() == s.queue.capacity() && s.queue.len() >= SLOWLY_GROWING_MESSAGES {
-            s.queue.reserve_exact(s.queue.len() / 4);
-        }
+        grow_slowly(&mut s.queue);
         s.queue_bytes += bytes;
         s.queue_absent_bytes += absent_bytes;
         s.queue.push_back(queued);

@@ -61,7 +61,8 @@ impl Shard {
                 packet_id,
                 order,
             } => {
-                let sent = self.durable_session(session).and_then(|s| s.in_flight.find(*packet_id));
+                let session = self.durable_session(session);
+                let sent = session.and_then(|(_, s)| s.in_flight.find(*packet_id));
                 sent.is_some_and(|sent| matches!(sent.stage, Stage::Released(released) if released == *order))
             }
             Record::Retained(message) => self.is_retained(now, message),
@@ -69,28 +70,27 @@ impl Shard {
         }
     }
 
-    fn session_by(&self, key: &ClientKey) -> Option<&Session> {
+    fn session_by(&self, key: &ClientKey) -> Option<(u32, &Session)> {
         let slot = self.sessions.find(key.tenant.as_deref(), &key.client_id)?;
-        self.sessions.get(slot as usize)
+        Some((slot, self.sessions.get(slot as usize)?))
     }
 
-    fn durable_session(&self, key: &ClientKey) -> Option<&Session> {
-        self.session_by(key).filter(|s| !s.ends_with_connection())
+    fn durable_session(&self, key: &ClientKey) -> Option<(u32, &Session)> {
+        self.session_by(key).filter(|(_, s)| !s.ends_with_connection())
     }
 
     fn is_as_recorded(&self, recorded: &SessionState) -> bool {
         let key = ClientKey::of(&recorded.client);
         match self.unsettled(&key) {
             Some((last, _)) => last == recorded,
-            None => self.session_by(&key).is_some_and(|s| s.stored && state(s) == *recorded),
+            None => self
+                .session_by(&key)
+                .is_some_and(|(_, s)| s.stored && state(s) == *recorded),
         }
     }
 
     fn has_subscription(&self, key: &ClientKey, filter: &str, entry: Entry) -> bool {
-        let Some(slot) = self.sessions.find(key.tenant.as_deref(), &key.client_id) else {
-            return false;
-        };
-        let Some(s) = self.sessions.get(slot as usize).filter(|s| !s.ends_with_connection()) else {
+        let Some((slot, s)) = self.durable_session(key) else {
             return false;
         };
         match split(filter) {
@@ -131,10 +131,10 @@ impl Shard {
                 // subscriptions: that they do is in no log yet, but its end was asked for.
                 return target.shared.is_some();
             }
-            let Some(slot) = self.sessions.find(session.tenant.as_deref(), &session.client_id) else {
+            let Some((slot, s)) = self.durable_session(session) else {
                 return false;
             };
-            match self.copy(now, slot, order, position) {
+            match copy(now, s, order, position) {
                 Copy::Sent(packet_id) => sent.push(Record::Sent {
                     session: session.clone(),
                     packet_id,
@@ -167,30 +167,6 @@ impl Shard {
         });
     }
 
-    fn copy(&self, now: Millis, session: u32, order: u64, position: Position) -> Copy {
-        let Some(s) = self
-            .sessions
-            .get(session as usize)
-            .filter(|s| !s.ends_with_connection())
-        else {
-            return Copy::Gone;
-        };
-        let is_here = |queued: &Queued| queued.position().is_none_or(|at| at <= position);
-        match s.find_copy(order) {
-            Some(Place::InFlight(at)) => match s.in_flight.get(at).map(|sent| (sent.packet_id, &sent.stage)) {
-                Some((packet_id, Stage::ExactlyOnce(queued))) if is_here(queued) => Copy::Sent(packet_id),
-                Some((_, Stage::AtLeastOnce(queued))) if is_here(queued) => Copy::Waits,
-                _ => Copy::Gone,
-            },
-            Some(Place::Queue(at)) => match s.queue.get(at) {
-                Some(queued) if queued.is_expired(now) => Copy::Expired(at),
-                Some(queued) if is_here(queued) => Copy::Waits,
-                _ => Copy::Gone,
-            },
-            None => Copy::Gone,
-        }
-    }
-
     /// What is past its expiry need not be kept until its turn comes [MQTT-3.3.2-5].
     fn drop_expired(&mut self, session: u32, at: usize) {
         if let Some(queued) = self.remove_queued(session, at) {
@@ -207,11 +183,10 @@ impl Shard {
         packet_id: PacketId,
         messages: Vec<Arc<Message>>,
     ) {
-        let received = self
-            .durable_session(&session)
-            .and_then(|s| s.received.get(&packet_id).copied());
-        let slot = self.sessions.find(session.tenant.as_deref(), &session.client_id);
-        let (Some(received), Some(slot)) = (received, slot) else {
+        let Some((slot, s)) = self.durable_session(&session) else {
+            return;
+        };
+        let Some(received) = s.received.get(&packet_id).copied() else {
             return;
         };
         let is_routed = !self.is_open(received.commit) && !self.is_to_be_routed(slot, packet_id);
@@ -228,5 +203,23 @@ impl Shard {
             messages,
         };
         self.append_again(partition, record);
+    }
+}
+
+/// The copy that a session has under this order, as the record at a position says it.
+fn copy(now: Millis, s: &Session, order: u64, position: Position) -> Copy {
+    let is_here = |queued: &Queued| queued.position().is_none_or(|at| at <= position);
+    match s.find_copy(order) {
+        Some(Place::InFlight(at)) => match s.in_flight.get(at).map(|sent| (sent.packet_id, &sent.stage)) {
+            Some((packet_id, Stage::ExactlyOnce(queued))) if is_here(queued) => Copy::Sent(packet_id),
+            Some((_, Stage::AtLeastOnce(queued))) if is_here(queued) => Copy::Waits,
+            _ => Copy::Gone,
+        },
+        Some(Place::Queue(at)) => match s.queue.get(at) {
+            Some(queued) if queued.is_expired(now) => Copy::Expired(at),
+            Some(queued) if is_here(queued) => Copy::Waits,
+            _ => Copy::Gone,
+        },
+        None => Copy::Gone,
     }
 }

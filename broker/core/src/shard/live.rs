@@ -43,7 +43,7 @@ impl Sharing {
 impl Shard {
     /// An estimate of the bytes that a fresh log of this shard's partitions would have.
     pub fn live_bytes(&self) -> u64 {
-        let sessions = self.sessions.iter().filter(|(_, s)| s.stored).count() as u64;
+        let sessions = self.sessions.stored() as u64;
         let subscriptions = self.spaces.iter().map(|(_, space)| space.index.len() as u64);
         let retained = self.retained.retained_bytes as u64 + self.retained.retained_messages as u64 * RECORD_BYTES;
         self.sharing.in_log(self.counters.queued_bytes + self.in_flight_bytes)

@@ -426,8 +426,8 @@ impl Shard {
         release: Then,
         messages: Vec<Arc<Message>>,
     ) {
-        let key = self.durable(session);
-        if key.is_some() && self.is_in_trouble() {
+        let durable = self.durable(session);
+        if durable.is_some() && self.is_in_trouble() {
             self.counters.appends_failed += 1;
             return self.follow(now, release, Err(NotStored::Refused));
         }
@@ -440,7 +440,7 @@ impl Shard {
             packet_id,
         };
         // What is routed once its identifier is in the log belongs to us.
-        let commit = match key {
+        let commit = match durable {
             Some(_) => self.begin_owned(smallvec![received, release]),
             None => self.begin(smallvec![received, release]),
         };
@@ -448,11 +448,10 @@ impl Shard {
             let message = messages.first().map_or(0, |message| message.id);
             s.received.insert(packet_id, Received { commit, message });
         }
-        let Some(session) = key else {
+        let Some((partition, session)) = durable else {
             self.spread_within(now, commit, &messages);
             return self.part_settled(now, commit, Ok(()));
         };
-        let partition = session.partition();
         let record = Record::Received {
             session,
             packet_id,

@@ -57,21 +57,23 @@ impl Shard {
         let Some(s) = self.sessions.get(session as usize).filter(|s| s.conn.is_none()) else {
             return 0;
         };
-        let (looked_at, key) = (s.queue.len(), self.durable(session));
+        let (looked_at, durable) = (s.queue.len(), self.durable(session));
         let expired = s.queue.iter().enumerate().filter(|(_, queued)| queued.is_expired(now));
         let expired: Vec<usize> = expired.map(|(at, _)| at).take(PURGE_STEP_MESSAGES).collect();
         self.counters.dropped.expired += expired.len() as u64;
         let mut records = Vec::new();
         for at in expired.into_iter().rev() {
             let removed = self.remove_queued(session, at);
-            let recorded = removed.filter(|queued| queued.qos != QoS::AtMostOnce).zip(key.clone());
-            records.extend(recorded.map(|(queued, session)| Record::Acknowledged {
+            let recorded = removed
+                .filter(|queued| queued.qos != QoS::AtMostOnce)
+                .zip(durable.clone());
+            records.extend(recorded.map(|(queued, (_, session))| Record::Acknowledged {
                 session,
                 order: queued.order,
             }));
         }
-        if let Some(key) = key.filter(|_| !records.is_empty()) {
-            self.within(None, |shard| shard.append(key.partition(), records));
+        if let Some((partition, _)) = durable.filter(|_| !records.is_empty()) {
+            self.within(None, |shard| shard.append(partition, records));
         }
         looked_at
     }

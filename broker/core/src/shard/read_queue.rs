@@ -1,7 +1,6 @@
 //! The queue of one session while the log is read.
 
-use super::deliver::SLOWLY_GROWING_MESSAGES;
-use crate::queued::Queued;
+use crate::queued::{Queued, grow_slowly};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Copies of messages by their orders. Mostly they come in that order; what a checkpoint has appended again comes late.
@@ -17,7 +16,7 @@ impl ReadQueue {
         let order = queued.order;
         if self.in_order.back().is_none_or(|last| last.order < order) {
             self.late.remove(&order);
-            self.grow();
+            grow_slowly(&mut self.in_order);
             return self.in_order.push_back(queued);
         }
         match self.position(order).and_then(|at| self.in_order.get_mut(at)) {
@@ -57,13 +56,6 @@ impl ReadQueue {
             return Some(0);
         }
         self.in_order.binary_search_by_key(&order, |queued| queued.order).ok()
-    }
-
-    fn grow(&mut self) {
-        let messages = self.in_order.len();
-        if messages == self.in_order.capacity() && messages >= SLOWLY_GROWING_MESSAGES {
-            self.in_order.reserve_exact(messages / 4);
-        }
     }
 }
 

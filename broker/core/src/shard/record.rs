@@ -16,13 +16,13 @@ use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
 impl Shard {
-    /// The key of a session whose state must outlive the process.
-    pub(super) fn durable(&self, session: u32) -> Option<ClientKey> {
+    /// Where the records are of a session whose state must outlive the process, and its key in them.
+    pub(super) fn durable(&self, session: u32) -> Option<(Partition, ClientKey)> {
         if !self.waits_for_store() {
             return None;
         }
         let s = self.sessions.get(session as usize)?;
-        (!s.ends_with_connection()).then(|| ClientKey::of(&s.client))
+        (!s.ends_with_connection()).then(|| (s.partition, ClientKey::of(&s.client)))
     }
 
     /// A session as it is now. One that ends with its connection is recorded where an earlier record said otherwise.
@@ -40,9 +40,7 @@ impl Shard {
         if self.waits_to_be_settled(&ClientKey::of(&state.client)) {
             return;
         }
-        if let Some(s) = self.sessions.get_mut(session as usize) {
-            s.stored = true;
-        }
+        self.sessions.mark_stored(session as usize);
         self.append(partition, vec![Record::Session(Box::new(state))]);
     }
 
@@ -108,7 +106,7 @@ impl Shard {
     /// A message for one session that did not come by its own subscriptions. Whether it may be enqueued.
     pub(super) fn record_queued(&mut self, session: u32, queued: &mut Queued) -> bool {
         queued.order = self.last_order;
-        let (Some(key), Some(message)) = (self.durable(session), queued.body().cloned()) else {
+        let (Some((partition, key)), Some(message)) = (self.durable(session), queued.body().cloned()) else {
             return true;
         };
         if queued.qos == QoS::AtMostOnce {
@@ -125,7 +123,6 @@ impl Shard {
             identifiers: SmallVec::from_slice(queued.identifiers()),
             shared: queued.shared.clone(),
         };
-        let partition = target.session.partition();
         let record = Record::Enqueued {
             order: queued.order,
             message,
@@ -153,8 +150,8 @@ impl Shard {
 
     /// Nobody waits for this record.
     pub(super) fn record_aside(&mut self, session: u32, record: impl FnOnce(ClientKey) -> Record) {
-        if let Some(key) = self.durable(session) {
-            self.within(None, |shard| shard.append(key.partition(), vec![record(key)]));
+        if let Some((partition, key)) = self.durable(session) {
+            self.within(None, |shard| shard.append(partition, vec![record(key)]));
         }
     }
 
@@ -186,14 +183,14 @@ impl Shard {
         let Some(sent) = sent else { return };
         let (key, publish) = (self.durable(session), Outgoing::Publish { packet_id, dup });
         match (&sent.stage, key) {
-            (Stage::ExactlyOnce(queued), Some(key)) => {
-                let (session, order) = (key.clone(), queued.order);
+            (Stage::ExactlyOnce(queued), Some((partition, session))) => {
+                let order = queued.order;
                 let record = Record::Sent {
                     session,
                     packet_id,
                     order,
                 };
-                self.hold_until_stored(now, id, LaneKind::Deliveries, publish, &key, vec![record]);
+                self.hold_until_stored(now, id, LaneKind::Deliveries, publish, partition, vec![record]);
             }
             (Stage::Released(order), _) => {
                 let order = *order;
@@ -206,7 +203,7 @@ impl Shard {
     /// PUBREL, once it is durable that the message is the client's [MQTT-4.3.3-4].
     pub(super) fn send_pub_rel(&mut self, now: Millis, session: u32, id: ConnId, packet_id: PacketId, order: u64) {
         let reason = nervewire_codec::ReasonCode::Success;
-        let Some(key) = self.durable(session) else {
+        let Some((partition, session)) = self.durable(session) else {
             return self.send_ack(id, nervewire_codec::Packet::PubRel, packet_id, reason);
         };
         let packet = nervewire_codec::Packet::PubRel(nervewire_codec::Ack {
@@ -214,7 +211,6 @@ impl Shard {
             reason,
             properties: None,
         });
-        let session = key.clone();
         let record = Record::HandedOver {
             session,
             packet_id,
@@ -225,7 +221,7 @@ impl Shard {
             id,
             LaneKind::Deliveries,
             Outgoing::Packet(packet),
-            &key,
+            partition,
             vec![record],
         );
     }

@@ -154,10 +154,10 @@ impl Shard {
 
     fn restore_session(&mut self, state: SessionState) {
         let slot = self.restored_session(&ClientKey::of(&state.client));
+        self.sessions.mark_stored(slot as usize);
         let Some(s) = self.sessions.get_mut(slot as usize) else {
             return;
         };
-        s.stored = true;
         s.expiry_interval_s = state.expiry_interval_s;
         s.expires_at = state.expires_at;
         s.will_at = state.will.as_ref().and_then(|will| will.due_at);

@@ -13,6 +13,7 @@ pub(super) struct Sessions {
     vacant: Vec<u32>,
     by_key: HashTable<u32>,
     hasher: DefaultHashBuilder,
+    stored: usize,
 }
 
 impl Sessions {
@@ -51,6 +52,7 @@ impl Sessions {
 
     pub(super) fn try_remove(&mut self, slot: usize) -> Option<Session> {
         let session = self.slots.remove(slot)?;
+        self.stored -= usize::from(session.stored);
         match self.slots.is_empty() {
             true => self.vacant = Vec::new(),
             false => self.vacant.push(slot as u32),
@@ -73,6 +75,18 @@ impl Sessions {
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// The store has a record of a session.
+    pub(super) fn mark_stored(&mut self, slot: usize) {
+        if let Some(session) = self.slots.get_mut(slot) {
+            self.stored += usize::from(!std::mem::replace(&mut session.stored, true));
+        }
+    }
+
+    /// How many the store has a record of.
+    pub(super) fn stored(&self) -> usize {
+        self.stored
     }
 }
 

@@ -184,9 +184,9 @@ impl Shard {
         reasons: Vec<ReasonCode>,
         wanted: Vec<(Utf8String, Entry)>,
     ) {
-        if let Some(key) = self.durable(flow.session) {
+        if let Some((partition, key)) = self.durable(flow.session) {
             let records = flow.records(&key, &reasons);
-            self.within(Some(commit), |shard| shard.append(key.partition(), records));
+            self.within(Some(commit), |shard| shard.append(partition, records));
         }
         let suback = Outgoing::Packet(flow.acknowledgement(&reasons));
         if let Some(release) = self.hold(flow.conn, LaneKind::Acknowledgements, suback) {

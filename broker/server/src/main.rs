@@ -12,6 +12,7 @@ mod driver;
 mod generation;
 mod logging;
 mod metrics;
+mod numbers;
 mod passwd;
 mod plugin_inspect;
 mod plugin_new;

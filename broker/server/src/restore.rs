@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Durability};
 use crate::driver::Clock;
+use crate::numbers::grouped;
 use crate::run::{create_private_dir, shard_config};
 use crate::store_command::explained;
 use anyhow::{Context, Result, anyhow};
@@ -171,31 +172,9 @@ fn report(shards: &[Shard], recovery: &Recovery, took: Duration) {
     }
 }
 
-/// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn large_numbers_are_grouped() {
-        let check = |number, expected| assert_eq!(grouped(number), expected);
-        check(0, "0");
-        check(999, "999");
-        check(1_000, "1,000");
-        check(1_234_567, "1,234,567");
-    }
 
     #[test]
     fn progress_is_of_what_there_is() {

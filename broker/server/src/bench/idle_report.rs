@@ -143,10 +143,9 @@ impl IdleReport {
         table.row("own CPU", cost(round.own_cpu_us_per_message));
         table.row("latency p50 / p99 / p99.9 / max", round.latency_us.line());
         table.row("lost / duplicated", format!("{} / {}", round.lost, round.duplicated));
-        let bad = |count: u64| (count > 0).then(|| grouped(count));
-        table.optional("misrouted or altered", bad(round.foreign));
-        table.optional("refused by the broker", bad(round.refused));
-        table.optional("unfinished handshakes", bad(round.unfinished_handshakes));
+        table.flaw("misrouted or altered", round.foreign);
+        table.flaw("refused by the broker", round.refused);
+        table.flaw("unfinished handshakes", round.unfinished_handshakes);
     }
 }
 

@@ -159,20 +159,11 @@ impl Report for PubsubReport {
             "sent late p50 / p99 / p99.9 / max",
             self.send_lag_us.as_ref().map(Percentiles::line),
         );
-        let Self {
-            lost,
-            duplicated,
-            reordered,
-            ..
-        } = self;
-        table.row(
-            "lost / duplicated / reordered",
-            format!("{lost} / {duplicated} / {reordered}"),
-        );
-        let bad = |count: u64| (count > 0).then(|| grouped(count));
-        table.optional("misrouted or altered", bad(self.foreign));
-        table.optional("refused by the broker", bad(self.refused));
-        table.optional("PUBREL that did not come", bad(self.unfinished_handshakes));
+        let flaws = format!("{} / {} / {}", self.lost, self.duplicated, self.reordered);
+        table.row("lost / duplicated / reordered", flaws);
+        table.flaw("misrouted or altered", self.foreign);
+        table.flaw("refused by the broker", self.refused);
+        table.flaw("PUBREL that did not come", self.unfinished_handshakes);
         self.missing.iter().for_each(|line| table.row("missing", line));
         table.optional("FAILED", self.failure.clone());
         table

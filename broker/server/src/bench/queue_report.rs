@@ -115,19 +115,10 @@ impl Report for QueueReport {
             table.row("broker RSS before / filled", format!("{before} / {filled}"));
         }
         table.optional("collected", self.collect.as_ref().map(Effort::line));
-        let Self {
-            lost,
-            duplicated,
-            reordered,
-            ..
-        } = self;
-        table.row(
-            "lost / duplicated / reordered",
-            format!("{lost} / {duplicated} / {reordered}"),
-        );
-        let bad = |count: u64| (count > 0).then(|| grouped(count));
-        table.optional("misrouted or altered", bad(self.foreign));
-        table.optional("refused by the broker", bad(self.refused));
+        let flaws = format!("{} / {} / {}", self.lost, self.duplicated, self.reordered);
+        table.row("lost / duplicated / reordered", flaws);
+        table.flaw("misrouted or altered", self.foreign);
+        table.flaw("refused by the broker", self.refused);
         table
     }
 

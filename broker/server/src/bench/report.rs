@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::histogram::Histogram;
+pub(super) use crate::numbers::grouped;
 
 /// Rows of label and value.
 #[derive(Debug, Default)]
@@ -23,6 +24,11 @@ impl Table {
     /// Appends all rows of `other`.
     pub(super) fn rows(&mut self, other: Self) {
         self.0.extend(other.0);
+    }
+
+    /// Appends a row for what should not have happened, if it has.
+    pub(super) fn flaw(&mut self, label: &'static str, count: u64) {
+        self.optional(label, (count > 0).then(|| grouped(count)));
     }
 
     /// Appends a row if there is something to say.
@@ -115,19 +121,6 @@ impl Percentiles {
     }
 }
 
-/// `12345678` as `12,345,678`.
-pub(super) fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 /// Bytes in MiB with one decimal.
 pub(super) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
@@ -141,15 +134,6 @@ pub(super) fn ratio(total: f64, count: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn thousands_are_grouped() {
-        let check = |value, expected| assert_eq!(grouped(value), expected);
-        check(0, "0");
-        check(999, "999");
-        check(1_000, "1,000");
-        check(12_345_678, "12,345,678");
-    }
 
     #[test]
     fn nothing_divided_by_nothing_is_nothing() {

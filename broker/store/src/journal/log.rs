@@ -4,13 +4,13 @@ use super::handle::Handle;
 use super::reading::Window;
 use super::segments::{Segment, position};
 use super::shared::Shared;
-use super::{Journal, JournalOptions, OpenError, StoreEvent, checkpoint};
+use super::{Journal, JournalOptions, OpenError, StoreEvent, checkpoint, lock};
 use crate::format::{Piece, Scan};
 use crate::log::{Completion, Entry, Epoch, Log, LogError};
 use nervewire_core::store::{Append, AppendFailed, Partition, Position};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How long fencing waits for the disk.
@@ -36,7 +36,7 @@ impl JournalLog {
         let heard = completed.clone();
         let sink = move |event| {
             if let StoreEvent::Completed(completions) = event {
-                heard.lock().unwrap_or_else(PoisonError::into_inner).extend(completions);
+                lock(&heard).extend(completions);
             }
         };
         let started = journal.start(vec![Arc::new(sink)]);
@@ -107,7 +107,7 @@ impl Log for JournalLog {
     }
 
     fn completions(&mut self, into: &mut Vec<Completion>) {
-        into.append(&mut self.completed.lock().unwrap_or_else(PoisonError::into_inner));
+        into.append(&mut lock(&self.completed));
     }
 
     fn trouble(&self) -> Option<AppendFailed> {

@@ -1,5 +1,6 @@
 //! What waits to be written: shards append to it, the writer takes it.
 
+use super::lock;
 use crate::format::{BATCH_HEADER_BYTES, append_frame};
 use crate::log::{Completion, Epoch, LogError};
 use nervewire_core::limits::PARTITIONS;
@@ -190,7 +191,7 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

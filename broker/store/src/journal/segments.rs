@@ -1,5 +1,6 @@
 //! The segment files of a journal: which there are, how long they are, and what may be deleted.
 
+use super::lock;
 use crate::format::SegmentHeader;
 use hashbrown::HashMap;
 use nervewire_core::limits::PARTITIONS;
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Bits of a position that say where in its segment a record is: 64 GiB, far more than a segment has.
 const OFFSET_BITS: u32 = 36;
@@ -172,6 +173,6 @@ impl Segments {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }

@@ -5,9 +5,9 @@ use super::queue::Queue;
 use super::segments::Segments;
 use super::trouble::{Causes, Sinks, Trouble};
 use super::work::Work;
-use super::{JournalOptions, StoreEvent};
+use super::{JournalOptions, StoreEvent, lock};
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// A write or a sync that takes longer is trouble: clients are told rather than left to wait.
@@ -62,7 +62,7 @@ impl Shared {
     /// Nothing completes until it has worked again.
     pub(super) fn disk_failed(&self, error: &io::Error) {
         add(&self.counting.failures, 1);
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        *lock(&self.last_error) = Some(error.to_string());
         self.change_trouble(|causes| causes.disk_fails = true);
     }
 
@@ -92,15 +92,15 @@ impl Shared {
 
 impl Watch {
     pub(super) fn begin(&self, now: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        *lock(&self.0) = Some(now);
     }
 
     pub(super) fn end(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.0) = None;
     }
 
     fn is_longer_than(&self, patience: Duration) -> bool {
-        let began = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = *lock(&self.0);
         began.is_some_and(|began| began.elapsed() > patience)
     }
 }

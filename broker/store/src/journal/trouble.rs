@@ -1,8 +1,8 @@
 //! Why nothing completes at present, or why nothing more should come.
 
-use super::{Sink, StoreEvent};
+use super::{Sink, StoreEvent, lock};
 use nervewire_core::store::AppendFailed;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 /// Where the shards hear of things.
 pub(super) type Sinks = OnceLock<Box<[Sink]>>;
@@ -49,6 +49,6 @@ impl Trouble {
     }
 
     fn causes(&self) -> MutexGuard<'_, Causes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }

@@ -1,5 +1,6 @@
 //! What the reader is to do, and what it knows of the shards.
 
+use super::lock;
 use nervewire_core::store::{Fetch, Ticket};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -106,7 +107,7 @@ impl Work {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

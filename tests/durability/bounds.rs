@@ -6,33 +6,28 @@ use crate::*;
 /// Bytes of a message that fills a small store soon.
 const LARGE_BYTES: usize = 10_000;
 
-/// The queue's bound holds over both lives of the broker, and what it drops is counted.
 #[test]
 fn the_oldest_makes_room_after_a_restart_too() {
-    each_shard_count(|setup| {
-        let broker = setup.toml("[limits]\nqueue_messages = 5").start();
-        leave_subscribed(&broker, Version::V5, "d", "a");
-        publish_numbers(&broker, 0..8);
-        assert_eq!(dropped(&broker), 3);
-        let broker = killed(broker);
-        publish_numbers(&broker, 8..10);
-        assert_eq!(dropped(&broker), 2);
-        expect_numbers(&broker, 5..10);
-    });
+    check_queue_over_restart("", 5..10);
 }
 
 #[test]
 fn the_newest_is_refused_after_a_restart_too() {
+    check_queue_over_restart("queue_policy = \"refuse-new\"", 0..5);
+}
+
+/// The bound of a queue holds over both lives of the broker, and what it drops is counted.
+#[track_caller]
+fn check_queue_over_restart(policy: &str, left: std::ops::Range<u32>) {
     each_shard_count(|setup| {
-        let limits = "[limits]\nqueue_messages = 5\nqueue_policy = \"refuse-new\"";
-        let broker = setup.toml(limits).start();
+        let broker = setup.toml(&format!("[limits]\nqueue_messages = 5\n{policy}")).start();
         leave_subscribed(&broker, Version::V5, "d", "a");
         publish_numbers(&broker, 0..8);
         assert_eq!(dropped(&broker), 3);
         let broker = killed(broker);
         publish_numbers(&broker, 8..10);
         assert_eq!(dropped(&broker), 2);
-        expect_numbers(&broker, 0..5);
+        expect_numbers(&broker, left.clone());
     });
 }
 

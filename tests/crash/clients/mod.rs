@@ -15,6 +15,7 @@ pub(crate) use will_owner::WillOwner;
 use crate::oracle::Oracle;
 use crate::random::Random;
 use mio::Registry;
+use session::{Event, Session};
 use std::net::SocketAddr;
 
 /// What a client may use in its turn.
@@ -29,11 +30,37 @@ pub(crate) struct Turn<'a> {
 
 /// One client. It is given a turn whenever something may have happened.
 pub(crate) trait Client {
+    fn session(&mut self) -> &mut Session;
+
+    /// Takes in what came.
+    fn handle(&mut self, event: Event, turn: &mut Turn<'_>);
+
+    /// Does what it does by itself.
+    fn act(&mut self, turn: &mut Turn<'_>);
+
     /// Reads, acts, writes; the number of packets that came.
-    fn turn(&mut self, turn: &mut Turn<'_>) -> usize;
+    fn turn(&mut self, turn: &mut Turn<'_>) -> usize {
+        let came = self.read(turn);
+        self.act(turn);
+        self.session().flush();
+        came
+    }
 
     /// The broker is gone: reads what it had still sent.
-    fn broker_died(&mut self, turn: &mut Turn<'_>);
+    fn broker_died(&mut self, turn: &mut Turn<'_>) {
+        self.read(turn);
+        self.session().lose();
+    }
+
+    /// Takes in all that came, and answers how much that was.
+    fn read(&mut self, turn: &mut Turn<'_>) -> usize {
+        let events = self.session().events(turn);
+        let came = events.len();
+        for event in events {
+            self.handle(event, turn);
+        }
+        came
+    }
 
     /// Whether all it began has come to its end.
     fn settled(&self, oracle: &Oracle) -> bool;

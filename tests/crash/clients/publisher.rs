@@ -51,19 +51,6 @@ impl Publisher {
         }
     }
 
-    fn handle(&mut self, event: Event, turn: &mut Turn<'_>) {
-        match event {
-            Event::Connected { present } => self.resume(present, turn.oracle),
-            Event::Packet(Packet::PubAck(answer)) => self.on_puback(&answer, turn.oracle),
-            Event::Packet(Packet::PubRec(answer)) => self.on_pubrec(&answer, turn.oracle),
-            Event::Packet(Packet::PubComp(answer)) => drop(self.take(&answer, turn.oracle)),
-            Event::Packet(other) => {
-                let what = format!("{} got {other:?}", self.session.client);
-                turn.oracle.violation(what);
-            }
-        }
-    }
-
     /// Sends again what was not acknowledged, in the original order [MQTT-4.4.0-1], [MQTT-4.6.0-1].
     fn resume(&mut self, present: bool, oracle: &mut Oracle) {
         if !present {
@@ -148,19 +135,6 @@ impl Publisher {
         self.session.send(&Packet::Publish(flight.publish(topic)));
         self.in_flight.push_back(flight);
     }
-
-    fn act(&mut self, turn: &mut Turn<'_>) {
-        if self.session.is_away() {
-            self.session.connect(turn);
-        } else if self.session.is_connected() && !turn.draining {
-            while self.in_flight.len() < self.most_in_flight {
-                self.publish(turn);
-            }
-            if turn.random.per_thousand(6) {
-                self.session.lose();
-            }
-        }
-    }
 }
 
 impl Flight {
@@ -179,22 +153,34 @@ impl Flight {
 }
 
 impl Client for Publisher {
-    fn turn(&mut self, turn: &mut Turn<'_>) -> usize {
-        let events = self.session.events(turn);
-        let came = events.len();
-        for event in events {
-            self.handle(event, turn);
-        }
-        self.act(turn);
-        self.session.flush();
-        came
+    fn session(&mut self) -> &mut Session {
+        &mut self.session
     }
 
-    fn broker_died(&mut self, turn: &mut Turn<'_>) {
-        for event in self.session.events(turn) {
-            self.handle(event, turn);
+    fn handle(&mut self, event: Event, turn: &mut Turn<'_>) {
+        match event {
+            Event::Connected { present } => self.resume(present, turn.oracle),
+            Event::Packet(Packet::PubAck(answer)) => self.on_puback(&answer, turn.oracle),
+            Event::Packet(Packet::PubRec(answer)) => self.on_pubrec(&answer, turn.oracle),
+            Event::Packet(Packet::PubComp(answer)) => drop(self.take(&answer, turn.oracle)),
+            Event::Packet(other) => {
+                let what = format!("{} got {other:?}", self.session.client);
+                turn.oracle.violation(what);
+            }
         }
-        self.session.lose();
+    }
+
+    fn act(&mut self, turn: &mut Turn<'_>) {
+        if self.session.is_away() {
+            self.session.connect(turn);
+        } else if self.session.is_connected() && !turn.draining {
+            while self.in_flight.len() < self.most_in_flight {
+                self.publish(turn);
+            }
+            if turn.random.per_thousand(6) {
+                self.session.lose();
+            }
+        }
     }
 
     fn settled(&self, _: &Oracle) -> bool {

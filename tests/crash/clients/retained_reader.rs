@@ -25,16 +25,6 @@ impl RetainedReader {
         }
     }
 
-    fn handle(&mut self, event: Event, turn: &mut Turn<'_>) {
-        match event {
-            Event::Connected { .. } => self.subscribe(turn),
-            Event::Packet(Packet::SubAck(_)) => self.subscribed = true,
-            Event::Packet(Packet::Publish(publish)) => self.on_publish(&publish, turn.oracle),
-            Event::Packet(Packet::PubRel(release)) => self.session.send(&pubcomp(release.packet_id)),
-            Event::Packet(other) => turn.oracle.violation(format!("the retained reader got {other:?}")),
-        }
-    }
-
     fn subscribe(&mut self, turn: &mut Turn<'_>) {
         self.view = turn.oracle.retained_view();
         let packet_id = self.session.packet_id(|_| false);
@@ -62,6 +52,22 @@ impl RetainedReader {
             self.session.send(&answer);
         }
     }
+}
+
+impl Client for RetainedReader {
+    fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    fn handle(&mut self, event: Event, turn: &mut Turn<'_>) {
+        match event {
+            Event::Connected { .. } => self.subscribe(turn),
+            Event::Packet(Packet::SubAck(_)) => self.subscribed = true,
+            Event::Packet(Packet::Publish(publish)) => self.on_publish(&publish, turn.oracle),
+            Event::Packet(Packet::PubRel(release)) => self.session.send(&pubcomp(release.packet_id)),
+            Event::Packet(other) => turn.oracle.violation(format!("the retained reader got {other:?}")),
+        }
+    }
 
     /// Connects, once more where a drain has begun.
     fn act(&mut self, turn: &mut Turn<'_>) {
@@ -72,24 +78,9 @@ impl RetainedReader {
             self.session.connect(turn);
         }
     }
-}
-
-impl Client for RetainedReader {
-    fn turn(&mut self, turn: &mut Turn<'_>) -> usize {
-        let events = self.session.events(turn);
-        let came = events.len();
-        for event in events {
-            self.handle(event, turn);
-        }
-        self.act(turn);
-        self.session.flush();
-        came
-    }
 
     fn broker_died(&mut self, turn: &mut Turn<'_>) {
-        for event in self.session.events(turn) {
-            self.handle(event, turn);
-        }
+        self.read(turn);
         self.session.lose();
         self.looks_at_drain = false;
     }

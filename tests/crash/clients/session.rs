@@ -9,7 +9,7 @@ use crate::support::{Ack, Connect, Disconnect, Packet, PacketId, Properties, Rea
 const SESSION_EXPIRY_S: u32 = 86_400;
 
 /// A client's connection and what its next CONNECT will ask for.
-pub(super) struct Session {
+pub(crate) struct Session {
     pub(super) client: String,
     pub(super) version: Version,
     pub(super) account: Option<AccountId>,
@@ -25,7 +25,7 @@ pub(super) struct Session {
 }
 
 /// What a client has to look at.
-pub(super) enum Event {
+pub(crate) enum Event {
     /// The session is there, or a new one.
     Connected {
         present: bool,

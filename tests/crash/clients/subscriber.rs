@@ -90,23 +90,6 @@ impl Subscriber {
         self
     }
 
-    fn handle(&mut self, event: Event, turn: &mut Turn<'_>) {
-        match event {
-            Event::Connected { present } => self.resume(present, turn),
-            Event::Packet(Packet::Publish(publish)) => self.on_publish(&publish, turn.oracle),
-            Event::Packet(Packet::PubRel(release)) => {
-                self.receiving.remove(&release.packet_id);
-                self.owed_answers.push_back(pubcomp(release.packet_id));
-            }
-            Event::Packet(Packet::SubAck(answer)) => self.on_suback(answer.packet_id, &answer.reasons, turn.oracle),
-            Event::Packet(Packet::UnsubAck(answer)) => self.on_unsuback(answer.packet_id, turn.oracle),
-            Event::Packet(other) => {
-                let what = format!("{} got {other:?}", self.session.client);
-                turn.oracle.violation(what);
-            }
-        }
-    }
-
     /// What was not answered on the last connection is asked again on this one.
     fn resume(&mut self, present: bool, turn: &mut Turn<'_>) {
         self.came.clear();
@@ -208,23 +191,6 @@ impl Subscriber {
         oracle.unsubscribed(self.account, unshared(&filter.filter));
     }
 
-    fn act(&mut self, turn: &mut Turn<'_>) {
-        if turn.draining {
-            self.away_turns = 0;
-        }
-        if self.session.is_away() {
-            self.away_turns = self.away_turns.saturating_sub(1);
-            if self.away_turns == 0 {
-                self.session.connect(turn);
-            }
-        } else if self.session.is_connected() {
-            self.answer(turn);
-            if !turn.draining {
-                self.misbehave(turn);
-            }
-        }
-    }
-
     fn answer(&mut self, turn: &mut Turn<'_>) {
         let slow = !turn.draining && self.manner.slow > 0;
         let count = match (slow, turn.random.per_thousand(self.manner.slow)) {
@@ -273,22 +239,42 @@ fn unshared(filter: &str) -> &str {
 }
 
 impl Client for Subscriber {
-    fn turn(&mut self, turn: &mut Turn<'_>) -> usize {
-        let events = self.session.events(turn);
-        let came = events.len();
-        for event in events {
-            self.handle(event, turn);
-        }
-        self.act(turn);
-        self.session.flush();
-        came
+    fn session(&mut self) -> &mut Session {
+        &mut self.session
     }
 
-    fn broker_died(&mut self, turn: &mut Turn<'_>) {
-        for event in self.session.events(turn) {
-            self.handle(event, turn);
+    fn handle(&mut self, event: Event, turn: &mut Turn<'_>) {
+        match event {
+            Event::Connected { present } => self.resume(present, turn),
+            Event::Packet(Packet::Publish(publish)) => self.on_publish(&publish, turn.oracle),
+            Event::Packet(Packet::PubRel(release)) => {
+                self.receiving.remove(&release.packet_id);
+                self.owed_answers.push_back(pubcomp(release.packet_id));
+            }
+            Event::Packet(Packet::SubAck(answer)) => self.on_suback(answer.packet_id, &answer.reasons, turn.oracle),
+            Event::Packet(Packet::UnsubAck(answer)) => self.on_unsuback(answer.packet_id, turn.oracle),
+            Event::Packet(other) => {
+                let what = format!("{} got {other:?}", self.session.client);
+                turn.oracle.violation(what);
+            }
         }
-        self.session.lose();
+    }
+
+    fn act(&mut self, turn: &mut Turn<'_>) {
+        if turn.draining {
+            self.away_turns = 0;
+        }
+        if self.session.is_away() {
+            self.away_turns = self.away_turns.saturating_sub(1);
+            if self.away_turns == 0 {
+                self.session.connect(turn);
+            }
+        } else if self.session.is_connected() {
+            self.answer(turn);
+            if !turn.draining {
+                self.misbehave(turn);
+            }
+        }
     }
 
     fn settled(&self, _: &Oracle) -> bool {

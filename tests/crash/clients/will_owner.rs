@@ -56,22 +56,6 @@ impl WillOwner {
         self.session.connect(turn);
     }
 
-    fn events(&mut self, turn: &mut Turn<'_>) -> usize {
-        let was_connected = self.session.is_connected();
-        let events = self.session.events(turn);
-        let connected = was_connected || events.iter().any(|event| matches!(event, Event::Connected { .. }));
-        for event in &events {
-            if let Event::Packet(packet) = event {
-                let what = format!("{} got {packet:?}", self.session.client);
-                turn.oracle.violation(what);
-            }
-        }
-        if connected && self.session.is_away() {
-            self.lost(turn);
-        }
-        events.len()
-    }
-
     /// The connection is lost after its CONNACK: from now on the will is on its way.
     fn lost(&mut self, turn: &mut Turn<'_>) {
         self.session.lose();
@@ -87,8 +71,18 @@ impl WillOwner {
 }
 
 impl Client for WillOwner {
-    fn turn(&mut self, turn: &mut Turn<'_>) -> usize {
-        let came = self.events(turn);
+    fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    fn handle(&mut self, event: Event, turn: &mut Turn<'_>) {
+        if let Event::Packet(packet) = event {
+            let what = format!("{} got {packet:?}", self.session.client);
+            turn.oracle.violation(what);
+        }
+    }
+
+    fn act(&mut self, turn: &mut Turn<'_>) {
         if self.session.is_away() {
             // During the drain a will that comes is the last.
             if !self.due || (self.was_seen(turn.oracle) && !turn.draining) {
@@ -97,12 +91,25 @@ impl Client for WillOwner {
         } else if self.session.is_connected() && !turn.draining && turn.random.per_thousand(5) {
             self.lost(turn);
         }
-        self.session.flush();
+    }
+
+    /// Also looks whether a connection that was there is lost.
+    fn read(&mut self, turn: &mut Turn<'_>) -> usize {
+        let was_connected = self.session.is_connected();
+        let events = self.session.events(turn);
+        let connected = was_connected || events.iter().any(|event| matches!(event, Event::Connected { .. }));
+        let came = events.len();
+        for event in events {
+            self.handle(event, turn);
+        }
+        if connected && self.session.is_away() {
+            self.lost(turn);
+        }
         came
     }
 
     fn broker_died(&mut self, turn: &mut Turn<'_>) {
-        self.events(turn);
+        self.read(turn);
         if self.session.is_connected() {
             self.lost(turn);
         }

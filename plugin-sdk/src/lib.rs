@@ -43,7 +43,7 @@
 //! [`testing`].
 //!
 //! A plugin has no file system, environment or network. What the broker offers it is in [`log`], [`clock`] and
-//! [`counters`], and by grant in [`kv`] and [`random`]; a component imports only what its code calls.
+//! [`counters`], and by grant in [`kv`], [`random`] and [`http`]; a component imports only what its code calls.
 
 mod authentication;
 mod authorization;
@@ -55,6 +55,7 @@ mod export;
 #[doc(hidden)]
 pub mod guest;
 mod host;
+pub mod http;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
 mod plugin;
@@ -80,8 +81,8 @@ pub use serde;
 pub mod prelude {
     pub use crate::{
         Action, Actions, Authenticate, Authentication, Authorize, Client, Credentials, Files, Identity, Message,
-        Plugin, Qos, Refusal, Rejection, Request, Rule, Transform, Transformation, Verdict, clock, counters, kv, log,
-        random, topic,
+        Plugin, Qos, Refusal, Rejection, Request, Rule, Transform, Transformation, Verdict, clock, counters, http, kv,
+        log, random, topic,
     };
     #[doc(no_inline)]
     pub use serde::Deserialize;

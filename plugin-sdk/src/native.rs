@@ -1,5 +1,6 @@
 //! The stand-in for the broker on targets other than wasm: one per thread, so that tests do not see each other.
 
+pub(crate) mod http;
 pub(crate) mod kv;
 
 use crate::log::Level;
@@ -16,6 +17,7 @@ pub(crate) struct Host {
     pub(crate) lines: Vec<(Level, String)>,
     pub(crate) counters: BTreeMap<String, u64>,
     pub(crate) store: kv::Store,
+    pub(crate) backend: Option<http::Backend>,
     random_state: u64,
 }
 
@@ -31,6 +33,7 @@ impl Default for Host {
             lines: Vec::new(),
             counters: BTreeMap::new(),
             store: kv::Store::default(),
+            backend: None,
             random_state: 0x9e37_79b9_7f4a_7c15,
         }
     }

@@ -123,3 +123,8 @@ pub fn counter(name: &str) -> u64 {
 pub fn set_kv_capacity_bytes(capacity_bytes: usize) {
     native::with(|host| host.store.capacity_bytes = capacity_bytes);
 }
+
+/// Installs what answers the requests of [`http`](crate::http) in this test. Every request comes here, also those that follow a redirect.
+pub fn http(backend: impl FnMut(&crate::http::Request) -> Result<crate::http::Response, crate::http::Error> + 'static) {
+    native::with(|host| host.backend = Some(Box::new(backend)));
+}

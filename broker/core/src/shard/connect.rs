@@ -145,6 +145,7 @@ impl Shard {
                 )
             }
             None if judge.rules.is_none() => Judgement::Ask(Call::Rules {
+                generation: judge.policy.generation,
                 client: judge.client.clone(),
             }),
             None => Judgement::Allowed,

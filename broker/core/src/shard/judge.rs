@@ -80,6 +80,7 @@ impl Judge {
         self.asked = authorizer;
         self.about = Some(request.clone());
         Call::Authorize {
+            generation: self.policy.generation,
             authorizer,
             client: self.client.clone(),
             request,
@@ -119,6 +120,7 @@ impl Shard {
         judge.forget_unless_about(request);
         let Some(rules) = &judge.rules else {
             return Judgement::Ask(Call::Rules {
+                generation: judge.policy.generation,
                 client: judge.client.clone(),
             });
         };

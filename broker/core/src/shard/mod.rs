@@ -105,13 +105,17 @@ pub enum Feed {
 /// Something to ask of plugins, for the driver to carry out.
 #[derive(Clone, Debug)]
 pub enum Call {
-    /// The rules of every authorizer of the current policy, in order.
+    /// The rules of every authorizer of a policy, in order.
     Rules {
+        /// Of which policy; it may have been replaced meanwhile, where an earlier answer took its time.
+        generation: u64,
         /// About whom.
         client: Arc<Client>,
     },
     /// One authorizer's verdict.
     Authorize {
+        /// Of which policy.
+        generation: u64,
         /// Position in [`Policy::authorizers`].
         authorizer: usize,
         /// Who.
@@ -121,6 +125,8 @@ pub enum Call {
     },
     /// One transform.
     Transform {
+        /// Of which policy.
+        generation: u64,
         /// Position in [`Policy::transforms`].
         transform: usize,
         /// Who published.

@@ -238,6 +238,7 @@ impl Shard {
                     work.transform = transform;
                     let (client, message) = (flow.judge.client.clone(), work.message.clone());
                     return Next::Ask(Call::Transform {
+                        generation: flow.judge.policy.generation,
                         transform,
                         client,
                         message,

@@ -24,11 +24,12 @@ impl ShardPlugins {
     /// Carries out a call, and says how many nanoseconds the guest took. `None` for what does not belong on a shard.
     pub(super) fn run(&mut self, call: &Call) -> Option<(Answer, u64)> {
         match call {
-            Call::Rules { client } => Some(self.rules(client)),
+            Call::Rules { client, .. } => Some(self.rules(client)),
             Call::Authorize {
                 authorizer,
                 client,
                 request,
+                ..
             } => {
                 let (answer, ns) = self.on(self.authorizers.get(*authorizer).copied(), |i| {
                     i.authorize(client, request)
@@ -39,6 +40,7 @@ impl ShardPlugins {
                 transform,
                 client,
                 message,
+                ..
             } => {
                 let (answer, ns) = self.on(self.transforms.get(*transform).copied(), |i| {
                     i.transform(client, message)

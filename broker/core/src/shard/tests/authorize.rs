@@ -368,7 +368,7 @@ fn deliveries_stop_while_rules_fail_unless_they_are_skipped() {
         let failing = |b: &mut super::Broker| {
             // The publisher's authorizer allows; the receiver's rules fail.
             b.script = Box::new(|call| match call {
-                super::Call::Rules { client } if *client.client_id == *"pub" => {
+                super::Call::Rules { client, .. } if *client.client_id == *"pub" => {
                     Some(Answer::Rules(vec![Ok(Some(vec![rule(Effect::Allow, "#")]))]))
                 }
                 super::Call::Rules { .. } => Some(Answer::Rules(vec![Err(CallFailed)])),

@@ -34,7 +34,7 @@ fn answers(b: &mut Broker, answer: Authentication) {
             answer: answer.clone(),
             authenticator: 2,
         })),
-        super::Call::Rules { client } => {
+        super::Call::Rules { client, .. } => {
             let is_admin = client.username.as_deref() == Some("admin");
             let effect = if is_admin { Effect::Allow } else { Effect::Deny };
             Some(Answer::Rules(vec![Ok(Some(vec![rule(effect, "#")]))]))

@@ -133,7 +133,7 @@ fn rules_for_a_delivery_belong_to_the_generation_they_were_asked_of() {
         b.subscribe(s, "t", 1);
         b.set_policy(policy(1, 1, 0));
         b.script = Box::new(|call| match call {
-            super::Call::Rules { client } if *client.client_id == *"pub" => Some(allow_all()),
+            super::Call::Rules { client, .. } if *client.client_id == *"pub" => Some(allow_all()),
             _ => None,
         });
         b.publish(p, "t", 1, "x");
@@ -182,7 +182,7 @@ fn a_take_over_while_a_delivery_is_judged_loses_and_doubles_nothing() {
         b.subscribe(s, "t", 1);
         b.set_policy(policy(1, 1, 0));
         b.script = Box::new(|call| match call {
-            super::Call::Rules { client } if *client.client_id == *"pub" => Some(allow_all()),
+            super::Call::Rules { client, .. } if *client.client_id == *"pub" => Some(allow_all()),
             _ => None,
         });
         b.publish(p, "t", 1, "1");
@@ -204,7 +204,7 @@ fn a_delivery_answer_for_a_session_that_ended_is_discarded() {
         b.subscribe(s, "t", 1);
         b.set_policy(policy(1, 1, 0));
         b.script = Box::new(|call| match call {
-            super::Call::Rules { client } if *client.client_id == *"pub" => Some(allow_all()),
+            super::Call::Rules { client, .. } if *client.client_id == *"pub" => Some(allow_all()),
             _ => None,
         });
         b.publish(p, "t", 1, "x");

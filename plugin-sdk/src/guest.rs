@@ -1,6 +1,7 @@
 //! The plugin as the broker sees it: the exports of a component, each led to the trait that answers it.
 
 mod convert;
+pub(crate) mod http;
 pub(crate) mod kv;
 
 pub use crate::bindings::{authenticator, authorizer, base, transformer};

@@ -56,6 +56,8 @@ pub(crate) enum Import<'a> {
     Host(&'a str),
     /// A WASI interface, as `package/interface`.
     Wasi(&'a str),
+    /// `wasi:http`, likewise: there for everybody, with nobody to reach where no origin is granted.
+    Http(&'a str),
 }
 
 /// Which import this is, and the grant it needs.
@@ -73,6 +75,9 @@ pub(crate) fn import(name: &str) -> Result<(Import<'_>, Option<Grant>), LoadErro
         .strip_prefix("wasi:")
         .map(|rest| rest.split('@').next().unwrap_or(rest));
     match (wasi, parsed.version) {
+        (Some(path @ ("http/types" | "http/outgoing-handler")), Some(version)) if version.starts_with("0.2.") => {
+            Ok((Import::Http(path), None))
+        }
         (Some(path), Some(version)) if version.starts_with("0.2.") => wasi_import(path)
             .map(|grant| (Import::Wasi(path), grant))
             .map_err(forbidden),
@@ -96,8 +101,7 @@ fn wasi_import(path: &str) -> Result<Option<Grant>, &'static str> {
     match (package, interface) {
         ("cli" | "io" | "clocks" | "filesystem", _) | ("random", "insecure" | "insecure-seed") => Ok(None),
         ("random", "random") => Ok(Some(Grant::Random)),
-        ("sockets", _) => Err("plugins have no network"),
-        ("http", _) => Err("outbound HTTP is not in this version"),
+        ("sockets", _) => Err("plugins have no network but HTTP"),
         _ => Err("there is no such interface"),
     }
 }
@@ -235,7 +239,13 @@ mod tests {
             Ok((Import::Wasi("random/random"), Some(Grant::Random))),
         );
         check("wasi:sockets/tcp@0.2.6", Err("no network"));
-        check("wasi:http/outgoing-handler@0.2.6", Err("not in this version"));
+        check("wasi:http/incoming-handler@0.2.6", Err("no such interface"));
+        check("wasi:http/types@0.2.12", Ok((Import::Http("http/types"), None)));
+        check(
+            "wasi:http/outgoing-handler@0.2.0",
+            Ok((Import::Http("http/outgoing-handler"), None)),
+        );
+        check("wasi:http/types@0.3.0", Err("only WASI 0.2"));
         check("wasi:cli/stderr@0.3.0", Err("only WASI 0.2"));
         check("wasi:keyvalue/store@0.2.0", Err("no such interface"));
         check("other:package/thing@0.2.0", Err("no such interface"));

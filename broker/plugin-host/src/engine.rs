@@ -17,6 +17,8 @@ pub(crate) const MAX_TABLES: u32 = 8;
 pub(crate) const MAX_MEMORIES: u32 = 2;
 /// Elements of one table.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 65_536;
+/// Calls of asynchronous plugins at a time, of all of them: each has a stack.
+const MAX_WAITING_CALLS: u32 = 4096;
 /// Bytes of stack that guest code may use; threads that call plugins need that much beside their own.
 const MAX_GUEST_STACK_BYTES: usize = 512 * 1024;
 /// Address space per linear memory. With 4 GiB no access needs a bounds check: guard pages catch what is beyond.
@@ -75,6 +77,8 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .total_core_instances(instances.saturating_mul(8))
         .max_core_instances_per_component(MAX_CORE_INSTANCES)
         .total_memories(instances)
+        // Of calls that may wait; the others run on their thread's own.
+        .total_stacks(instances.min(MAX_WAITING_CALLS))
         .max_memories_per_component(MAX_MEMORIES)
         .max_memory_size(MAX_MEMORY_MIB as usize * 1024 * 1024)
         .total_tables(instances.saturating_mul(3))

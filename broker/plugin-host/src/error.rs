@@ -60,6 +60,9 @@ pub enum LoadError {
     /// `detect`.
     #[error("the hook `detect` is not in this version; name the others with `hooks = [...]` to use the component")]
     DetectNotInThisVersion,
+    /// Nothing can be sent from here.
+    #[error("the plugin cannot make HTTP requests: {0}")]
+    Http(String),
     /// A limit out of its range.
     #[error("{0}")]
     Limits(String),

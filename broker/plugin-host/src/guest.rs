@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::engine::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES};
 use crate::log::PluginLog;
+use crate::outside::{Gate, Outside};
 use crate::stats::PluginStats;
 use std::sync::Arc;
 use wasmtime::ResourceLimiter;
@@ -22,13 +23,16 @@ pub(crate) struct Shared {
 }
 
 /// The data of a store.
-#[derive(Debug)]
 pub(crate) struct Guest {
     pub(crate) memory: MemoryLimit,
     pub(crate) shared: Arc<Shared>,
     pub(crate) noise: Noise,
     output: Vec<u8>,
     handles: u32,
+    /// Of an instance in the pool of an asynchronous plugin.
+    outside: Option<Box<Outside>>,
+    /// Epochs that such an instance may still compute in this call.
+    computing_epochs: u64,
 }
 
 impl Guest {
@@ -44,7 +48,35 @@ impl Guest {
             noise: Noise::default(),
             output: Vec::new(),
             handles: 0,
+            outside: None,
+            computing_epochs: 0,
         }
+    }
+
+    /// With a way outside, which its gate watches.
+    pub(crate) fn with_outside(self, gate: Gate) -> Self {
+        Self {
+            outside: Some(Box::new(Outside::new(gate))),
+            ..self
+        }
+    }
+
+    /// Only the functions of asynchronous plugins ask for it; were another ever to, it would get one that leads nowhere.
+    pub(crate) fn outside(&mut self) -> &mut Outside {
+        let stats = &self.shared.stats;
+        self.outside
+            .get_or_insert_with(|| Box::new(Outside::new(Gate::new([].into(), None, stats.clone()))))
+    }
+
+    /// A call begins that may compute for so many epochs.
+    pub(crate) fn begin_computing(&mut self, epochs: u64) {
+        self.computing_epochs = epochs;
+    }
+
+    /// Another epoch began while it computed: may it go on?
+    pub(crate) fn may_go_on(&mut self) -> bool {
+        self.computing_epochs = self.computing_epochs.saturating_sub(1);
+        self.computing_epochs > 0
     }
 
     /// Keeps what was printed, up to [`MAX_OUTPUT_BYTES`].
@@ -55,6 +87,10 @@ impl Guest {
 
     /// Writes what was printed to the log.
     pub(crate) fn flush_output(&mut self) {
+        if let Some(outside) = &self.outside {
+            let printed = outside.take_printed();
+            self.print(&printed);
+        }
         if !self.output.is_empty() {
             self.shared.log.output(&self.output);
             self.output.clear();

@@ -7,8 +7,10 @@ use crate::engine::{self, Ticker};
 use crate::error::{HostError, LoadError};
 use crate::guest::Shared;
 use crate::host_functions;
+use crate::http::HttpBackend;
 use crate::log::PluginLog;
 use crate::plugin::{Checked, Plugin};
+use crate::runtime::PoolRuntime;
 use crate::spec::{Grant, Hook, PluginSpec};
 use crate::stats::PluginStats;
 use sha2::{Digest, Sha256};
@@ -30,6 +32,8 @@ pub struct HostConfig {
     pub max_message_bytes: usize,
     /// Time for breakers, rates and expiry.
     pub clock: Clock,
+    /// Who answers requests to granted origins.
+    pub http: HttpBackend,
 }
 
 impl Default for HostConfig {
@@ -39,6 +43,7 @@ impl Default for HostConfig {
             max_instances: 4096,
             max_message_bytes: 1_048_576,
             clock: Clock::default(),
+            http: HttpBackend::Network,
         }
     }
 }
@@ -53,6 +58,8 @@ pub(crate) struct HostInner {
     cache: Option<Cache>,
     max_message_bytes: usize,
     clock: Clock,
+    http: HttpBackend,
+    runtime: PoolRuntime,
     shared: Mutex<HashMap<String, Arc<Shared>>>,
 }
 
@@ -87,6 +94,8 @@ impl Host {
             cache: config.cache_dir.map(|dir| Cache::new(dir, &engine)),
             max_message_bytes: config.max_message_bytes,
             clock: config.clock,
+            http: config.http,
+            runtime: PoolRuntime::default(),
             shared: Mutex::default(),
             engine,
         })))
@@ -105,7 +114,8 @@ impl Host {
             return Err(LoadError::NoLifecycle);
         }
         let hooks = exports.select(spec.hooks.as_deref())?;
-        let linker = host_functions::linker(&component, &self.0.engine)?;
+        let asynchronous = spec.grants.iter().any(|grant| matches!(grant, Grant::Http(_)));
+        let linker = host_functions::linker(&component, &self.0.engine, asynchronous)?;
         let component = linker
             .instantiate_pre(&component)
             .map_err(|error| LoadError::Contract(format!("{error:#}")))?;
@@ -172,6 +182,15 @@ impl Host {
 impl HostInner {
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Where asynchronous plugins are called.
+    pub(crate) fn runtime(&self) -> &PoolRuntime {
+        &self.runtime
+    }
+
+    pub(crate) fn http(&self) -> &HttpBackend {
+        &self.http
     }
 
     pub(crate) fn max_message_bytes(&self) -> usize {

@@ -12,10 +12,19 @@ use wasmtime::component::{Component, Linker, LinkerInstance};
 use wasmtime::{Engine, Result, StoreContextMut};
 
 /// A linker for this component. Its imports must have passed [`contract::check_imports`].
-pub(crate) fn linker(component: &Component, engine: &Engine) -> Result<Linker<Guest>, LoadError> {
+/// `asynchronous`: WASI comes from `wasmtime-wasi`, whose functions may wait.
+pub(crate) fn linker(component: &Component, engine: &Engine, asynchronous: bool) -> Result<Linker<Guest>, LoadError> {
     let mut linker = Linker::new(engine);
+    if asynchronous {
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)
+            .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker))
+            .map_err(|error| LoadError::Contract(format!("{error:#}")))?;
+    }
     for (name, item) in component.component_type().imports(engine) {
         let (import, _) = contract::import(name)?;
+        if asynchronous && matches!(import, Import::Wasi(_) | Import::Http(_)) {
+            continue;
+        }
         let ComponentItem::ComponentInstance(imported) = item.ty else {
             return Err(LoadError::Contract(format!("`{name}` is not an interface")));
         };
@@ -35,7 +44,7 @@ fn define(
 ) -> Result<()> {
     match import {
         Import::Types => Ok(()),
-        Import::Wasi(path) => wasi(&mut linker.instance(name)?, path),
+        Import::Wasi(path) | Import::Http(path) => wasi(&mut linker.instance(name)?, path),
         Import::Host("log") => log(&mut linker.instance(name)?),
         Import::Host("clock") => clock(&mut linker.instance(name)?),
         Import::Host("counters") => counters(&mut linker.instance(name)?),

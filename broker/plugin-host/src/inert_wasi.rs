@@ -12,7 +12,7 @@ use crate::guest::{Guest, HostRefusal};
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
-use wasmtime::component::{ComponentType, LinkerInstance, Lower, Resource, ResourceType};
+use wasmtime::component::{ComponentType, LinkerInstance, Lower, Resource, ResourceType, Val};
 use wasmtime::{Engine, Result, StoreContextMut};
 
 // The resource types; the number behind a handle says all there is to know about it.
@@ -55,6 +55,8 @@ pub(crate) const MAX_RANDOM_BYTES: u64 = 64 * 1024;
 const CANNOT_WAIT: HostRefusal = HostRefusal("it wants to wait, which plugins cannot do");
 const NOT_THERE: HostRefusal = HostRefusal("it calls a WASI function that is not there for plugins");
 
+const NO_ORIGIN: HostRefusal = HostRefusal("it makes an HTTP request, and no origin is granted to it");
+
 /// Defines what `imported`, the type of the interface `path` (such as `io/streams`), asks for.
 pub(crate) fn define(
     linker: &mut LinkerInstance<'_, Guest>,
@@ -76,7 +78,7 @@ fn resource(name: &str) -> ResourceType {
     match name {
         "input-stream" => ResourceType::host::<InputStream>(),
         "output-stream" => ResourceType::host::<OutputStream>(),
-        "error" => ResourceType::host::<IoError>(),
+        "error" | "io-error" => ResourceType::host::<IoError>(),
         "pollable" => ResourceType::host::<Pollable>(),
         "terminal-input" => ResourceType::host::<TerminalInput>(),
         "terminal-output" => ResourceType::host::<TerminalOutput>(),
@@ -102,6 +104,7 @@ fn function(linker: &mut LinkerInstance<'_, Guest>, path: &str, name: &str) -> R
         ("io", _) => poll(linker, name),
         ("clocks", _) => clock(linker, path, name),
         ("random", _) => random(linker, path, name),
+        ("http", _) => http(linker, name),
         _ => absent(linker, name),
     }
 }
@@ -240,6 +243,21 @@ fn random(linker: &mut LinkerInstance<'_, Guest>, path: &str, name: &str) -> Res
         }
         ("random/random", "get-random-u64") => linker.func_wrap(name, |_, ()| Ok((getrandom::u64()?,))),
         _ => absent(linker, name),
+    }
+}
+
+/// Nobody to reach. A request begins with its headers, and there it ends, with an error that the SDK understands.
+fn http(linker: &mut LinkerInstance<'_, Guest>, name: &str) -> Result<()> {
+    match name {
+        "[static]fields.from-list" => linker.func_new(name, |mut cx, _, _, results| {
+            cx.data_mut().shared.stats.refuse_grant();
+            let forbidden = Val::Variant("forbidden".to_owned(), None);
+            if let Some(result) = results.first_mut() {
+                *result = Val::Result(Err(Some(Box::new(forbidden))));
+            }
+            Ok(())
+        }),
+        _ => linker.func_new(name, |_, _, _, _| Err(NO_ORIGIN.into())),
     }
 }
 

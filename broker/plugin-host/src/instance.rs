@@ -208,34 +208,43 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    fn invalid(invalid: Invalid) -> Self {
+    pub(crate) fn invalid(invalid: Invalid) -> Self {
         Self {
             outcome: Outcome::Invalid,
             detail: invalid.to_string(),
         }
     }
 
-    fn unavailable(error: StartError) -> Self {
+    pub(crate) fn unavailable(error: StartError) -> Self {
         Self {
             outcome: Outcome::Unavailable,
             detail: error.to_string(),
         }
     }
 
-    fn no_such_hook() -> Self {
+    pub(crate) fn no_such_hook() -> Self {
         Self {
             outcome: Outcome::Unavailable,
             detail: "this hook is not in use".to_owned(),
         }
     }
 
+    /// The deadline on the wall clock.
+    pub(crate) fn too_late(after_ms: u32) -> Self {
+        Self {
+            outcome: Outcome::Timeout,
+            detail: format!("there was no answer after {after_ms} ms"),
+        }
+    }
+
     /// `refused_memory`: whether the guest was refused memory during the call.
-    fn of(error: &wasmtime::Error, refused_memory: bool) -> Self {
+    pub(crate) fn of(error: &wasmtime::Error, refused_memory: bool) -> Self {
         let outcome = match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => Outcome::Timeout,
             _ if refused_memory => Outcome::Memory,
             Some(_) => Outcome::Trap,
-            None if error.is::<HostRefusal>() => Outcome::Trap,
+            None if error.is::<HostRefusal>() || error.is::<wasmtime_wasi::I32Exit>() => Outcome::Trap,
+            None if error.is::<wasmtime_wasi::ResourceTableError>() => Outcome::Trap,
             // Neither the guest's code nor the host's functions: what it returned could not be read.
             None => Outcome::Invalid,
         };

@@ -2,8 +2,9 @@
 //!
 //! [`Host::load`] turns a component into a [`Plugin`]: compiled, its imports checked against its grants, its `init` tried.
 //! Each thread makes its own warm [`Instance`] of it and calls the hooks with the core's types. A call is bounded in time and
-//! memory, and its answer is parsed again; when it fails, the instance is replaced and a breaker counts. Nothing here waits, and
-//! nothing knows a runtime: calls are synchronous and work on any thread.
+//! memory, and its answer is parsed again; when it fails, the instance is replaced and a breaker counts. Calls are synchronous,
+//! work on any thread, and wait for nothing. Plugins that may make HTTP requests are the exception: they are asked by
+//! [`Plugin::submit`] and answer later, from threads of the host.
 
 mod answer;
 mod breaker;
@@ -15,12 +16,17 @@ mod error;
 mod guest;
 mod host;
 mod host_functions;
+mod http;
 mod inert_wasi;
 mod instance;
 mod kv;
 mod log;
+mod origin;
+mod outside;
 mod plugin;
+mod pool;
 mod question;
+mod runtime;
 mod spec;
 mod stats;
 mod wire;
@@ -35,9 +41,15 @@ pub use contract::WIT_VERSION;
 pub use error::{HostError, LoadError, StartError};
 pub use guest::{MAX_HANDLES, MAX_OUTPUT_BYTES};
 pub use host::{Host, HostConfig, Inspection};
+pub use http::{HttpBackend, MAX_REQUEST_BODY_BYTES, Script, ScriptedRequest, ScriptedResponse};
 pub use instance::Instance;
 pub use kv::{ENTRY_OVERHEAD_BYTES, KvError, KvStore, MAX_KEY_BYTES, MAX_KV_BYTES, MAX_KV_ENTRIES, MAX_VALUE_BYTES};
 pub use log::{MAX_LOG_LINE_BYTES, MAX_LOG_LINES_PER_S};
+pub use origin::Origin;
+pub use outside::MAX_HTTP_HANDLES;
 pub use plugin::Plugin;
-pub use spec::{Grant, Hook, Limits, MAX_CALL_MS, MAX_MEMORY_MIB, PluginSpec, Role, SpecError};
+pub use pool::{Busy, Question, Reply};
+pub use spec::{
+    Grant, Hook, Limits, MAX_CALL_MS, MAX_HTTP_CALLS, MAX_HTTP_QUEUE_CALLS, MAX_MEMORY_MIB, PluginSpec, Role, SpecError,
+};
 pub use stats::{Call, LATENCY_BUCKETS_NS, Latency, MAX_COUNTER_NAME_BYTES, MAX_COUNTER_NAMES, Outcome, PluginStats};

@@ -2,17 +2,22 @@
 
 use crate::breaker::{Admission, BreakerState, SharedBreaker};
 use crate::contract::Exports;
+use crate::engine::EPOCH_MS;
 use crate::error::{LoadError, StartError};
 use crate::guest::{Guest, Shared};
 use crate::host::HostInner;
+use crate::http::HttpClient;
 use crate::instance::{self, Failure, Functions, Instance, Live, guarded};
+use crate::origin::Origin;
+use crate::outside::Gate;
+use crate::pool::{self, Pool};
 use crate::spec::{Grant, Hook, Limits, PluginSpec, Role};
 use crate::stats::{Call, Outcome, PluginStats};
 use crate::wire;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use wasmtime::component::{ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower};
 use wasmtime::{PoolConcurrencyLimitError, Store};
 
@@ -29,6 +34,9 @@ pub struct Plugin {
     config_json: String,
     digest: String,
     breaker: SharedBreaker,
+    /// Where it is called, if it is asynchronous.
+    pub(crate) pool: Option<Pool>,
+    gate: Gate,
     /// How long the slowest `init` took so far, in milliseconds, rounded up.
     init_ms: AtomicU64,
 }
@@ -49,7 +57,11 @@ impl Plugin {
         checked: Checked,
         spec: PluginSpec,
     ) -> Result<Arc<Self>, LoadError> {
+        let pool = pool(&host, &spec)?;
+        let gate = gate(&host, &shared, &spec)?;
         let plugin = Arc::new(Self {
+            pool,
+            gate,
             host,
             shared,
             component: checked.component,
@@ -63,6 +75,10 @@ impl Plugin {
             breaker: SharedBreaker::default(),
             init_ms: AtomicU64::new(0),
         });
+        if let Some(pool) = &plugin.pool {
+            plugin.warm_up(pool)?;
+            return Ok(plugin);
+        }
         for role in plugin.roles() {
             plugin.start(role, plugin.init_deadline_ms())?;
         }
@@ -74,6 +90,9 @@ impl Plugin {
     /// # Errors
     /// [`StartError`] where the pool is exhausted or `init` fails, though it did not when the plugin was loaded.
     pub fn instance(self: &Arc<Self>, role: Role) -> Result<Instance, StartError> {
+        if self.is_asynchronous() {
+            return Err(StartError::Instantiate("it is called in its pool".to_owned()));
+        }
         Instance::start(Arc::clone(self), role)
     }
 
@@ -153,7 +172,7 @@ impl Plugin {
     /// Deadline of the `init` of a replacement: on a shard all clients wait for it, so it gets little more than it took before.
     pub(crate) fn restart_deadline_ms(&self, role: Role) -> u64 {
         match role {
-            Role::Authenticate => self.init_deadline_ms(),
+            Role::Authenticate | Role::Pool => self.init_deadline_ms(),
             Role::Shard => {
                 u64::from(self.limits.call_ms).saturating_add(self.init_ms.load(Ordering::Relaxed).saturating_mul(2))
             }
@@ -205,14 +224,72 @@ impl Plugin {
         Ok(Live { store, functions })
     }
 
+    /// [`Plugin::start`] for the pool of an asynchronous plugin: its `init` may make requests, too.
+    pub(crate) async fn start_in_pool(&self) -> Result<Live, StartError> {
+        let mut store = self.store(Role::Pool);
+        store.data_mut().begin_computing(self.init_deadline_ms() / EPOCH_MS + 1);
+        store.set_epoch_deadline(1);
+        let instance = self.component.instantiate_async(&mut store).await;
+        store.data_mut().flush_output();
+        let instance = instance.map_err(|error| start_error(&error))?;
+        let functions = self
+            .functions(&mut store, &instance)
+            .map_err(|error| start_error(&error))?;
+        let init = self.init_function(&mut store, &instance)?;
+        let files = self.file_refs();
+        let patience_ms = u64::from(self.limits.http_call_ms).max(self.init_deadline_ms());
+        let answer = tokio::time::timeout(
+            Duration::from_millis(patience_ms),
+            pool::run(&mut store, init, (&self.config_json, &files)),
+        );
+        let late = |_| Err(Failure::too_late(u32::try_from(patience_ms).unwrap_or(u32::MAX)));
+        let answer = answer.await.unwrap_or_else(late).map_err(init_failed)?;
+        accepted(answer)?;
+        Ok(Live { store, functions })
+    }
+
+    /// Epochs that a call in the pool may compute, while it does not wait.
+    pub(crate) fn computing_epochs(&self) -> u64 {
+        u64::from(self.limits.authenticate_call_ms) / EPOCH_MS + 1
+    }
+
+    fn file_refs(&self) -> Vec<wire::FileRef<'_>> {
+        self.files
+            .iter()
+            .map(|(name, contents)| wire::FileRef { name, contents })
+            .collect()
+    }
+
+    fn init_function(
+        &self,
+        store: &mut Store<Guest>,
+        instance: &wasmtime::component::Instance,
+    ) -> Result<InitFunction, StartError> {
+        let export = self
+            .exports
+            .init
+            .ok_or_else(|| StartError::Instantiate("there is no `init`".to_owned()))?;
+        instance
+            .get_typed_func(store, export)
+            .map_err(|error| StartError::Instantiate(format!("{error:#}")))
+    }
+
     fn store(&self, role: Role) -> Store<Guest> {
         let memory_mib = match role {
             Role::Shard => self.limits.memory_mib,
             Role::Authenticate => self.limits.authenticate_memory_mib,
+            Role::Pool if self.has_hook(Hook::Authenticate) => self.limits.authenticate_memory_mib,
+            Role::Pool => self.limits.memory_mib,
         };
-        let guest = Guest::new(Arc::clone(&self.shared), memory_mib as usize * 1024 * 1024);
+        let mut guest = Guest::new(Arc::clone(&self.shared), memory_mib as usize * 1024 * 1024);
+        if role == Role::Pool {
+            guest = guest.with_outside(self.gate.clone());
+        }
         let mut store = Store::new(self.host.engine(), guest);
         store.limiter(|guest| &mut guest.memory);
+        if role == Role::Pool {
+            pool::yield_at_epochs(&mut store);
+        }
         store.set_hostcall_fuel(self.host.max_answer_bytes());
         store
     }
@@ -253,39 +330,63 @@ impl Plugin {
         instance: &wasmtime::component::Instance,
         deadline_ms: u64,
     ) -> Result<(), StartError> {
-        let contract = |error: wasmtime::Error| StartError::Instantiate(format!("{error:#}"));
-        let export = self
-            .exports
-            .init
-            .ok_or_else(|| StartError::Instantiate("there is no `init`".to_owned()))?;
-        let init = instance.get_typed_func::<(&str, &[wire::FileRef<'_>]), (InitAnswer,)>(&mut *store, export);
-        let files: Vec<_> = self
-            .files
-            .iter()
-            .map(|(name, contents)| wire::FileRef { name, contents })
-            .collect();
+        let init = self.init_function(store, instance)?;
+        let files = self.file_refs();
         let start = Instant::now();
-        let answer = instance::run(
-            store,
-            &init.map_err(contract)?,
-            (&self.config_json, &files),
-            deadline_ms,
-        );
+        let answer = instance::run(store, &init, (&self.config_json, &files), deadline_ms);
         let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.init_ms.fetch_max(ms.saturating_add(1), Ordering::Relaxed);
-        match answer.map_err(init_failed)? {
-            (Ok(wire::Ready {
-                tick_milliseconds: None,
-            }),) => Ok(()),
-            (Ok(wire::Ready {
-                tick_milliseconds: Some(ms),
-            }),) => Err(StartError::Tick(ms)),
-            (Err(words),) => Err(StartError::Refused(crate::log::printable(&words))),
-        }
+        let (answer,) = answer.map_err(init_failed)?;
+        accepted(answer)
     }
 }
 
 type InitAnswer = Result<wire::Ready, String>;
+type InitFunction = instance::Function<(&'static str, &'static [wire::FileRef<'static>]), InitAnswer>;
+
+/// What `init` said.
+fn accepted(answer: InitAnswer) -> Result<(), StartError> {
+    match answer {
+        Ok(wire::Ready {
+            tick_milliseconds: None,
+        }) => Ok(()),
+        Ok(wire::Ready {
+            tick_milliseconds: Some(ms),
+        }) => Err(StartError::Tick(ms)),
+        Err(words) => Err(StartError::Refused(crate::log::printable(&words))),
+    }
+}
+
+fn origins(spec: &PluginSpec) -> impl Iterator<Item = &Origin> {
+    spec.grants.iter().filter_map(|grant| match grant {
+        Grant::Http(origin) => Some(origin),
+        _ => None,
+    })
+}
+
+/// The pool of a plugin that may make HTTP requests.
+fn pool(host: &HostInner, spec: &PluginSpec) -> Result<Option<Pool>, LoadError> {
+    if origins(spec).next().is_none() {
+        return Ok(None);
+    }
+    let runtime = host.runtime().handle();
+    let runtime = runtime.map_err(|error| LoadError::Http(format!("its threads cannot be started: {error}")))?;
+    Ok(Some(Pool::new(runtime, &spec.limits)))
+}
+
+fn gate(host: &HostInner, shared: &Shared, spec: &PluginSpec) -> Result<Gate, LoadError> {
+    let origins: Arc<[Origin]> = origins(spec).cloned().collect();
+    let client = match origins.is_empty() {
+        true => None,
+        false => {
+            let patience = Duration::from_millis(u64::from(spec.limits.http_call_ms));
+            let trusts_machine = origins.iter().any(Origin::is_https);
+            let client = HttpClient::new(host.http(), spec.limits.http_calls as usize, patience, trusts_machine);
+            Some(Arc::new(client.map_err(LoadError::Http)?))
+        }
+    };
+    Ok(Gate::new(origins, client, Arc::clone(&shared.stats)))
+}
 
 fn init_failed(failure: Failure) -> StartError {
     StartError::Init {

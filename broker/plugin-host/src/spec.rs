@@ -1,5 +1,6 @@
 //! What a configuration says about one plugin: names of hooks and grants, limits, and the whole as [`PluginSpec`].
 
+use crate::origin::Origin;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -34,6 +35,12 @@ pub struct Limits {
     pub authenticate_call_ms: u32,
     /// Linear memory of an instance that authenticates, in MiB.
     pub authenticate_memory_mib: u32,
+    /// Calls at a time of a plugin with grants for HTTP, which is also how many instances it has.
+    pub http_calls: u32,
+    /// Calls of such a plugin that may wait for their turn.
+    pub http_queue_calls: u32,
+    /// Deadline of each call of such a plugin, in milliseconds.
+    pub http_call_ms: u32,
 }
 
 impl Default for Limits {
@@ -43,6 +50,9 @@ impl Default for Limits {
             memory_mib: 16,
             authenticate_call_ms: 1000,
             authenticate_memory_mib: 64,
+            http_calls: 64,
+            http_queue_calls: 10_000,
+            http_call_ms: 5_000,
         }
     }
 }
@@ -53,7 +63,10 @@ impl Limits {
         check_range("call_ms", self.call_ms, MAX_CALL_MS)?;
         check_range("memory_mib", self.memory_mib, MAX_MEMORY_MIB)?;
         check_range("authenticate_call_ms", self.authenticate_call_ms, MAX_CALL_MS)?;
-        check_range("authenticate_memory_mib", self.authenticate_memory_mib, MAX_MEMORY_MIB)
+        check_range("authenticate_memory_mib", self.authenticate_memory_mib, MAX_MEMORY_MIB)?;
+        check_range("http_calls", self.http_calls, MAX_HTTP_CALLS)?;
+        check_range("http_queue_calls", self.http_queue_calls, MAX_HTTP_QUEUE_CALLS)?;
+        check_range("http_call_ms", self.http_call_ms, MAX_CALL_MS)
     }
 }
 
@@ -61,6 +74,10 @@ impl Limits {
 pub const MAX_CALL_MS: u32 = 60_000;
 /// Largest linear memory of an instance, in MiB: the size of a slot of the instance pool.
 pub const MAX_MEMORY_MIB: u32 = 1024;
+/// Most calls at a time of a plugin with grants for HTTP.
+pub const MAX_HTTP_CALLS: u32 = 1024;
+/// Most calls of such a plugin that wait.
+pub const MAX_HTTP_QUEUE_CALLS: u32 = 1_000_000;
 
 fn check_range(name: &str, value: u32, max: u32) -> Result<(), String> {
     if (1..=max).contains(&value) {
@@ -133,6 +150,8 @@ pub enum Grant {
     Random,
     /// Publishing to topics that this topic filter matches, without being authorized as the client.
     Publish(String),
+    /// HTTP requests to this origin. A plugin with such a grant is asynchronous: its calls may wait, beside the shards.
+    Http(Origin),
     /// The broker's log. Always there; may be listed.
     Log,
     /// Its `config` table and files. Always there; may be listed.
@@ -145,6 +164,7 @@ impl fmt::Display for Grant {
             Grant::Kv => f.write_str("kv"),
             Grant::Random => f.write_str("random"),
             Grant::Publish(filter) => write!(f, "publish:{filter}"),
+            Grant::Http(origin) => origin.fmt(f),
             Grant::Log => f.write_str("log"),
             Grant::Config => f.write_str("config"),
         }
@@ -163,7 +183,7 @@ impl FromStr for Grant {
             _ => {}
         }
         if text.starts_with("http:") || text.starts_with("https:") {
-            return Err(SpecError::NotInThisVersion(text.to_owned()));
+            return text.parse().map(Grant::Http);
         }
         match text.strip_prefix("publish:") {
             Some(filter) => publish_grant(filter),
@@ -186,6 +206,8 @@ pub enum Role {
     Shard,
     /// In the pool of workers that authenticate.
     Authenticate,
+    /// In the pool of an asynchronous plugin, for all hooks.
+    Pool,
 }
 
 /// A name in a configuration that means nothing here.
@@ -195,11 +217,15 @@ pub enum SpecError {
     #[error("there is no hook `{0}`; hooks are authenticate, authorize, transform and detect")]
     UnknownHook(String),
     /// Not a [`Grant`].
-    #[error("there is no grant `{0}`; grants are kv, random, log, config and publish:TOPIC-FILTER")]
+    #[error(
+        "there is no grant `{0}`; grants are kv, random, log, config, publish:TOPIC-FILTER and http(s)://HOST[:PORT]"
+    )]
     UnknownGrant(String),
-    /// A grant that a later version knows.
-    #[error("the grant `{0}` is not in this version: plugins cannot make HTTP requests yet")]
-    NotInThisVersion(String),
+    /// `http:` or `https:` followed by something else than a host.
+    #[error(
+        "`{0}` is not an origin: a host and perhaps a port, and nothing after it, as in `http://auth.internal:8080`"
+    )]
+    BadOrigin(String),
     /// `publish:` followed by something that is no topic filter.
     #[error("`publish:{0}` does not name a topic filter")]
     BadPublishFilter(String),
@@ -229,8 +255,11 @@ mod tests {
         check_grant("publish:alerts/#", Ok(Grant::Publish("alerts/#".into())));
         check_grant("publish:", Err("does not name a topic filter"));
         check_grant("publish:a/#/b", Err("does not name a topic filter"));
-        check_grant("http://auth.internal:8080", Err("not in this version"));
-        check_grant("https://auth.internal", Err("not in this version"));
+        for origin in ["http://auth.internal:8080", "https://auth.internal"] {
+            check_grant(origin, Ok(Grant::Http(origin.parse().unwrap())));
+        }
+        check_grant("http://auth.internal/login", Err("nothing after it"));
+        check_grant("https:", Err("is not an origin"));
         check_grant("KV", Err("no grant `KV`"));
         check_grant("", Err("no grant"));
     }
@@ -273,6 +302,27 @@ mod tests {
                 ..base
             },
             Some("authenticate_memory_mib"),
+        );
+        check(
+            Limits {
+                http_calls: 1025,
+                ..base
+            },
+            Some("limits.http_calls = 1025 is not between 1 and 1024"),
+        );
+        check(
+            Limits {
+                http_queue_calls: 0,
+                ..base
+            },
+            Some("http_queue_calls"),
+        );
+        check(
+            Limits {
+                http_call_ms: 60_001,
+                ..base
+            },
+            Some("http_call_ms"),
         );
     }
 }

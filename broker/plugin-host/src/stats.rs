@@ -105,6 +105,8 @@ pub struct PluginStats {
     instances_replaced: AtomicU64,
     breaker_state: AtomicU8,
     breaker_opened: AtomicU64,
+    refused_grants: AtomicU64,
+    queue_over_bound: AtomicU64,
     pub(crate) kv: SharedKv,
 }
 
@@ -188,6 +190,16 @@ impl PluginStats {
         load(&self.breaker_opened)
     }
 
+    /// HTTP requests to origins that it is not granted.
+    pub fn refused_grants(&self) -> u64 {
+        load(&self.refused_grants)
+    }
+
+    /// Calls refused because too many waited.
+    pub fn queue_over_bound(&self) -> u64 {
+        load(&self.queue_over_bound)
+    }
+
     /// Entries of the key-value store.
     pub fn kv_entries(&self) -> usize {
         self.kv.lock().entries()
@@ -236,6 +248,14 @@ impl PluginStats {
 
     pub(crate) fn replace_instance(&self) {
         add(&self.instances_replaced, 1);
+    }
+
+    pub(crate) fn refuse_grant(&self) {
+        add(&self.refused_grants, 1);
+    }
+
+    pub(crate) fn exceed_queue(&self) {
+        add(&self.queue_over_bound, 1);
     }
 
     pub(crate) fn set_breaker_state(&self, state: BreakerState) {

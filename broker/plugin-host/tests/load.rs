@@ -52,7 +52,7 @@ fn what_reaches_outside_is_refused_by_name() {
         );
     };
     check("wasi:sockets/tcp@0.2.6", "no network");
-    check("wasi:http/outgoing-handler@0.2.6", "not in this version");
+    check("wasi:http/incoming-handler@0.2.6", "no such interface");
     check("wasi:cli/environment@0.3.0", "only WASI 0.2");
     check("evil:host/shell@1.0.0", "no such interface");
     check("nervewire:plugin/log@0.2.0", "another version");

@@ -67,7 +67,10 @@ fn what_cannot_be_sent_is_an_error_before_it_is_sent() {
     check(get("http://a/").header("content-length", "1"), "set by the broker");
     check(request("GET /", "http://a/"), "not a method");
     check(get("a"), "not an absolute");
-    check(get("http://a/").json(&std::collections::BTreeMap::from([((1, 2), 3)])), "JSON");
+    check(
+        get("http://a/").json(&std::collections::BTreeMap::from([((1, 2), 3)])),
+        "JSON",
+    );
 }
 
 #[test]
@@ -84,8 +87,14 @@ fn bodies_carry_their_content_type() {
     post("http://a/").json(&[1, 2]).send().unwrap();
     let seen = seen.borrow();
     assert_eq!(seen[0].body, b"user+name=%C3%A4%26%3D&x=*-._%7E");
-    assert_eq!(seen[0].header("Content-Type"), Some("application/x-www-form-urlencoded"));
-    assert_eq!((seen[1].body.as_slice(), seen[1].header("content-type")), (&b"[1,2]"[..], Some("application/json")));
+    assert_eq!(
+        seen[0].header("Content-Type"),
+        Some("application/x-www-form-urlencoded")
+    );
+    assert_eq!(
+        (seen[1].body.as_slice(), seen[1].header("content-type")),
+        (&b"[1,2]"[..], Some("application/json"))
+    );
 }
 
 #[test]
@@ -131,7 +140,11 @@ fn a_redirect_keeps_what_its_status_says_and_leaves_credentials_behind() {
         request.max_redirects(1).send().unwrap();
         let seen = seen.borrow();
         let last = seen.last().unwrap();
-        let got = (last.method.as_str(), last.body.len(), last.header("authorization").is_some());
+        let got = (
+            last.method.as_str(),
+            last.body.len(),
+            last.header("authorization").is_some(),
+        );
         assert_eq!(got, expected, "{status} {to}");
     };
     check(301, "", ("GET", 0, true));

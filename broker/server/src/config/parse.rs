@@ -12,7 +12,9 @@ use crate::tls;
 use nervewire_core::fold::{AnonymousPolicy, DefaultDecision};
 use nervewire_core::hook::OnFailure;
 use nervewire_core::limits::QueuePolicy;
-use nervewire_plugin_host::{Hook, Limits as PluginLimits, MAX_CALL_MS, MAX_MEMORY_MIB};
+use nervewire_plugin_host::{
+    Hook, Limits as PluginLimits, MAX_CALL_MS, MAX_HTTP_CALLS, MAX_HTTP_QUEUE_CALLS, MAX_MEMORY_MIB,
+};
 use std::ops::Range;
 use std::path::PathBuf;
 use toml::Spanned;
@@ -348,12 +350,19 @@ fn plugin_limits(section: &mut Section<'_>) -> PluginLimits {
     PluginLimits {
         call_ms: section.bounded("call_ms", call_ms.clone(), default.call_ms),
         memory_mib: section.bounded("memory_mib", memory_mib.clone(), default.memory_mib),
-        authenticate_call_ms: section.bounded("authenticate_call_ms", call_ms, default.authenticate_call_ms),
+        authenticate_call_ms: section.bounded("authenticate_call_ms", call_ms.clone(), default.authenticate_call_ms),
         authenticate_memory_mib: section.bounded(
             "authenticate_memory_mib",
             memory_mib,
             default.authenticate_memory_mib,
         ),
+        http_calls: section.bounded("http_calls", 1..=u64::from(MAX_HTTP_CALLS), default.http_calls),
+        http_queue_calls: section.bounded(
+            "http_queue_calls",
+            1..=u64::from(MAX_HTTP_QUEUE_CALLS),
+            default.http_queue_calls,
+        ),
+        http_call_ms: section.bounded("http_call_ms", call_ms, default.http_call_ms),
     }
 }
 

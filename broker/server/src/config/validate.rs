@@ -55,12 +55,12 @@ pub(super) fn grant(text: &str) -> Result<Grant, String> {
     if let Some(filter) = text.strip_prefix("publish:") {
         return topic_filter(filter).map(Grant::Publish);
     }
-    text.parse().map_err(|error| {
-        let wrong = match error {
-            SpecError::NotInThisVersion(_) => "is not in this version",
-            _ => "is unknown",
-        };
-        format!("{wrong}; write \"kv\", \"random\" or \"publish:TOPIC-FILTER\"")
+    text.parse().map_err(|error| match error {
+        SpecError::BadOrigin(_) => {
+            "is not an origin, which ends with its host or port; write for example \"http://auth.internal:8080\""
+                .to_owned()
+        }
+        _ => "is unknown; write \"kv\", \"random\", \"publish:TOPIC-FILTER\" or \"http://HOST:PORT\"".to_owned(),
     })
 }
 

@@ -118,12 +118,16 @@ fn every_value_of_a_plugin_arrives() {
     assert_eq!(password.hooks, Some(vec![Hook::Authenticate]));
     assert_eq!(password.topics, ["dev/#", "+/status"]);
     assert_eq!(password.on_failure, OnFailure::Skip);
-    assert_eq!(password.grants, [Grant::Kv, Grant::Publish("alerts/#".to_owned())]);
+    let grants = ["kv", "publish:alerts/#", "http://auth:8080"];
+    assert_eq!(password.grants.iter().map(Grant::to_string).collect::<Vec<_>>(), grants);
     let limits = PluginLimits {
         call_ms: 3,
         memory_mib: 17,
         authenticate_call_ms: 1001,
         authenticate_memory_mib: 65,
+        http_calls: 65,
+        http_queue_calls: 10_001,
+        http_call_ms: 5_001,
     };
     assert_eq!(password.limits, limits);
     assert_eq!(

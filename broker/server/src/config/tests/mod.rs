@@ -60,8 +60,8 @@ hooks = ["authenticate"]
 topics = ["dev/#", "+/status"]
 mode = "enforce"
 on_failure = "skip"
-grants = ["kv", "publish:alerts/#"]
-limits = { call_ms = 3, memory_mib = 17, authenticate_call_ms = 1001, authenticate_memory_mib = 65 }
+grants = ["kv", "publish:alerts/#", "http://Auth:8080"]
+limits = { call_ms = 3, memory_mib = 17, authenticate_call_ms = 1001, authenticate_memory_mib = 65, http_calls = 65, http_queue_calls = 10001, http_call_ms = 5001 }
 files = { users = "passwd" }
 config = { min_length = 8, ratio = 0.5, since = 2026-01-02, on = true }
 [[plugin]]

@@ -268,7 +268,9 @@ fn check_plugin(line: &str, expected: &str) {
 
 #[test]
 fn plugins() {
-    const GRANTS: &str = "write \"kv\", \"random\" or \"publish:TOPIC-FILTER\"";
+    const GRANTS: &str = "write \"kv\", \"random\", \"publish:TOPIC-FILTER\" or \"http://HOST:PORT\"";
+    const ORIGIN: &str =
+        "is not an origin, which ends with its host or port; write for example \"http://auth.internal:8080\"";
     const HOOKS: &str = "write \"authenticate\", \"authorize\" or \"transform\"";
     check(
         "[[plugin]]",
@@ -316,12 +318,12 @@ fn plugins() {
         "4:11: topics \"$share/g/a\" is a shared subscription; write only the topic filter after $share/GROUP/",
     );
     check_plugin(
-        "grants = [\"http://auth:80\"]",
-        &format!("4:11: grants \"http://auth:80\" is not in this version; {GRANTS}"),
+        "grants = [\"http://auth:80/login\"]",
+        &format!("4:11: grants \"http://auth:80/login\" {ORIGIN}"),
     );
     check_plugin(
-        "grants = [\"https://auth\"]",
-        &format!("4:11: grants \"https://auth\" is not in this version; {GRANTS}"),
+        "grants = [\"https://*.internal\"]",
+        &format!("4:11: grants \"https://*.internal\" {ORIGIN}"),
     );
     check_plugin(
         "grants = [\"files\"]",

@@ -44,9 +44,19 @@ pub mod transformer {
     });
 }
 
+pub mod detector {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "detector",
+        pub_export_macro: true,
+        export_macro_name: "export_detector",
+    });
+}
+
 pub use authenticator::exports::nervewire::plugin::authentication;
 pub use authorizer::exports::nervewire::plugin::authorization;
 pub use base::exports::nervewire::plugin::lifecycle;
 pub use base::nervewire::plugin as host;
 pub use base::nervewire::plugin::types;
+pub use detector::exports::nervewire::plugin::detection;
 pub use transformer::exports::nervewire::plugin::transformation;

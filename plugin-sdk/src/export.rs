@@ -1,5 +1,5 @@
 /// Makes a component of a plugin: names the type and the hooks it implements, any of `authenticate`, `authorize`,
-/// `transform`.
+/// `transform`, `detect`.
 ///
 /// ```
 /// # use nervewire_plugin_sdk::{export, prelude::*};
@@ -59,9 +59,12 @@ macro_rules! __export_hook {
     ($component:ident: transform) => {
         $crate::guest::transformer::export_transformer!($component with_types_in $crate::guest::transformer);
     };
+    ($component:ident: detect) => {
+        $crate::guest::detector::export_detector!($component with_types_in $crate::guest::detector);
+    };
     ($component:ident: $other:ident) => {
         ::std::compile_error!(::std::concat!(
-            "unknown hook `", ::std::stringify!($other), "`, write `authenticate`, `authorize` or `transform`"
+            "unknown hook `", ::std::stringify!($other), "`, write `authenticate`, `authorize`, `transform` or `detect`"
         ));
     };
 }
@@ -82,11 +85,15 @@ macro_rules! __implements {
         const _: fn(&mut $plugin, &$crate::Client, $crate::Message) -> $crate::Transformation =
             <$plugin as $crate::Transform>::transform;
     };
+    ($plugin:ty: detect) => {
+        const _: fn(&mut $plugin, &[$crate::Window]) -> ::std::vec::Vec<$crate::Finding> =
+            <$plugin as $crate::Detect>::detect;
+    };
     ($plugin:ty: $other:ident) => {
         ::std::compile_error!(::std::concat!(
             "unknown hook `",
             ::std::stringify!($other),
-            "`, write `authenticate`, `authorize` or `transform`"
+            "`, write `authenticate`, `authorize`, `transform` or `detect`"
         ));
     };
 }

@@ -1,10 +1,11 @@
 //! The plugin as the broker sees it: the exports of a component, each led to the trait that answers it.
 
 mod convert;
+mod detect;
 pub(crate) mod http;
 pub(crate) mod kv;
 
-pub use crate::bindings::{authenticator, authorizer, base, transformer};
+pub use crate::bindings::{authenticator, authorizer, base, detector, transformer};
 
 use crate::bindings::{authentication, authorization, lifecycle, transformation, types};
 use crate::{Authenticate, Authorize, Files, Plugin, Transform, log};

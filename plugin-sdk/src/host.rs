@@ -4,4 +4,5 @@ pub mod clock;
 pub mod counters;
 pub mod kv;
 pub mod log;
+pub mod metrics;
 pub mod random;

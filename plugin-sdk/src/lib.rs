@@ -42,14 +42,23 @@
 //! `cargo build --release --target wasm32-wasip2` makes the component, and plain `cargo test` tests it natively, with
 //! [`testing`].
 //!
-//! A plugin has no file system, environment or network. What the broker offers it is in [`log`], [`clock`] and
-//! [`counters`], and by grant in [`kv`], [`random`] and [`http`]; a component imports only what its code calls.
+//! A plugin has no file system, environment or network. What the broker offers it is in [`log`], [`clock`], [`metrics`]
+//! and [`counters`], and by grant in [`kv`], [`random`] and [`http`]; a component imports only what its code calls.
+//!
+//! | a plugin | implements | and names in [`export!`] |
+//! |---|---|---|
+//! | says who a client is | [`Authenticate`] | `authenticate` |
+//! | says what a client may do, at best as [rules](Authorize::rules) | [`Authorize`] | `authorize` |
+//! | changes, splits, drops or refuses messages | [`Transform`] | `transform` |
+//! | says what is odd | [`Detect`] | `detect` |
+//! | does something by itself every so often | [`Plugin::tick`] | |
 
 mod authentication;
 mod authorization;
 #[cfg(target_arch = "wasm32")]
 mod bindings;
 mod config;
+mod detection;
 mod export;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
@@ -69,7 +78,8 @@ pub use authentication::{Authenticate, Authentication, Credentials, Identity, Qu
 pub use authorization::{
     Action, Actions, Authorize, Decision, Dependencies, Effect, Request, Rule, RuleBuilder, Verdict,
 };
-pub use host::{clock, counters, kv, log, random};
+pub use detection::{Detect, Finding, Response, Window};
+pub use host::{clock, counters, kv, log, metrics, random};
 pub use plugin::Plugin;
 pub use transformation::{Rejection, Transform, Transformation};
 pub use types::{Certificate, Client, Files, Message, Property, Protocol, Qos};
@@ -80,9 +90,9 @@ pub use serde;
 /// What a plugin needs: `use nervewire_plugin_sdk::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Action, Actions, Authenticate, Authentication, Authorize, Client, Credentials, Files, Identity, Message,
-        Plugin, Qos, Refusal, Rejection, Request, Rule, Transform, Transformation, Verdict, clock, counters, http, kv,
-        log, random, topic,
+        Action, Actions, Authenticate, Authentication, Authorize, Client, Credentials, Detect, Files, Finding,
+        Identity, Message, Plugin, Qos, Refusal, Rejection, Request, Rule, Transform, Transformation, Verdict, Window,
+        clock, counters, http, kv, log, metrics, random, topic,
     };
     #[doc(no_inline)]
     pub use serde::Deserialize;

@@ -23,7 +23,13 @@
 //! assert_eq!(testing::log_lines(), ["7 at the door"]);
 //! ```
 
-use crate::{Certificate, Client, Credentials, Files, Plugin, Property, Protocol, native};
+mod decision;
+
+pub use decision::decide;
+
+use crate::{
+    Action, Certificate, Client, Credentials, Files, Message, Plugin, Property, Protocol, Qos, Request, Window, native,
+};
 use std::time::Duration;
 
 /// An instance as the broker would make it from this `config` table, written as JSON.
@@ -74,6 +80,12 @@ impl Client {
         self
     }
 
+    /// In this tenant's name space.
+    pub fn with_tenant(mut self, tenant: &str) -> Self {
+        self.tenant = Some(tenant.to_owned());
+        self
+    }
+
     /// With this certificate.
     pub fn with_certificate(mut self, certificate: Certificate) -> Self {
         self.certificate = Some(certificate);
@@ -88,6 +100,34 @@ pub fn credentials(username: &str, password: &str) -> Credentials {
         password: Some(password.into()),
         ..Credentials::default()
     }
+}
+
+/// A request at QoS 0 for a message that is not retained.
+pub fn request(action: Action, topic: &str) -> Request {
+    Request {
+        action,
+        topic: topic.to_owned(),
+        qos: Qos::AtMostOnce,
+        retain: false,
+    }
+}
+
+/// A window of ten seconds up to now in which this client did nothing.
+pub fn window(client_id: &str) -> Window {
+    const MILLISECONDS: u32 = 10_000;
+    Window {
+        client_id: client_id.to_owned(),
+        address: "192.0.2.1".to_owned(),
+        started: crate::clock::now_ms().saturating_sub(u64::from(MILLISECONDS)),
+        milliseconds: MILLISECONDS,
+        ..Window::default()
+    }
+}
+
+/// What the plugin publishes at a [`tick`](Plugin::tick) that comes so much later.
+pub fn tick_after<P: Plugin>(plugin: &mut P, duration: Duration) -> Vec<Message> {
+    advance(duration);
+    plugin.tick(crate::clock::now_ms())
 }
 
 /// Puts the stand-in's clock to this Unix time in milliseconds; it begins at 0.

@@ -82,6 +82,29 @@ pub fn covers(wide: &str, narrow: &str) -> bool {
     rest.is_none()
 }
 
+/// Whether some topic matches both filters.
+///
+/// ```
+/// use nervewire_plugin_sdk::topic::overlaps;
+/// assert!(overlaps("dev/+/state", "dev/7/#"));
+/// assert!(!overlaps("dev/+", "dev/7/state"));
+/// ```
+pub fn overlaps(one: &str, other: &str) -> bool {
+    if hidden(one, other) || hidden(other, one) {
+        return false;
+    }
+    let (mut one, mut other) = (Some(one), Some(other));
+    loop {
+        match (one.map(first_level), other.map(first_level)) {
+            (Some(("#", _)), _) | (_, Some(("#", _))) | (None, None) => return true,
+            (Some((left, rest)), Some((right, other_rest))) if left == "+" || right == "+" || left == right => {
+                (one, other) = (rest, other_rest);
+            }
+            _ => return false,
+        }
+    }
+}
+
 /// Wildcards at the beginning do not stand for `$...` [MQTT-4.7.2-1].
 fn hidden(filter: &str, topic: &str) -> bool {
     topic.starts_with('$') && filter.starts_with(['#', '+'])

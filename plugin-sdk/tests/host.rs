@@ -49,6 +49,48 @@ fn a_swap_happens_only_where_the_value_is_as_expected() {
 }
 
 #[test]
+fn an_update_sees_what_is_there_and_says_what_is_there_now() {
+    let append = |text: &str| {
+        kv::update("a", SECOND, |current| {
+            Some([current.unwrap_or_default(), text.into()].concat())
+        })
+    };
+    assert_eq!(append("1"), Ok(Some(b"1".to_vec())));
+    assert_eq!(append("2"), Ok(Some(b"12".to_vec())));
+    testing::advance(SECOND);
+    assert_eq!(append("3"), Ok(Some(b"3".to_vec())));
+    assert_eq!(kv::update("a", None, |_| None), Ok(None));
+    assert_eq!(kv::get("a"), None);
+}
+
+#[test]
+fn an_update_is_made_again_on_what_another_instance_left_meanwhile() {
+    let mut calls = 0;
+    let updated = kv::update("a", None, |current| {
+        calls += 1;
+        if calls == 1 {
+            kv::set("a", "theirs ", None).unwrap();
+        }
+        Some([current.unwrap_or_default(), b"ours".to_vec()].concat())
+    });
+    assert_eq!((updated, calls), (Ok(Some(b"theirs ours".to_vec())), 2));
+}
+
+#[test]
+fn json_of_another_type_is_no_value_and_stays() {
+    kv::set_json("a", &[1, 2], SECOND).unwrap();
+    assert_eq!(kv::get_json::<Vec<u8>>("a"), Ok(Some(vec![1, 2])));
+    assert_eq!(kv::get_json::<String>("a"), Err(kv::Error::NotJson));
+    assert_eq!(
+        kv::update_json("a", None, |_: Option<String>| None),
+        Err(kv::Error::NotJson)
+    );
+    assert_eq!(kv::get("a").as_deref(), Some(&b"[1,2]"[..]));
+    testing::advance(SECOND);
+    assert_eq!(kv::get_json::<Vec<u8>>("a"), Ok(None));
+}
+
+#[test]
 fn the_store_is_bounded_and_keeps_what_it_holds() {
     let (key, value) = ("k".repeat(1024), vec![0; 64 * 1024]);
     assert_eq!(kv::set(&key, &value, None), Ok(()));

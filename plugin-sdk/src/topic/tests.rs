@@ -47,6 +47,25 @@ fn a_filter_covers_another_when_it_matches_all_the_other_matches() {
     check_covers("a", "a/#", false);
 }
 
+#[test]
+fn filters_overlap_where_some_topic_matches_both() {
+    let check = |one, other, expected| {
+        assert_eq!(overlaps(one, other), expected, "{one} {other}");
+        assert_eq!(overlaps(other, one), expected, "{other} {one}");
+    };
+    check("a/b", "a/b", true);
+    check("a/b", "a/c", false);
+    check("a/+", "+/b", true);
+    check("a/#", "a", true);
+    check("a/#", "+/b/c", true);
+    check("a/#", "b/#", false);
+    check("a/+", "a", false);
+    check("#", "a/b", true);
+    check("#", "$SYS/#", false);
+    check("+/a", "$SYS/a", false);
+    check("$SYS/#", "$SYS/+", true);
+}
+
 fn captured<'a>(filter: &str, topic: &'a str) -> Option<Vec<Capture<'a>>> {
     let mut all = Vec::new();
     captures(filter, topic, |capture| all.push(capture)).then_some(all)

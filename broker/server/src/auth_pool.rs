@@ -1,11 +1,12 @@
-//! The workers that authenticate: a bounded queue, and instances of their own, because hashing a password takes long.
+//! The workers that authenticate: a bounded queue, and instances of their own, because hashing a password takes long. A question
+//! to an asynchronous plugin leaves its worker, and comes back for the next authenticator with the answer.
 
 use crate::driver::{ShardEvent, bounds, busy};
 use nervewire_core::fold::{failed_authentication, fold_authentication};
 use nervewire_core::handshake::ChainOutcome;
 use nervewire_core::hook::{Authentication, CallFailed, Client, Credentials, OnFailure};
 use nervewire_core::shard::CallId;
-use nervewire_plugin_host::{Instance, Plugin, Role};
+use nervewire_plugin_host::{Instance, Plugin, Question, Reply, Role};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -64,6 +65,8 @@ struct Queue {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
+    /// Jobs that go on after an answer from elsewhere.
+    steps: VecDeque<Step>,
     chain: Arc<AuthChain>,
     closed: bool,
 }
@@ -131,23 +134,81 @@ impl Drop for AuthPool {
     }
 }
 
+/// A job on its way along the chain that it began with.
+struct Step {
+    job: Job,
+    chain: Arc<AuthChain>,
+    /// The position to ask next.
+    link: usize,
+}
+
+impl Step {
+    /// The next authenticator that is to be asked, and how its failures count.
+    fn next(&mut self) -> Option<(Arc<Plugin>, OnFailure)> {
+        if let Some(only) = self.job.only {
+            // Behind it there is nobody to ask.
+            self.link = if self.link <= only { only } else { usize::MAX };
+        }
+        self.chain.links.get(self.link).cloned()
+    }
+
+    /// The outcome, if this answer is one; else the next authenticator's turn comes.
+    fn hear(&mut self, answer: Result<Authentication, CallFailed>, on_failure: OnFailure) -> Option<ChainOutcome> {
+        let authenticator = self.link;
+        self.link = self.link.saturating_add(1);
+        let answer = fold_authentication(answer, on_failure)?;
+        Some(ChainOutcome { answer, authenticator })
+    }
+
+    /// Nobody decided.
+    fn undecided(&self) -> ChainOutcome {
+        // The authenticator that challenged is gone, or it abstains in the middle of its own exchange.
+        let answer = match self.job.only {
+            Some(_) => failed_authentication(OnFailure::Deny),
+            None => Authentication::Abstain,
+        };
+        ChainOutcome {
+            answer,
+            authenticator: 0,
+        }
+    }
+
+    fn question(&self) -> Question {
+        Question::Authenticate {
+            client: self.job.client.clone(),
+            credentials: self.job.credentials.clone(),
+        }
+    }
+}
+
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next job and the chain that decides it; `None`: the pool is closed.
-    fn next(&self) -> Option<(Job, Arc<AuthChain>)> {
+    /// The next step of a job; `None`: the pool is closed.
+    fn next(&self) -> Option<Step> {
         let mut state = self.lock();
         loop {
             if state.closed {
                 return None;
             }
+            // Those that are on their way first: they have waited longer, and are bounded by their plugins' queues.
+            if let Some(step) = state.steps.pop_front() {
+                return Some(step);
+            }
             if let Some(job) = state.jobs.pop_front() {
-                return Some((job, state.chain.clone()));
+                let chain = state.chain.clone();
+                return Some(Step { job, chain, link: 0 });
             }
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// A job goes on after an answer from elsewhere.
+    fn go_on(&self, step: Step) {
+        self.lock().steps.push_back(step);
+        self.wake.notify_one();
     }
 
     fn reply(&self, to: ReplyTo, outcome: ChainOutcome) {
@@ -165,64 +226,85 @@ impl Queue {
     }
 }
 
-/// One worker: its instances are made anew when the generation changes.
-fn work(queue: &Queue) {
+/// One worker.
+fn work(queue: &Arc<Queue>) {
     let mut instances = Instances::default();
-    while let Some((job, chain)) = queue.next() {
-        let outcome = decide(&chain, &mut instances, &job);
-        queue.reply(job.reply_to, outcome);
+    while let Some(step) = queue.next() {
+        advance(queue, &mut instances, step);
     }
 }
 
+/// Asks one authenticator after the other, until one decides, or until an answer is awaited from elsewhere.
+fn advance(queue: &Arc<Queue>, instances: &mut Instances, mut step: Step) {
+    while let Some((plugin, on_failure)) = step.next() {
+        if plugin.is_asynchronous() {
+            return ask(queue, step, &plugin, on_failure);
+        }
+        let answer = instances.authenticate(&step.chain, &plugin, &step.job);
+        if let Some(outcome) = step.hear(answer, on_failure) {
+            return queue.reply(step.job.reply_to, outcome);
+        }
+    }
+    queue.reply(step.job.reply_to, step.undecided());
+}
+
+fn ask(queue: &Arc<Queue>, step: Step, plugin: &Arc<Plugin>, on_failure: OnFailure) {
+    let (question, reply_to) = (step.question(), step.job.reply_to);
+    let back = queue.clone();
+    let submitted = plugin.submit(question, move |reply| answered(&back, step, reply, on_failure));
+    if submitted.is_err() {
+        // Not judged by `on_failure`: nobody gets in because many want to.
+        queue.reply(reply_to, busy());
+    }
+}
+
+fn answered(queue: &Queue, mut step: Step, reply: Reply, on_failure: OnFailure) {
+    let answer = match reply {
+        Reply::Authenticate(answer) => answer,
+        _ => Err(CallFailed),
+    };
+    match step.hear(answer, on_failure) {
+        Some(outcome) => queue.reply(step.job.reply_to, outcome),
+        None => queue.go_on(step),
+    }
+}
+
+/// The instances of one worker: each plugin's is kept as long as the latest chain has it.
 #[derive(Default)]
 struct Instances {
     generation: u64,
-    by_link: Vec<Option<Instance>>,
+    warm: Vec<Instance>,
 }
 
 impl Instances {
-    /// The instance of one link; made at its first use.
-    fn get(&mut self, chain: &AuthChain, link: usize) -> Option<&mut Instance> {
-        if self.generation != chain.generation {
+    fn authenticate(
+        &mut self,
+        chain: &AuthChain,
+        plugin: &Arc<Plugin>,
+        job: &Job,
+    ) -> Result<Authentication, CallFailed> {
+        if self.generation < chain.generation {
             self.generation = chain.generation;
-            self.by_link.clear();
+            let is_in_chain = |instance: &Instance| chain.links.iter().any(|(plugin, _)| is_of(instance, plugin));
+            self.warm.retain(is_in_chain);
         }
-        self.by_link.resize_with(chain.links.len(), || None);
-        let slot = self.by_link.get_mut(link)?;
-        if slot.is_none() {
-            let (plugin, _) = chain.links.get(link)?;
-            *slot = plugin
-                .instance(Role::Authenticate)
-                .inspect_err(
-                    |error| tracing::error!(plugin = plugin.name(), %error, "no instance to authenticate with"),
-                )
-                .ok();
+        let known = self.warm.iter_mut().find(|instance| is_of(instance, plugin));
+        if let Some(instance) = known {
+            return instance.authenticate(&job.client, &job.credentials);
         }
-        slot.as_mut()
+        let mut instance = plugin.instance(Role::Authenticate).map_err(|error| {
+            tracing::error!(plugin = plugin.name(), %error, "no instance to authenticate with");
+            CallFailed
+        })?;
+        let answer = instance.authenticate(&job.client, &job.credentials);
+        // What an earlier chain had is not asked again soon.
+        if self.generation == chain.generation {
+            self.warm.push(instance);
+        }
+        answer
     }
 }
 
-fn decide(chain: &AuthChain, instances: &mut Instances, job: &Job) -> ChainOutcome {
-    let links = chain.links.iter().enumerate();
-    for (link, (_, on_failure)) in links.filter(|(link, _)| job.only.is_none_or(|only| only == *link)) {
-        let answer = match instances.get(chain, link) {
-            Some(instance) => instance.authenticate(&job.client, &job.credentials),
-            None => Err(CallFailed),
-        };
-        if let Some(answer) = fold_authentication(answer, *on_failure) {
-            return ChainOutcome {
-                answer,
-                authenticator: link,
-            };
-        }
-    }
-    // The authenticator that challenged is gone, or it abstains in the middle of its own exchange.
-    let answer = match job.only {
-        Some(_) => failed_authentication(OnFailure::Deny),
-        None => Authentication::Abstain,
-    };
-    ChainOutcome {
-        answer,
-        authenticator: 0,
-    }
+fn is_of(instance: &Instance, plugin: &Arc<Plugin>) -> bool {
+    Arc::ptr_eq(instance.plugin(), plugin)
 }

@@ -4,7 +4,7 @@
 use crate::auth_pool::AuthChain;
 use crate::builtin;
 use crate::config::{self, Component, Config};
-use crate::driver::ShardPlugins;
+use crate::driver::{Place, ShardPlugins};
 use anyhow::{Context, Result, anyhow};
 use nervewire_codec::Utf8String;
 use nervewire_core::policy::{Authorizer, Policy, Transform};
@@ -150,17 +150,27 @@ impl Generation {
             if !authorizes && !transforms_too {
                 continue;
             }
-            let instance = plugin.instance(Role::Shard);
-            let instance = instance.map_err(|error| anyhow!("plugin \"{}\": {error}", plugin.name()))?;
+            let place = match plugin.is_asynchronous() {
+                true => Place::Pool(plugin.clone()),
+                false => {
+                    let instance = plugin.instance(Role::Shard);
+                    instances.push(instance.map_err(|error| anyhow!("plugin \"{}\": {error}", plugin.name()))?);
+                    Place::Here(instances.len() - 1)
+                }
+            };
             if authorizes {
-                authorizers.push(instances.len());
+                authorizers.push(place.clone());
             }
             if transforms_too {
-                transforms.push(instances.len());
+                transforms.push(place);
             }
-            instances.push(instance);
         }
-        Ok(ShardPlugins::new(instances, authorizers, transforms))
+        Ok(ShardPlugins::new(
+            self.policy.generation,
+            instances,
+            authorizers,
+            transforms,
+        ))
     }
 
     /// The chain of authenticators.

@@ -35,7 +35,7 @@ pub(crate) fn snapshot(reports: &[ShardReport], shared: &Shared, current: &Curre
         ],
         reloads: vec![("ok", current.reloads_ok), ("refused", current.reloads_failed)],
         config_generation: current.generation.policy.generation,
-        bounds_hit: bounds_hit(core, of, shared),
+        bounds_hit: bounds_hit(core, of, shared, current),
         store: shared.journal.as_deref().map(|journal| store(journal, shared)),
         ..MetricsSnapshot::default()
     }
@@ -103,7 +103,9 @@ fn bounds_hit(
     core: impl Fn(fn(&Counters) -> u64) -> u64,
     of: impl Fn(fn(&ShardReport) -> u64) -> u64,
     shared: &Shared,
+    current: &Current,
 ) -> Labelled {
+    let plugins = current.generation.plugins.iter();
     vec![
         ("queue_messages", core(|c| c.dropped.queue_messages)),
         ("queue_bytes", core(|c| c.dropped.queue_bytes)),
@@ -130,5 +132,10 @@ fn bounds_hit(
         ("store_pending_bytes", of(|r| r.driver.store_over_bound)),
         ("log_lines", crate::logging::lines_dropped()),
         ("authentication_queue", shared.authenticators.over_bound()),
+        (
+            "http_queue_calls",
+            plugins.map(|loaded| loaded.plugin.stats().queue_over_bound()).sum(),
+        ),
+        ("earlier_generations", of(|r| r.driver.earlier_generations_over_bound)),
     ]
 }

@@ -10,7 +10,7 @@ use super::worker::Worker;
 use nervewire_core::handshake::ChainOutcome;
 use nervewire_core::limits::ShardConfig;
 use nervewire_core::policy::Policy;
-use nervewire_core::shard::{CallId, MeshMessage};
+use nervewire_core::shard::{Answer, CallId, MeshMessage};
 use nervewire_store::StoreEvent;
 use std::collections::VecDeque;
 use std::net::TcpListener;
@@ -28,6 +28,8 @@ pub(crate) mod bounds {
     pub(crate) const READ_BYTES_PER_PASS: usize = 256 * 1024;
     /// Bytes of a CONNECT or AUTH packet from a client that was not let in yet.
     pub(crate) const HANDSHAKE_PACKET_BYTES: u32 = 262_144;
+    /// Earlier generations of plugins that a shard keeps for answers that are awaited.
+    pub(crate) const EARLIER_GENERATIONS: usize = 8;
     /// Authentications that wait for a worker.
     pub(crate) const AUTHENTICATION_QUEUE: usize = 65_536;
     /// Time for the last bytes to leave a connection that is being closed.
@@ -48,6 +50,12 @@ pub(crate) enum ShardEvent {
     Authenticated(usize, u64, ChainOutcome),
     /// The authenticators decided about a connected client.
     Reauthenticated(CallId, ChainOutcome),
+    /// An asynchronous plugin answered a call of the policy of this generation.
+    Answered {
+        generation: u64,
+        call: CallId,
+        answer: Answer,
+    },
     /// A new generation of everything that can change; the sender hears when it is in force.
     Swap(Box<Swap>),
     /// A question from the administration.

@@ -17,7 +17,7 @@ mod worker;
 pub(crate) use accept::ListenerSettings;
 pub(crate) use handshake::busy;
 pub(crate) use inbox::{ShardEvent, Swap, bounds};
-pub(crate) use plugins::ShardPlugins;
+pub(crate) use plugins::{Place, ShardPlugins};
 pub(crate) use requests::{ShardReport, ask, ask_all};
 pub(crate) use store::{ShardStore, store_sinks};
 pub(crate) use worker::{ShardSetup, Shared, Worker, anonymous_code, inboxes, spawn};

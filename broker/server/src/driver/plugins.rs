@@ -1,65 +1,154 @@
-//! The warm plugin instances of one shard, and the calls on them.
+//! The warm plugin instances of one shard, the calls on them, and the calls that are answered elsewhere, later.
 
+use super::inbox::{ShardEvent, bounds};
+use super::worker::Shared;
 use nervewire_core::hook::{CallFailed, Client, Rule};
-use nervewire_core::shard::{Answer, Call};
-use nervewire_plugin_host::Instance;
+use nervewire_core::shard::{Answer, Call, CallId};
+use nervewire_plugin_host::{Instance, Plugin, Question, Reply};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// Where a plugin is called.
+#[derive(Clone)]
+pub(crate) enum Place {
+    /// Position of its instance on this shard.
+    Here(usize),
+    /// In its pool.
+    Pool(Arc<Plugin>),
+}
 
 /// One instance of each plugin that is called on shards, made ready before its generation is swapped in.
 pub(crate) struct ShardPlugins {
+    generation: u64,
     instances: Vec<Instance>,
-    /// Positions in `instances`, in the order of the policy's authorizers.
-    authorizers: Vec<usize>,
-    transforms: Vec<usize>,
+    /// In the order of the policy's authorizers.
+    authorizers: Vec<Place>,
+    transforms: Vec<Place>,
+    /// Calls that are answered later.
+    awaited: usize,
+}
+
+/// What became of a call.
+pub(super) enum Ran {
+    /// The answer, and how many nanoseconds guests took on this thread.
+    Answered(Answer, u64),
+    /// The answer comes as [`ShardEvent::Answered`].
+    Later,
+    /// It belongs to the authenticators.
+    NotHere,
+}
+
+/// Where the answers of asynchronous plugins go.
+#[derive(Clone)]
+pub(super) struct ReplyPath {
+    pub(super) shared: Weak<Shared>,
+    pub(super) shard: u16,
+    pub(super) call: CallId,
+    pub(super) generation: u64,
+}
+
+impl ReplyPath {
+    fn send(&self, answer: Answer) {
+        if let Some(shared) = self.shared.upgrade() {
+            let event = ShardEvent::Answered {
+                generation: self.generation,
+                call: self.call,
+                answer,
+            };
+            shared.mesh.send(self.shard, event);
+        }
+    }
 }
 
 impl ShardPlugins {
-    pub(crate) fn new(instances: Vec<Instance>, authorizers: Vec<usize>, transforms: Vec<usize>) -> Self {
+    pub(crate) fn new(
+        generation: u64,
+        instances: Vec<Instance>,
+        authorizers: Vec<Place>,
+        transforms: Vec<Place>,
+    ) -> Self {
         Self {
+            generation,
             instances,
             authorizers,
             transforms,
+            awaited: 0,
         }
     }
 
-    /// Carries out a call, and says how many nanoseconds the guest took. `None` for what does not belong on a shard.
-    pub(super) fn run(&mut self, call: &Call) -> Option<(Answer, u64)> {
-        match call {
-            Call::Rules { client, .. } => Some(self.rules(client)),
+    fn run(&mut self, call: &Call, path: ReplyPath) -> Ran {
+        let ran = match call {
+            Call::Rules { client, .. } => self.rules(client, path),
             Call::Authorize {
                 authorizer,
                 client,
                 request,
                 ..
-            } => {
-                let (answer, ns) = self.on(self.authorizers.get(*authorizer).copied(), |i| {
-                    i.authorize(client, request)
-                });
-                Some((Answer::Authorize(answer), ns))
-            }
+            } => match self.authorizers.get(*authorizer) {
+                Some(Place::Pool(plugin)) => {
+                    let (client, request) = (client.clone(), request.clone());
+                    submit(plugin, Question::Authorize { client, request }, path)
+                }
+                place => {
+                    let place = here(place);
+                    let (answer, ns) = self.on(place, |i| i.authorize(client, request));
+                    Ran::Answered(Answer::Authorize(answer), ns)
+                }
+            },
             Call::Transform {
                 transform,
                 client,
                 message,
                 ..
-            } => {
-                let (answer, ns) = self.on(self.transforms.get(*transform).copied(), |i| {
-                    i.transform(client, message)
-                });
-                Some((Answer::Transform(answer), ns))
-            }
-            Call::Authenticate { .. } => None,
-        }
+            } => match self.transforms.get(*transform) {
+                Some(Place::Pool(plugin)) => {
+                    let (client, message) = (client.clone(), message.clone());
+                    submit(plugin, Question::Transform { client, message }, path)
+                }
+                place => {
+                    let place = here(place);
+                    let (answer, ns) = self.on(place, |i| i.transform(client, message));
+                    Ran::Answered(Answer::Transform(answer), ns)
+                }
+            },
+            Call::Authenticate { .. } => Ran::NotHere,
+        };
+        self.awaited += usize::from(matches!(ran, Ran::Later));
+        ran
     }
 
-    fn rules(&mut self, client: &Client) -> (Answer, u64) {
-        let mut answers: Vec<Result<Option<Vec<Rule>>, CallFailed>> = Vec::with_capacity(self.authorizers.len());
+    /// Asks every authorizer: those on this shard at once, the others meanwhile.
+    fn rules(&mut self, client: &Arc<Client>, path: ReplyPath) -> Ran {
+        let mut answers: Vec<Option<Rules>> = vec![None; self.authorizers.len()];
         let mut total_ns = 0;
+        let mut elsewhere = Vec::new();
         for position in 0..self.authorizers.len() {
-            let (answer, ns) = self.on(self.authorizers.get(position).copied(), |i| i.rules(client));
-            total_ns += ns;
-            answers.push(answer);
+            match self.authorizers.get(position) {
+                Some(Place::Pool(plugin)) => elsewhere.push((position, plugin.clone())),
+                place => {
+                    let place = here(place);
+                    let (answer, ns) = self.on(place, |i| i.rules(client));
+                    total_ns += ns;
+                    answers[position] = Some(answer);
+                }
+            }
         }
-        (Answer::Rules(answers), total_ns)
+        if elsewhere.is_empty() {
+            return Ran::Answered(whole(answers), total_ns);
+        }
+        let gathering = Arc::new(Gathering {
+            path,
+            state: Mutex::new((answers, elsewhere.len())),
+        });
+        for (position, plugin) in elsewhere {
+            let question = Question::Rules { client: client.clone() };
+            let gathered = gathering.clone();
+            let submitted = plugin.submit(question, move |reply| gathered.put(position, rules_of(reply)));
+            if submitted.is_err() {
+                gathering.put(position, Err(CallFailed));
+            }
+        }
+        Ran::Later
     }
 
     fn on<T>(
@@ -74,5 +163,147 @@ impl ShardPlugins {
             }
             None => (Err(CallFailed), 0),
         }
+    }
+}
+
+fn here(place: Option<&Place>) -> Option<usize> {
+    match place {
+        Some(Place::Here(position)) => Some(*position),
+        _ => None,
+    }
+}
+
+/// Too many that wait count as a failure: it is the plugin's `on_failure` that says what that means.
+fn submit(plugin: &Arc<Plugin>, question: Question, path: ReplyPath) -> Ran {
+    let failed = answer_of(question.failed());
+    let submitted = plugin.submit(question, move |reply| path.send(answer_of(reply)));
+    match submitted {
+        Ok(()) => Ran::Later,
+        Err(_) => Ran::Answered(failed, 0),
+    }
+}
+
+fn answer_of(reply: Reply) -> Answer {
+    match reply {
+        Reply::Authorize(answer) => Answer::Authorize(answer),
+        Reply::Transform(answer) => Answer::Transform(answer),
+        Reply::Rules(answer) => Answer::Rules(vec![answer]),
+        // Nobody asks for it here.
+        Reply::Authenticate(_) => Answer::Rules(Vec::new()),
+    }
+}
+
+type Rules = Result<Option<Vec<Rule>>, CallFailed>;
+
+fn rules_of(reply: Reply) -> Rules {
+    match reply {
+        Reply::Rules(answer) => answer,
+        _ => Err(CallFailed),
+    }
+}
+
+fn whole(answers: Vec<Option<Rules>>) -> Answer {
+    Answer::Rules(
+        answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or(Err(CallFailed)))
+            .collect(),
+    )
+}
+
+/// Rules of which some are still awaited. Whoever puts the last one sends them all.
+struct Gathering {
+    path: ReplyPath,
+    state: Mutex<(Vec<Option<Rules>>, usize)>,
+}
+
+impl Gathering {
+    fn put(&self, position: usize, rules: Rules) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (answers, awaited) = &mut *state;
+        if let Some(answer) = answers.get_mut(position) {
+            *answer = Some(rules);
+        }
+        *awaited -= 1;
+        if *awaited == 0 {
+            self.path.send(whole(std::mem::take(answers)));
+        }
+    }
+}
+
+/// The plugins of the policy in force, and those of earlier ones while somebody waits for their answers.
+pub(super) struct Generations {
+    current: ShardPlugins,
+    earlier: VecDeque<ShardPlugins>,
+    /// Earlier ones that were let go although somebody waited.
+    pub(super) over_bound: u64,
+}
+
+impl Generations {
+    pub(super) fn new(current: ShardPlugins) -> Self {
+        Self {
+            current,
+            earlier: VecDeque::new(),
+            over_bound: 0,
+        }
+    }
+
+    pub(super) fn swap(&mut self, plugins: ShardPlugins) {
+        let replaced = std::mem::replace(&mut self.current, plugins);
+        if replaced.awaited > 0 {
+            self.earlier.push_back(replaced);
+        }
+        if self.earlier.len() > bounds::EARLIER_GENERATIONS {
+            self.earlier.pop_front();
+            self.over_bound += 1;
+        }
+    }
+
+    /// Carries out a call, by the plugins of the policy that asks. Where those are gone, it has failed.
+    pub(super) fn run(&mut self, call: &Call, path: impl FnOnce(u64) -> ReplyPath) -> Ran {
+        let generation = match call {
+            Call::Rules { generation, .. }
+            | Call::Authorize { generation, .. }
+            | Call::Transform { generation, .. } => *generation,
+            Call::Authenticate { .. } => return Ran::NotHere,
+        };
+        match self.of(generation) {
+            Some(plugins) => plugins.run(call, path(generation)),
+            None => Ran::Answered(failed(call), 0),
+        }
+    }
+
+    /// An answer came that was awaited.
+    pub(super) fn answered(&mut self, generation: u64) {
+        if let Some(plugins) = self.of(generation) {
+            plugins.awaited = plugins.awaited.saturating_sub(1);
+        }
+    }
+
+    /// Lets go of those for whose answers nobody waits any more. Called when no call is left to be carried out.
+    pub(super) fn release(&mut self) {
+        if !self.earlier.is_empty() {
+            self.earlier.retain(|plugins| plugins.awaited > 0);
+        }
+    }
+
+    /// Whether an answer is awaited.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.current.awaited > 0 || self.earlier.iter().any(|plugins| plugins.awaited > 0)
+    }
+
+    fn of(&mut self, generation: u64) -> Option<&mut ShardPlugins> {
+        if self.current.generation == generation {
+            return Some(&mut self.current);
+        }
+        self.earlier.iter_mut().find(|plugins| plugins.generation == generation)
+    }
+}
+
+fn failed(call: &Call) -> Answer {
+    match call {
+        Call::Authorize { .. } => Answer::Authorize(Err(CallFailed)),
+        Call::Transform { .. } => Answer::Transform(Err(CallFailed)),
+        Call::Rules { .. } | Call::Authenticate { .. } => Answer::Rules(Vec::new()),
     }
 }

@@ -20,6 +20,7 @@ pub(crate) struct DriverCounters {
     pub(crate) connect_timeouts: u64,
     pub(crate) mesh_over_bound: u64,
     pub(crate) store_over_bound: u64,
+    pub(crate) earlier_generations_over_bound: u64,
     pub(crate) refused_credentials: u64,
     pub(crate) refused_not_authorized: u64,
     pub(crate) refused_protocol: u64,
@@ -55,7 +56,10 @@ impl Worker {
         ShardReport {
             counters: self.shard.counters(),
             totals: self.shard.info_totals(),
-            driver: self.driver.clone(),
+            driver: DriverCounters {
+                earlier_generations_over_bound: self.plugins.over_bound,
+                ..self.driver.clone()
+            },
         }
     }
 

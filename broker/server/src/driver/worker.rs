@@ -5,7 +5,7 @@ use super::accept::{Listener, ListenerSettings};
 use super::handshake::Stage;
 use super::inbox::{Inbox, Mesh, ShardEvent, Swap};
 use super::io::Client;
-use super::plugins::ShardPlugins;
+use super::plugins::{Generations, Ran, ReplyPath, ShardPlugins};
 use super::requests::DriverCounters;
 use super::store::ShardStore;
 use crate::auth_pool::{AuthPool, Job, ReplyTo};
@@ -63,7 +63,7 @@ pub(crate) struct Worker {
     pub(super) poll: Poll,
     pub(super) shard: Shard,
     pub(super) store: Option<ShardStore>,
-    pub(super) plugins: ShardPlugins,
+    pub(super) plugins: Generations,
     pub(super) listeners: Vec<Option<Listener>>,
     /// The sockets of this shard. A number is the [`ConnId`] of whoever was let in.
     pub(super) numbers: Slab<Stage>,
@@ -85,6 +85,8 @@ pub(crate) struct Worker {
     accepting: Vec<usize>,
     /// The last pass left something to be carried out.
     unfinished: bool,
+    /// Who waits until every will is sent, those included about which plugins are still asked.
+    settling: Option<Sender<()>>,
     state: State,
 }
 
@@ -123,7 +125,7 @@ impl Worker {
             poll: setup.poll,
             shard: setup.shard,
             store: setup.store,
-            plugins: setup.plugins,
+            plugins: Generations::new(setup.plugins),
             listeners: Vec::new(),
             numbers: Slab::new(),
             deadlines: VecDeque::new(),
@@ -140,6 +142,7 @@ impl Worker {
             driver: DriverCounters::default(),
             accepting: Vec::new(),
             unfinished: true, // What was restored may have something to do at once.
+            settling: None,
             state: State::Running,
             shared,
         };
@@ -307,10 +310,33 @@ impl Worker {
     /// Carries out plugin calls until none is left.
     pub(super) fn run_calls(&mut self) {
         while let Some((id, call)) = self.shard.next_call() {
-            match self.plugins.run(&call) {
-                Some((answer, spent_ns)) => self.shard.answer(self.now, id, answer, spent_ns),
-                None => self.ask_authenticators(id, call),
+            let (shared, shard) = (&self.shared, self.number);
+            let path = |generation| ReplyPath {
+                shared: Arc::downgrade(shared),
+                shard,
+                call: id,
+                generation,
+            };
+            match self.plugins.run(&call, path) {
+                Ran::Answered(answer, spent_ns) => self.shard.answer(self.now, id, answer, spent_ns),
+                Ran::Later => {}
+                Ran::NotHere => self.ask_authenticators(id, call),
             }
+        }
+        self.plugins.release();
+    }
+
+    /// An answer that was awaited. Whoever waited for it is served as if it had just asked.
+    fn answered(&mut self, generation: u64, call: CallId, answer: Answer) {
+        self.shard.answer(self.now, call, answer, 0);
+        self.plugins.answered(generation);
+        self.run_calls();
+        self.write_full();
+        if !self.plugins.is_waiting()
+            && let Some(done) = self.settling.take()
+        {
+            self.leave();
+            let _ = done.send(()); // The one who asked may have given up waiting.
         }
     }
 
@@ -354,6 +380,11 @@ impl Worker {
             ShardEvent::Adopt(adopted) => self.adopt(*adopted),
             ShardEvent::Authenticated(slot, serial, outcome) => self.authenticated(slot, serial, outcome),
             ShardEvent::Reauthenticated(call, outcome) => self.reauthenticated(call, outcome),
+            ShardEvent::Answered {
+                generation,
+                call,
+                answer,
+            } => self.answered(generation, call, answer),
             ShardEvent::Swap(swap) => self.swap(*swap),
             ShardEvent::Ask(question) => question(self),
             ShardEvent::SettleWills(done) => self.settle_wills(&done),
@@ -367,7 +398,7 @@ impl Worker {
         self.connect_timeout_ms = swap.connect_timeout_ms;
         self.shard.set_config(swap.config);
         self.shard.set_policy(swap.policy);
-        self.plugins = swap.plugins;
+        self.plugins.swap(swap.plugins);
         self.set_listeners(swap.listeners);
         let _ = swap.done.send(()); // Nobody waits any more: the swap holds all the same.
     }
@@ -378,6 +409,10 @@ impl Worker {
         self.shard.settle_wills(self.now);
         self.run_calls();
         self.leave();
+        if self.plugins.is_waiting() {
+            self.settling = Some(done.clone());
+            return;
+        }
         let _ = done.send(()); // The one who asked may have given up waiting.
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use nervewire_codec::{QoS, SubscriptionOptions, Utf8String, Version};
-use nervewire_core::hook::{AppMessage, Client};
+use nervewire_core::hook::{AppMessage, Client, Quotas};
 use nervewire_core::limits::ShardConfig;
 use nervewire_core::message::Message;
 use nervewire_core::policy::Policy;
@@ -109,6 +109,7 @@ fn session(key: &ClientKey) -> SessionState {
     };
     SessionState {
         client: Arc::new(client),
+        quotas: Quotas::default(),
         expiry_interval_s: 3_600,
         expires_at: Some(NOW + 3_600_000),
         will: None,

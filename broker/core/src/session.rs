@@ -23,7 +23,7 @@ pub(crate) struct Session {
     pub(crate) serial: u64,
     pub(crate) client: Arc<Client>,
     /// Bounds that came with the identity, where it brought any.
-    pub(crate) quotas: Option<Box<Quotas>>,
+    bounds: Option<Box<Bounds>>,
     /// Where its records are.
     pub(crate) partition: Partition,
     /// Name space of its topics, a slot of the shard.
@@ -58,6 +58,15 @@ pub(crate) struct Session {
     pub(crate) route_mark: (u64, u32),
 }
 
+/// Bounds of a session that has others than the configured ones.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// What came with the identity.
+    given: Quotas,
+    /// What holds: a queue that was longer when it was restored may stay so until the client is back.
+    holding: Quotas,
+}
+
 /// A QoS 2 message from the client, until PUBREL comes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Received {
@@ -81,7 +90,7 @@ impl Session {
             serial,
             partition: Partition::of_session(client.tenant.as_deref(), &client.client_id),
             client,
-            quotas: None,
+            bounds: None,
             space,
             conn: None,
             expiry_interval_s: 0,
@@ -132,12 +141,33 @@ impl Session {
         }
     }
 
+    /// The bounds that hold.
     pub(crate) fn quotas(&self) -> Quotas {
-        self.quotas.as_deref().copied().unwrap_or_default()
+        self.bounds
+            .as_deref()
+            .map_or_else(Quotas::default, |bounds| bounds.holding)
     }
 
+    /// The bounds that came with the identity, as the store is told.
+    pub(crate) fn given_quotas(&self) -> Quotas {
+        self.bounds
+            .as_deref()
+            .map_or_else(Quotas::default, |bounds| bounds.given)
+    }
+
+    /// The identity's bounds, which hold from now on.
     pub(crate) fn set_quotas(&mut self, quotas: Quotas) {
-        self.quotas = (quotas != Quotas::default()).then(|| Box::new(quotas));
+        self.set_bounds(quotas, quotas);
+    }
+
+    /// Wider bounds than the identity's, until the client is back.
+    pub(crate) fn widen_quotas(&mut self, holding: Quotas) {
+        self.set_bounds(self.given_quotas(), holding);
+    }
+
+    fn set_bounds(&mut self, given: Quotas, holding: Quotas) {
+        let none = Quotas::default();
+        self.bounds = ((given, holding) != (none, none)).then(|| Box::new(Bounds { given, holding }));
     }
 
     /// Ends with its connection.

@@ -67,7 +67,7 @@
 //! A queue holds the places of its messages in the log; the messages themselves only while they are needed. What is durable and
 //! waits for a session that is away, or far back in a queue, leaves memory and is fetched ([`Fetch`]) when its turn comes.
 
-use crate::hook::{AppMessage, Client};
+use crate::hook::{AppMessage, Client, Quotas};
 use crate::limits::PARTITIONS;
 use crate::message::{Message, MessageId};
 use crate::shard::{Entry, SharedKey};
@@ -286,6 +286,8 @@ pub enum Record {
 pub struct SessionState {
     /// Key, identity and facts.
     pub client: Arc<Client>,
+    /// Bounds that came with the identity.
+    pub quotas: Quotas,
     /// Session Expiry Interval in seconds, `u32::MAX`: never; 0: it ends with its connection, which a restart ends.
     pub expiry_interval_s: u32,
     /// When it ends; `None`: it is connected, or never ends.

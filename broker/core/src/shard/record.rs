@@ -262,6 +262,7 @@ pub(super) fn state(s: &Session) -> SessionState {
     });
     SessionState {
         client: s.client.clone(),
+        quotas: s.given_quotas(),
         expiry_interval_s: s.expiry_interval_s,
         expires_at: s.expires_at,
         will,

@@ -163,6 +163,7 @@ impl Shard {
         s.will_at = state.will.as_ref().and_then(|will| will.due_at);
         s.will = state.will.map(will_of);
         s.client = state.client;
+        s.set_quotas(state.quotas);
     }
 
     fn restore_end(&mut self, key: &ClientKey) {

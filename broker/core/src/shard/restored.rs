@@ -139,17 +139,21 @@ impl Shard {
         unrouted
     }
 
-    /// What was in the queue, or in flight and is in the queue now, stays: the quotas of the client's identity come back with the
-    /// client, and until then the bounds are no narrower than what is there.
+    /// What was in the queue, or in flight and is in the queue now, stays: until the client is back, the bounds are no narrower
+    /// than what is there.
     fn keep_long_queue(&mut self, session: u32) {
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return;
         };
         let messages = u32::try_from(s.queue.len()).unwrap_or(u32::MAX);
         let mut quotas = s.quotas();
-        quotas.queue_messages = (messages > self.config.queue_messages).then_some(messages);
-        quotas.queue_bytes = (s.queue_bytes > self.config.queue_bytes).then_some(s.queue_bytes);
-        s.set_quotas(quotas);
+        if messages > quotas.queue_messages.unwrap_or(self.config.queue_messages) {
+            quotas.queue_messages = Some(messages);
+        }
+        if s.queue_bytes > quotas.queue_bytes.unwrap_or(self.config.queue_bytes) {
+            quotas.queue_bytes = Some(s.queue_bytes);
+        }
+        s.widen_quotas(quotas);
     }
 
     fn put_in_order_of(&mut self, session: u32, messages: Messages, unrouted: &mut Vec<Unrouted>) {

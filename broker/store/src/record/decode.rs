@@ -3,7 +3,7 @@
 use super::read::{Malformed, Reader};
 use super::{Kind, message};
 use nervewire_codec::{PacketId, RetainHandling, SubscriptionOptions, Version};
-use nervewire_core::hook::{Certificate, Client};
+use nervewire_core::hook::{Certificate, Client, Quotas};
 use nervewire_core::shard::{Entry, SharedKey};
 use nervewire_core::store::{ClientKey, EnqueuedFor, Record, SessionState, StoredWill};
 use std::net::IpAddr;
@@ -23,7 +23,11 @@ pub fn decode(bytes: &[u8]) -> Result<Record, Malformed> {
 fn record(r: &mut Reader<'_>) -> Result<Record, Malformed> {
     let kind = Kind::of(r.u8()?).ok_or(Malformed("a kind that does not exist"))?;
     Ok(match kind {
-        Kind::Session => Record::Session(Box::new(session_state(r)?)),
+        Kind::Session => Record::Session(Box::new(session_state(r, Quotas::default())?)),
+        Kind::BoundedSession => {
+            let quotas = quotas(r)?;
+            Record::Session(Box::new(session_state(r, quotas)?))
+        }
         Kind::Gone => Record::Gone(key(r)?),
         Kind::Subscribed => Record::Subscribed {
             session: key(r)?,
@@ -129,9 +133,19 @@ fn shared_key(r: &mut Reader<'_>) -> Result<SharedKey, Malformed> {
     })
 }
 
-fn session_state(r: &mut Reader<'_>) -> Result<SessionState, Malformed> {
+fn quotas(r: &mut Reader<'_>) -> Result<Quotas, Malformed> {
+    Ok(Quotas {
+        publish_rate_per_s: r.option(Reader::number_as)?,
+        queue_messages: r.option(Reader::number_as)?,
+        queue_bytes: r.option(Reader::number)?,
+        subscriptions: r.option(Reader::number_as)?,
+    })
+}
+
+fn session_state(r: &mut Reader<'_>, quotas: Quotas) -> Result<SessionState, Malformed> {
     Ok(SessionState {
         client: Arc::new(client(r)?),
+        quotas,
         expiry_interval_s: r.number_as()?,
         expires_at: r.option(Reader::number)?,
         will: r.option(will)?,

@@ -2,7 +2,7 @@
 
 use super::{Kind, message, write};
 use nervewire_codec::{PacketId, SubscriptionOptions};
-use nervewire_core::hook::{Certificate, Client};
+use nervewire_core::hook::{Certificate, Client, Quotas};
 use nervewire_core::shard::{Entry, SharedKey};
 use nervewire_core::store::{ClientKey, EnqueuedFor, Record, SessionState, StoredWill};
 use std::net::IpAddr;
@@ -11,7 +11,12 @@ use std::net::IpAddr;
 pub fn encode(record: &Record, out: &mut Vec<u8>) {
     write::u8(out, kind(record) as u8);
     match record {
-        Record::Session(state) => session_state(out, state),
+        Record::Session(state) => {
+            if state.quotas != Quotas::default() {
+                quotas(out, state.quotas);
+            }
+            session_state(out, state);
+        }
         Record::Gone(session) => key(out, session),
         Record::Subscribed { session, filter, entry } => {
             key(out, session);
@@ -70,7 +75,8 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) {
 
 fn kind(record: &Record) -> Kind {
     match record {
-        Record::Session(_) => Kind::Session,
+        Record::Session(state) if state.quotas == Quotas::default() => Kind::Session,
+        Record::Session(_) => Kind::BoundedSession,
         Record::Gone(_) => Kind::Gone,
         Record::Subscribed { .. } => Kind::Subscribed,
         Record::Unsubscribed { .. } => Kind::Unsubscribed,
@@ -123,6 +129,13 @@ fn shared_key(out: &mut Vec<u8>, key: &SharedKey) {
     write::optional_text(out, key.tenant.as_ref());
     write::text(out, &key.group);
     write::text(out, &key.filter);
+}
+
+fn quotas(out: &mut Vec<u8>, quotas: Quotas) {
+    write::optional_number(out, quotas.publish_rate_per_s.map(u64::from));
+    write::optional_number(out, quotas.queue_messages.map(u64::from));
+    write::optional_number(out, quotas.queue_bytes);
+    write::optional_number(out, quotas.subscriptions.map(u64::from));
 }
 
 fn session_state(out: &mut Vec<u8>, state: &SessionState) {

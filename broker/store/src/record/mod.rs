@@ -32,10 +32,12 @@ enum Kind {
     Completed = 12,
     Retained = 13,
     RetainedDeleted = 14,
+    /// A session with bounds of its own, which come before the fields of [`Kind::Session`].
+    BoundedSession = 15,
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Session,
         Self::Gone,
         Self::Subscribed,
@@ -50,6 +52,7 @@ impl Kind {
         Self::Completed,
         Self::Retained,
         Self::RetainedDeleted,
+        Self::BoundedSession,
     ];
 
     fn of(byte: u8) -> Option<Self> {

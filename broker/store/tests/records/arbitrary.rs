@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use nervewire_codec::{PacketId, Properties, QoS, RetainHandling, SubscriptionOptions, Utf8String, Version};
-use nervewire_core::hook::{AppMessage, Certificate, Client};
+use nervewire_core::hook::{AppMessage, Certificate, Client, Quotas};
 use nervewire_core::message::Message;
 use nervewire_core::shard::{Entry, SharedKey};
 use nervewire_core::store::{ClientKey, EnqueuedFor, Record, SessionState, StoredWill};
@@ -213,12 +213,26 @@ fn session_state() -> impl Strategy<Value = SessionState> {
         delay_s,
         due_at,
     });
-    (client(), any::<u32>(), of(any::<u64>()), of(will)).prop_map(|(client, expiry_interval_s, expires_at, will)| {
-        SessionState {
-            client,
-            expiry_interval_s,
-            expires_at,
-            will,
-        }
+    let state = (client(), quotas(), any::<u32>(), of(any::<u64>()), of(will));
+    state.prop_map(|(client, quotas, expiry_interval_s, expires_at, will)| SessionState {
+        client,
+        quotas,
+        expiry_interval_s,
+        expires_at,
+        will,
     })
+}
+
+/// Mostly those of sessions that have none of their own.
+fn quotas() -> impl Strategy<Value = Quotas> {
+    let own = (of(any::<u32>()), of(any::<u32>()), of(any::<u64>()), of(any::<u32>()));
+    let own = own.prop_map(
+        |(publish_rate_per_s, queue_messages, queue_bytes, subscriptions)| Quotas {
+            publish_rate_per_s,
+            queue_messages,
+            queue_bytes,
+            subscriptions,
+        },
+    );
+    prop_oneof![Just(Quotas::default()), own]
 }

@@ -2,10 +2,14 @@
 
 mod arbitrary;
 
-use nervewire_core::store::Record;
+use nervewire_codec::Version;
+use nervewire_core::hook::{Client, Quotas};
+use nervewire_core::store::{Record, SessionState};
 use nervewire_store::record::{decode, encode};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 fn encoded(record: &Record) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -68,4 +72,34 @@ fn the_format_is_what_it_was() {
     };
     assert_eq!(encoded(&acknowledged), b"\x06\x00\x04pump\xAC\x02");
     assert_eq!(encoded(&Record::Gone(key)), b"\x02\x00\x04pump");
+    let rest = b"\x04pump\x00\x04\x7F\x00\x00\x01\x87\x26\x01l\x05\x00\x00\x00\x3C\x00\x00";
+    assert_eq!(encoded(&session(Quotas::default())), [b"\x01", &rest[..]].concat());
+    let quotas = Quotas {
+        queue_messages: Some(5),
+        queue_bytes: Some(300),
+        ..Quotas::default()
+    };
+    let bounded = b"\x0F\x00\x01\x05\x01\xAC\x02\x00";
+    assert_eq!(encoded(&session(quotas)), [&bounded[..], &rest[..]].concat());
+}
+
+fn session(quotas: Quotas) -> Record {
+    let client = Client {
+        client_id: "pump".into(),
+        username: None,
+        address: Ipv4Addr::LOCALHOST.into(),
+        port: 4871,
+        listener: "l".into(),
+        protocol: Version::V5,
+        certificate: None,
+        attributes: Vec::new(),
+        tenant: None,
+    };
+    Record::Session(Box::new(SessionState {
+        client: Arc::new(client),
+        quotas,
+        expiry_interval_s: 60,
+        expires_at: None,
+        will: None,
+    }))
 }

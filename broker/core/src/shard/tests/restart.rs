@@ -3,6 +3,7 @@
 use super::super::Shard;
 use super::scene::{ack, id, publish, qos, v5, v311, will};
 use super::{Broker, Journaled};
+use crate::hook::Quotas;
 use crate::limits::ShardConfig;
 use crate::store::{Durability, Partition, Position, Record};
 use nervewire_codec::{Packet, PacketId, Publish, ReasonCode};
@@ -154,18 +155,49 @@ fn sessions_subscriptions_and_queues_are_back() {
 }
 
 #[test]
-fn a_queue_that_is_longer_than_others_may_be_stays_whole() {
+fn quotas_of_the_identity_hold_before_the_client_is_back() {
     each_restart(|mut b, shards| {
-        let quotas = crate::hook::Quotas {
-            queue_messages: Some(2_000),
-            ..crate::hook::Quotas::default()
-        };
-        let s = b.connect(v5("s").lasting().quotas(quotas));
-        b.subscribe(s, "t", 1);
-        b.disconnect(s);
-        let p = b.connect(v5("pub"));
         let most = ShardConfig::default().queue_messages;
-        for n in 0..most + 10 {
+        for (name, queue_messages) in [("more", most + 20), ("fewer", 5)] {
+            let s = b.connect(v5(name).lasting().quotas(queue_of(queue_messages)));
+            b.subscribe(s, "t", 1);
+            b.disconnect(s);
+        }
+        let p = b.connect(v5("pub"));
+        for n in 0..most {
+            b.publish(p, "t", 1, &n.to_string());
+        }
+        b.disconnect(p);
+        // Once more, so that the records that a checkpoint keeps are those of the quotas, too.
+        let mut b = b.restarted_with(shards).restarted_with(shards);
+        let p = b.connect(v5("pub"));
+        for n in most..most + 10 {
+            b.publish(p, "t", 1, &n.to_string());
+        }
+        assert_eq!(b.total(|c| c.dropped.queue_messages), 10, "of `fewer` alone");
+        for (name, first) in [("more", 0), ("fewer", most + 5)] {
+            let s = b.connect(v5(name).lasting());
+            let expected: Vec<String> = (first..most + 10).map(|n| n.to_string()).collect();
+            assert_eq!(b.payloads(s), expected, "{name}");
+        }
+        b.check_kept();
+    });
+}
+
+/// What was in flight is in the queue after a restart, which is longer then than it may become.
+#[test]
+fn a_queue_that_is_longer_than_it_may_be_stays_whole() {
+    each_restart(|mut b, shards| {
+        b.manual_clients = true;
+        let s = b.connect(
+            v5("s")
+                .lasting()
+                .quotas(queue_of(5))
+                .with(|p| p.receive_maximum = Some(10)),
+        );
+        b.subscribe(s, "t", 1);
+        let p = b.connect(v5("pub"));
+        for n in 0..15 {
             b.publish(p, "t", 1, &n.to_string());
         }
         let mut b = b.restarted_with(shards);
@@ -173,11 +205,19 @@ fn a_queue_that_is_longer_than_others_may_be_stays_whole() {
         b.publish(p, "t", 1, "new");
         // One goes for the one that came.
         assert_eq!(b.total(|c| c.dropped.queue_messages), 1);
+        b.check_kept();
         let s = b.connect(v5("s").lasting());
-        let mut expected: Vec<String> = (1..most + 10).map(|n| n.to_string()).collect();
+        let mut expected: Vec<String> = (1..15).map(|n| n.to_string()).collect();
         expected.push("new".to_owned());
         assert_eq!(b.payloads(s), expected);
     });
+}
+
+fn queue_of(messages: u32) -> Quotas {
+    Quotas {
+        queue_messages: Some(messages),
+        ..Quotas::default()
+    }
 }
 
 #[test]

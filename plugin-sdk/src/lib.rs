@@ -53,6 +53,9 @@
 //! | says what is odd | [`Detect`] | `detect` |
 //! | does something by itself every so often | [`Plugin::tick`] | |
 
+#[cfg(any(target_arch = "wasm32", test))]
+#[allow(unsafe_code)] // An allocator hands out raw memory.
+mod allocator;
 mod authentication;
 mod authorization;
 #[cfg(target_arch = "wasm32")]
@@ -83,6 +86,10 @@ pub use host::{clock, counters, kv, log, metrics, random};
 pub use plugin::Plugin;
 pub use transformation::{Rejection, Transform, Transformation};
 pub use types::{Certificate, Client, Files, Message, Property, Protocol, Qos};
+
+#[cfg(all(target_arch = "wasm32", feature = "allocator"))]
+#[global_allocator]
+static ALLOCATOR: allocator::Blocks = allocator::Blocks::new();
 
 #[doc(no_inline)]
 pub use serde;

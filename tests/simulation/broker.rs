@@ -306,7 +306,7 @@ impl World {
                     self.trace.note(|| format!("shard {s}: closes {id:?}"));
                     self.closed(s, id);
                 }
-                Notice::RulesRefused { .. } => {}
+                Notice::RulesRefused { .. } | Notice::ShadowRulesRefused { .. } => {}
             }
         }
         busy

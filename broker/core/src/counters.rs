@@ -27,6 +27,7 @@ pub struct Counters {
     pub subscriptions_refused: u64,
     pub retained_refused: u64,
     pub verdict_cache_cleared: u64,
+    pub shadow_over_bound: u64,
     pub emitted_over_bound: u64,
     pub gather_topics_over_bound: u64,
     pub spare_buffers_over_bound: u64,

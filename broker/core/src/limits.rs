@@ -107,8 +107,20 @@ pub(crate) const fn shared_payload_bytes(has_several_receivers: bool) -> usize {
 
 /// Subscriptions of one session, unless its identity's quota says otherwise.
 pub const MAX_SUBSCRIPTIONS: u32 = 10_000;
-/// Authorization verdicts cached for one session.
+/// Authorization verdicts cached for one session: those that depend on its client.
 pub const MAX_CACHED_VERDICTS: usize = 64;
+/// Authorization verdicts that a shard caches for all its clients.
+pub const MAX_SHARED_VERDICTS: usize = 16_384;
+/// Bytes of topic, user name and tenant together under which a verdict is cached; with more it is not.
+pub const MAX_VERDICT_KEY_BYTES: usize = 1_024;
+/// Comparisons with plugins in shadow mode that wait for an answer, on one shard.
+pub const MAX_SHADOW_COMPARISONS: usize = 4_096;
+/// Differences kept with their inputs, for one plugin in shadow mode and on one shard.
+pub const MAX_SHADOW_SAMPLES: usize = 256;
+/// Bytes of each text, and of a payload, that a kept difference shows.
+pub const MAX_SHADOW_TEXT_BYTES: usize = 512;
+/// Milliseconds after which a plugin in shadow mode that gave no rules for a client is asked for them again.
+pub const SHADOW_RETRY_MS: u64 = 1_000;
 /// Messages that one PUBLISH may become through all transforms.
 pub const MAX_MESSAGES_PER_PUBLISH: usize = 256;
 /// Plugin time per client and second, in nanoseconds; the burst is one second of it.

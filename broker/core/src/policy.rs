@@ -1,9 +1,10 @@
 //! The policy of one generation: which plugins are asked about what, in which order, and what counts when nobody decides.
 
 use crate::fold::{AuthorizationFold, DefaultDecision};
-use crate::hook::{Action, Decision, OnFailure, Rule};
+use crate::hook::{Action, CallFailed, Decision, OnFailure, Rule};
 use crate::rules::{CompiledRules, RuleDecision, RuleError};
 use nervewire_codec::{QoS, Utf8String, topic};
+use std::sync::Arc;
 
 /// Everything the core must know of one generation of plugins. A message keeps the policy it was first judged by.
 #[derive(Clone, Debug, Default)]
@@ -16,11 +17,62 @@ pub struct Policy {
     pub transforms: Vec<Transform>,
     /// What holds when every authorizer abstains.
     pub default: DefaultDecision,
+    /// Plugins in shadow mode with one of these hooks: asked, compared, and never obeyed.
+    pub shadows: Vec<Shadow>,
+}
+
+/// A plugin in shadow mode.
+#[derive(Clone, Debug, Default)]
+pub struct Shadow {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// The generation that loaded it: differences of an earlier one say nothing about it.
+    pub since: u64,
+    /// As which authorizer, and where among those that are obeyed.
+    pub authorizes: Option<(Authorizer, Place)>,
+    /// As which transform, and where.
+    pub transforms: Option<(Transform, Place)>,
+}
+
+/// Where a plugin in shadow mode would stand in a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// One more, before the plugin at this position; at the end where there is none.
+    Before(usize),
+    /// In the place of the plugin at this position.
+    InsteadOf(usize),
+}
+
+/// One plugin of a chain that a plugin in shadow mode is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Member {
+    /// The one that is obeyed at this position.
+    Enforced(usize),
+    /// The one in shadow mode.
+    Shadow,
+}
+
+/// What a chain makes of a request, and who of it decides; `None`: nobody, the default does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ruling {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// The first that denies, else the first that allows.
+    pub by: Option<Member>,
+}
+
+/// What is known about a chain's ruling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Supposed {
+    Ruled(Ruling),
+    Ask(Member),
 }
 
 /// A plugin that authorizes.
 #[derive(Clone, Debug, Default)]
 pub struct Authorizer {
+    /// Its plugin's name in the configuration.
+    pub name: Arc<str>,
     /// Where it is heard; `None`: everywhere, `$`-topics included.
     pub topics: Option<Vec<Utf8String>>,
     /// What a failed call counts as.
@@ -30,6 +82,8 @@ pub struct Authorizer {
 /// A plugin that transforms.
 #[derive(Clone, Debug, Default)]
 pub struct Transform {
+    /// Its plugin's name in the configuration.
+    pub name: Arc<str>,
     /// Where it is called; `None`: everywhere, `$`-topics included.
     pub topics: Option<Vec<Utf8String>>,
     /// What a failed call counts as.
@@ -55,7 +109,8 @@ fn selects(topics: Option<&[Utf8String]>, topic: &str) -> bool {
 }
 
 impl Authorizer {
-    fn concerns(&self, action: Action, topic: &str) -> bool {
+    /// Whether it is heard about this.
+    pub fn concerns(&self, action: Action, topic: &str) -> bool {
         match action {
             Action::Publish | Action::Deliver => selects(self.topics.as_deref(), topic),
             Action::Subscribe => self
@@ -77,8 +132,9 @@ pub struct ClientRules {
     failed: bool,
 }
 
+/// What one authorizer said about a client when it was asked for its rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum AuthorizerRules {
+pub(crate) enum AuthorizerRules {
     /// It gave no rules: every request is asked.
     Ask,
     Rules(CompiledRules),
@@ -99,29 +155,20 @@ impl ClientRules {
     /// failed.
     pub fn new(
         generation: u64,
-        answers: Vec<Result<Option<Vec<Rule>>, crate::hook::CallFailed>>,
+        answers: Vec<Result<Option<Vec<Rule>>, CallFailed>>,
     ) -> (Self, Vec<(usize, RuleError)>) {
         let mut errors = Vec::new();
         let authorizers: Vec<_> = answers
             .into_iter()
             .enumerate()
-            .map(|(position, answer)| match answer {
-                Err(_) => AuthorizerRules::Failed,
-                Ok(None) => AuthorizerRules::Ask,
-                Ok(Some(rules)) => CompiledRules::compile(&rules).map_or_else(
-                    |error| {
-                        errors.push((position, error));
-                        AuthorizerRules::Failed
-                    },
-                    AuthorizerRules::Rules,
-                ),
+            .map(|(position, answer)| {
+                AuthorizerRules::compile(answer).unwrap_or_else(|error| {
+                    errors.push((position, error));
+                    AuthorizerRules::Failed
+                })
             })
             .collect();
-        let may_deny_deliveries = authorizers.iter().any(|rules| match rules {
-            AuthorizerRules::Rules(rules) => rules.may_deny_deliveries(),
-            AuthorizerRules::Ask => false,
-            AuthorizerRules::Failed => true,
-        });
+        let may_deny_deliveries = authorizers.iter().any(AuthorizerRules::may_deny_deliveries);
         let failed = authorizers.iter().any(|rules| matches!(rules, AuthorizerRules::Failed));
         (
             Self {
@@ -149,14 +196,14 @@ impl ClientRules {
         &self,
         policy: &Policy,
         request: &RequestRef<'_>,
-        answered: impl Fn(usize) -> Option<Decision>,
+        mut answered: impl FnMut(usize) -> Option<Decision>,
     ) -> Native {
         let mut fold = AuthorizationFold::default();
         for (position, authorizer) in policy.authorizers.iter().enumerate() {
             if !authorizer.concerns(request.action, request.topic) {
                 continue;
             }
-            let decision = match self.decide(position, authorizer, request) {
+            let decision = match decide(self.authorizers.get(position), authorizer, request) {
                 Some(decision) => decision,
                 None => match answered(position) {
                     Some(decision) => decision,
@@ -174,19 +221,96 @@ impl ClientRules {
         })
     }
 
-    fn decide(&self, position: usize, authorizer: &Authorizer, request: &RequestRef<'_>) -> Option<Decision> {
-        match self.authorizers.get(position) {
-            Some(AuthorizerRules::Rules(rules)) => match evaluate(rules, request) {
-                RuleDecision::Allow => Some(Decision::Allow),
-                RuleDecision::Deny => Some(Decision::Deny),
-                RuleDecision::Abstain => Some(Decision::Abstain),
-                RuleDecision::Ask => None,
-            },
-            // Who gives no rules is asked about what the client does, not about each delivery.
-            Some(AuthorizerRules::Ask) if request.action == Action::Deliver => Some(Decision::Abstain),
-            Some(AuthorizerRules::Ask) => None,
-            Some(AuthorizerRules::Failed) | None => Some(crate::fold::failed_decision(authorizer.on_failure)),
+    /// Judges as [`ClientRules::judge`] does, as if `shadow` with its rules stood in its place; `None`: just as it does.
+    pub(crate) fn suppose(
+        &self,
+        policy: &Policy,
+        shadow: Option<(&Authorizer, Place, &AuthorizerRules)>,
+        request: &RequestRef<'_>,
+        mut answered: impl FnMut(Member) -> Option<Decision>,
+    ) -> Supposed {
+        let mut fold = AuthorizationFold::default();
+        let mut allowed_by = None;
+        for member in members(policy.authorizers.len(), shadow.map(|(_, place, _)| place)) {
+            let (authorizer, rules) = match (member, shadow) {
+                (Member::Shadow, Some((authorizer, _, rules))) => (authorizer, Some(rules)),
+                (Member::Shadow, None) => continue,
+                (Member::Enforced(position), _) => match policy.authorizers.get(position) {
+                    Some(authorizer) => (authorizer, self.authorizers.get(position)),
+                    None => continue,
+                },
+            };
+            if !authorizer.concerns(request.action, request.topic) {
+                continue;
+            }
+            let Some(decision) = decide(rules, authorizer, request).or_else(|| answered(member)) else {
+                return Supposed::Ask(member);
+            };
+            if fold.hear(decision).is_break() {
+                let by = Some(member);
+                return Supposed::Ruled(Ruling { allowed: false, by });
+            }
+            if decision == Decision::Allow {
+                allowed_by = allowed_by.or(Some(member));
+            }
         }
+        let allowed = request.action == Action::Deliver || fold.finish(policy.default);
+        Supposed::Ruled(Ruling {
+            allowed,
+            by: allowed_by,
+        })
+    }
+
+    /// What an authorizer's rules are, where it answered.
+    pub(crate) fn of(&self, authorizer: usize) -> Option<&AuthorizerRules> {
+        self.authorizers.get(authorizer)
+    }
+}
+
+/// A chain of so many, with one more in its place.
+fn members(enforced: usize, shadow: Option<Place>) -> impl Iterator<Item = Member> {
+    (0..=enforced).flat_map(move |position| {
+        let (first, second) = match shadow {
+            Some(Place::Before(at)) if at == position => (Some(Member::Shadow), Some(Member::Enforced(position))),
+            Some(Place::InsteadOf(at)) if at == position => (Some(Member::Shadow), None),
+            _ => (None, Some(Member::Enforced(position))),
+        };
+        let second = second.filter(|_| position < enforced);
+        first.into_iter().chain(second)
+    })
+}
+
+impl AuthorizerRules {
+    pub(crate) fn compile(answer: Result<Option<Vec<Rule>>, CallFailed>) -> Result<Self, RuleError> {
+        match answer {
+            Err(CallFailed) => Ok(AuthorizerRules::Failed),
+            Ok(None) => Ok(AuthorizerRules::Ask),
+            Ok(Some(rules)) => CompiledRules::compile(&rules).map(AuthorizerRules::Rules),
+        }
+    }
+
+    pub(crate) fn may_deny_deliveries(&self) -> bool {
+        match self {
+            AuthorizerRules::Rules(rules) => rules.may_deny_deliveries(),
+            AuthorizerRules::Ask => false,
+            AuthorizerRules::Failed => true,
+        }
+    }
+}
+
+/// What an authorizer says natively; `None`: it must be asked.
+fn decide(rules: Option<&AuthorizerRules>, authorizer: &Authorizer, request: &RequestRef<'_>) -> Option<Decision> {
+    match rules {
+        Some(AuthorizerRules::Rules(rules)) => match evaluate(rules, request) {
+            RuleDecision::Allow => Some(Decision::Allow),
+            RuleDecision::Deny => Some(Decision::Deny),
+            RuleDecision::Abstain => Some(Decision::Abstain),
+            RuleDecision::Ask => None,
+        },
+        // Who gives no rules is asked about what the client does, not about each delivery.
+        Some(AuthorizerRules::Ask) if request.action == Action::Deliver => Some(Decision::Abstain),
+        Some(AuthorizerRules::Ask) => None,
+        Some(AuthorizerRules::Failed) | None => Some(crate::fold::failed_decision(authorizer.on_failure)),
     }
 }
 

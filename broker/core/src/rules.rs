@@ -9,10 +9,12 @@ mod pattern;
 #[cfg(test)]
 mod tests;
 
-use crate::hook::{Actions, Effect, Rule};
+use crate::hook::{Action, Actions, Effect, Rule};
+use crate::policy::RequestRef;
 use nervewire_codec::QoS;
 use nervewire_codec::topic::TopicError;
 use pattern::{Name, Pattern};
+use std::fmt;
 
 /// Rules that one client may have.
 pub const MAX_RULES_PER_CLIENT: usize = 1_024;
@@ -111,23 +113,41 @@ impl CompiledRules {
     /// about deliveries alone, about one RETAIN flag, or about a QoS below the requested one.
     pub fn subscribe(&self, filter: &str, qos: QoS) -> SubscribeDecision {
         let mut check_deliveries = false;
-        let overlapping = self
-            .rules
-            .iter()
-            .filter(|rule| rule.actions.subscribe || rule.actions.deliver);
-        for rule in overlapping.filter(|rule| rule.pattern.overlaps(filter)) {
-            if let Some(decision) = rule.decide_subscribe(filter, qos) {
-                return SubscribeDecision {
-                    decision,
-                    check_deliveries,
-                };
-            }
-            check_deliveries |= rule.may_deny_deliveries();
-        }
+        let mut overlapping = self.overlapping(filter);
+        let decision = overlapping.find_map(|rule| {
+            let decision = rule.decide_subscribe(filter, qos);
+            check_deliveries |= decision.is_none() && rule.may_deny_deliveries();
+            decision
+        });
         SubscribeDecision {
-            decision: RuleDecision::Abstain,
+            decision: decision.unwrap_or(RuleDecision::Abstain),
             check_deliveries,
         }
+    }
+
+    /// The rules that are about some of what a topic filter matches.
+    fn overlapping(&self, filter: &str) -> impl Iterator<Item = &CompiledRule> {
+        let about = |rule: &&CompiledRule| rule.actions.subscribe || rule.actions.deliver;
+        let rules = self.rules.iter().filter(about);
+        rules.filter(move |rule| rule.pattern.overlaps(filter))
+    }
+
+    /// Which rule decides, counted from 0; `None`: none applies.
+    pub fn deciding(&self, request: &RequestRef<'_>) -> Option<usize> {
+        let RequestRef { topic, qos, retain, .. } = *request;
+        let rule = match request.action {
+            Action::Publish => self.first(topic, qos, retain, |actions| actions.publish),
+            Action::Subscribe => self
+                .overlapping(topic)
+                .find(|rule| rule.decide_subscribe(topic, qos).is_some()),
+            Action::Deliver => self.first(topic, qos, retain, |actions| actions.subscribe || actions.deliver),
+        }?;
+        self.rules.iter().position(|other| std::ptr::eq(other, rule))
+    }
+
+    /// A rule in words, as explanations quote it.
+    pub fn describe(&self, rule: usize) -> Option<String> {
+        self.rules.get(rule).map(ToString::to_string)
     }
 
     /// May this message be delivered to the client? `qos` is the QoS of the delivery. Only a deny stops it. The first rule
@@ -194,6 +214,34 @@ impl CompiledRule {
         // A rule about one RETAIN flag is about some of the deliveries only, as if it did not cover the filter.
         let decides = self.effect == Effect::Ask || (self.retain.is_none() && self.pattern.covers(filter));
         decides.then(|| self.effect.into())
+    }
+}
+
+/// `deny publish,subscribe a/+/b with QoS up to 1, retained only`
+impl fmt::Display for CompiledRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let effect = match self.effect {
+            Effect::Allow => "allow",
+            Effect::Deny => "deny",
+            Effect::Ask => "ask",
+        };
+        let Actions {
+            publish,
+            subscribe,
+            deliver,
+        } = self.actions;
+        let actions = [(publish, "publish"), (subscribe, "subscribe"), (deliver, "deliver")];
+        let actions = actions.iter().filter(|(is_about, _)| *is_about).map(|(_, name)| *name);
+        let actions: Vec<_> = actions.collect();
+        write!(f, "{effect} {} {}", actions.join(","), self.pattern.filter())?;
+        if self.max_qos < QoS::ExactlyOnce {
+            write!(f, " with QoS up to {}", self.max_qos as u8)?;
+        }
+        match self.retain {
+            None => Ok(()),
+            Some(true) => f.write_str(", retained only"),
+            Some(false) => f.write_str(", not retained only"),
+        }
     }
 }
 

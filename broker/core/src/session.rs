@@ -1,15 +1,15 @@
 //! A session: what the server keeps for one client identifier (MQTT 5.0 section 4.1).
 
 use crate::gather::Gathers;
-use crate::hook::{AppMessage, Client, Decision, Quotas, Request};
-use crate::limits::MAX_CACHED_VERDICTS;
+use crate::hook::{AppMessage, Client, Quotas};
 use crate::message::{Content, Message, MessageId};
-use crate::policy::{ClientRules, RequestRef};
+use crate::policy::ClientRules;
 use crate::queued::Queued;
 use crate::shard::{CommitId, ConnId};
 use crate::store::{FetchTicket, Partition};
 use crate::subscriptions::Subscriptions;
 use crate::time::Millis;
+use crate::verdicts::SessionVerdicts;
 use hashbrown::HashMap;
 use nervewire_codec::{PacketId, QoS};
 use std::collections::VecDeque;
@@ -51,7 +51,7 @@ pub(crate) struct Session {
     pub(crate) rules: Option<Arc<ClientRules>>,
     /// Deliveries wait for rules or for a verdict.
     pub(crate) judging: bool,
-    pub(crate) verdicts: VerdictCache,
+    pub(crate) verdicts: SessionVerdicts,
     /// Retained messages that are asked for or wait.
     pub(crate) gathers: Option<Box<Gathers>>,
     /// Position of this session among the targets of the message being routed, stamped with the routing's number.
@@ -107,7 +107,7 @@ impl Session {
             will: None,
             rules: None,
             judging: false,
-            verdicts: VerdictCache::default(),
+            verdicts: SessionVerdicts::default(),
             gathers: None,
             route_mark: (0, 0),
         }
@@ -399,71 +399,6 @@ impl InFlight {
     }
 }
 
-/// Authorization verdicts that plugins allowed us to reuse. Kept per session, which is never wider than they allowed. An empty
-/// one owns nothing.
-#[derive(Debug, Default)]
-pub(crate) struct VerdictCache(Option<Box<Verdicts>>);
-
-#[derive(Debug, Default)]
-struct Verdicts {
-    generation: u64,
-    /// Few, so a scan beats building a key.
-    verdicts: Vec<CachedVerdict>,
-}
-
-#[derive(Debug)]
-struct CachedVerdict {
-    authorizer: usize,
-    request: Request,
-    decision: Decision,
-    until: Millis,
-}
-
-impl VerdictCache {
-    pub(crate) fn get(
-        &self,
-        generation: u64,
-        authorizer: usize,
-        request: &RequestRef<'_>,
-        now: Millis,
-    ) -> Option<Decision> {
-        let cache = self.0.as_ref().filter(|cache| cache.generation == generation)?;
-        let same = |v: &&CachedVerdict| v.authorizer == authorizer && v.until > now && v.request.is(request);
-        cache.verdicts.iter().find(same).map(|v| v.decision)
-    }
-
-    /// Answers whether the cache was full and had to be emptied.
-    pub(crate) fn put(
-        &mut self,
-        generation: u64,
-        authorizer: usize,
-        request: Request,
-        decision: Decision,
-        until: Millis,
-    ) -> bool {
-        let cache = self.0.get_or_insert_default();
-        let full = cache.verdicts.len() >= MAX_CACHED_VERDICTS;
-        if full || cache.generation != generation {
-            cache.verdicts.clear();
-            cache.generation = generation;
-        }
-        cache
-            .verdicts
-            .retain(|v| !(v.authorizer == authorizer && v.request == request));
-        cache.verdicts.push(CachedVerdict {
-            authorizer,
-            request,
-            decision,
-            until,
-        });
-        full
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.0 = None;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -513,28 +448,5 @@ mod tests {
         assert_eq!(in_flight.resent, 2);
         in_flight.remove(0);
         assert_eq!(in_flight.resent, 1);
-    }
-
-    #[test]
-    fn a_verdict_is_reused_until_it_expires_or_the_policy_changes() {
-        let mut cache = VerdictCache::default();
-        let request = Request {
-            action: crate::hook::Action::Publish,
-            topic: Utf8String::from_static("a"),
-            qos: QoS::AtMostOnce,
-            retain: false,
-        };
-        assert!(!cache.put(1, 0, request, Decision::Allow, 100));
-        let asked = RequestRef {
-            action: crate::hook::Action::Publish,
-            topic: "a",
-            qos: QoS::AtMostOnce,
-            retain: false,
-        };
-        assert_eq!(cache.get(1, 0, &asked, 99), Some(Decision::Allow));
-        assert_eq!(cache.get(1, 0, &asked, 100), None);
-        assert_eq!(cache.get(1, 1, &asked, 50), None);
-        assert_eq!(cache.get(1, 0, &RequestRef { topic: "b", ..asked }, 50), None);
-        assert_eq!(cache.get(2, 0, &asked, 50), None);
     }
 }

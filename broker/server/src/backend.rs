@@ -5,14 +5,17 @@ use crate::admin::backend::{
     Answer, Backend, ClientInfo, ClientKey, ClientPage, ListenerStatus, PageRequest, PluginInfo, ReloadError,
     ReloadReport, Status, StoreStatus,
 };
+use crate::admin::diff::PluginDiff;
 use crate::admin::metrics::{HistogramSnapshot, MetricsSnapshot, PluginCalls, PluginMetrics};
 use crate::config::Component;
 use crate::driver::{ShardReport, Shared, Worker, ask, ask_all};
 use crate::generation::LoadedPlugin;
 use crate::metrics;
+use crate::shadow;
 use crate::supervisor::Supervisor;
 use nervewire_codec::Version;
 use nervewire_core::hook::OnFailure;
+use nervewire_core::shadow::Tally;
 use nervewire_core::shard::{SessionInfo, home_shard};
 use nervewire_plugin_host::{BreakerState, Call, LATENCY_BUCKETS_NS, Latency, Outcome, PluginStats};
 use nervewire_store::Journal;
@@ -94,6 +97,14 @@ impl Backend for Running {
                 .map(plugin_info)
                 .collect()
         })
+    }
+
+    fn diff(&self, plugin: String) -> Answer<'_, Option<PluginDiff>> {
+        self.ask(move |supervisor| shadow::diff(supervisor, &plugin))
+    }
+
+    fn reset_diff(&self, plugin: String) -> Answer<'_, bool> {
+        self.ask(move |supervisor| shadow::reset(supervisor, &plugin))
     }
 
     fn reload(&self) -> Answer<'_, Result<ReloadReport, ReloadError>> {
@@ -249,7 +260,7 @@ fn plugin_info(loaded: &LoadedPlugin) -> PluginInfo {
             .iter()
             .map(|hook| hook.name().to_owned())
             .collect(),
-        mode: "enforce".to_owned(),
+        mode: loaded.settings.mode.name().to_owned(),
         on_failure: match loaded.settings.on_failure {
             OnFailure::Deny => "deny",
             OnFailure::Skip => "skip",
@@ -330,11 +341,29 @@ fn percentile_us(latency: &Latency, percent: u64) -> Option<f64> {
 fn snapshot(supervisor: &Supervisor) -> MetricsSnapshot {
     let reports = reports(supervisor);
     let current = supervisor.current();
-    let plugins = current.generation.plugins.iter().map(plugin_metrics).collect();
+    let plugins = current.generation.plugins.iter();
+    let plugins = plugins.map(|loaded| PluginMetrics {
+        cache_hits: cache_hits(&reports, &loaded.settings.name),
+        shadow: shadow_tally(&reports, &loaded.settings.name),
+        ..plugin_metrics(loaded)
+    });
+    let plugins = plugins.collect();
     let mut snapshot = metrics::snapshot(&reports, supervisor.shared(), &current);
     snapshot.plugins = plugins;
     snapshot.uptime_s = uptime_s(supervisor.shared());
     snapshot
+}
+
+fn cache_hits(reports: &[ShardReport], plugin: &str) -> u64 {
+    reports.iter().filter_map(|report| report.cache_hits.get(plugin)).sum()
+}
+
+fn shadow_tally(reports: &[ShardReport], plugin: &str) -> Tally {
+    let mut sum = Tally::default();
+    let tallies = reports.iter().flat_map(|report| &report.shadows);
+    let of_plugin = tallies.filter(|(name, _)| **name == *plugin);
+    of_plugin.for_each(|(_, tally)| sum.add(tally));
+    sum
 }
 
 fn plugin_metrics(loaded: &LoadedPlugin) -> PluginMetrics {
@@ -351,6 +380,7 @@ fn plugin_metrics(loaded: &LoadedPlugin) -> PluginMetrics {
         breaker_open: loaded.plugin.breaker_state() != BreakerState::Closed,
         counters: stats.counters(),
         kv_entries: stats.kv_entries() as u64,
+        ..PluginMetrics::default()
     }
 }
 

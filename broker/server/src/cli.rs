@@ -151,7 +151,7 @@ pub(crate) enum AdminCommand {
     /// Disconnect a client
     Kick(KickArgs),
     /// List the plugins of a running broker with their calls, failures and times
-    Plugins(ListArgs),
+    Plugins(PluginsArgs),
     /// Load the changed configuration now; if it is refused, say why and exit 1
     Reload(ListArgs),
 }
@@ -160,7 +160,11 @@ impl AdminCommand {
     /// Where the broker is.
     pub(crate) fn admin(&self) -> &AdminArgs {
         match self {
-            Self::Status(args) | Self::Plugins(args) | Self::Reload(args) => &args.admin,
+            Self::Status(args) | Self::Reload(args) => &args.admin,
+            Self::Plugins(args) => match &args.command {
+                Some(PluginsCommand::Diff(diff)) => &diff.list.admin,
+                None => &args.list.admin,
+            },
             Self::Clients(args) => &args.list.admin,
             Self::Kick(args) => &args.admin,
         }
@@ -206,6 +210,36 @@ pub(crate) struct ClientsArgs {
     /// Clients per page, at most 1000 [default: 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_CLIENTS_PER_PAGE))]
     pub limit: Option<u64>,
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+/// Arguments of `plugins`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct PluginsArgs {
+    #[command(subcommand)]
+    pub command: Option<PluginsCommand>,
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+/// More about the plugins of a running broker.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginsCommand {
+    /// Show where a plugin in shadow mode would have decided otherwise, about whom, and why
+    Diff(DiffArgs),
+}
+
+/// Arguments of `plugins diff`.
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// Name of the plugin in the configuration
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Forget what was seen of it instead
+    #[arg(long)]
+    pub reset: bool,
     #[command(flatten)]
     pub list: ListArgs,
 }
@@ -316,6 +350,10 @@ mod tests {
             |c| matches!(c, Command::Admin(a @ AdminCommand::Plugins(_)) if a.admin().config.is_some()),
         );
         check(
+            "plugins diff n --reset --config f",
+            |c| matches!(c, Command::Admin(a @ AdminCommand::Plugins(_)) if a.admin().config.is_some()),
+        );
+        check(
             "reload --token-file f",
             |c| matches!(c, Command::Admin(a) if a.admin().token_file.is_some()),
         );
@@ -348,6 +386,7 @@ mod tests {
         check("plugin new p --hook detect");
         check("plugin test f c");
         check("bans");
+        check("plugins diff");
         check("kick");
         check("store");
         check("store check");

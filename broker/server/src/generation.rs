@@ -3,8 +3,9 @@
 
 use crate::auth_pool::AuthChain;
 use crate::builtin;
-use crate::config::{self, Component, Config};
+use crate::config::{self, Component, Config, Mode};
 use crate::driver::{Place, ShardPlugins};
+use crate::shadow::{self, ShadowPlugins};
 use anyhow::{Context, Result, anyhow};
 use nervewire_codec::Utf8String;
 use nervewire_core::policy::{Authorizer, Policy, Transform};
@@ -34,6 +35,13 @@ struct Fingerprint {
     component: Arc<[u8]>,
     files: Vec<(String, Vec<u8>)>,
     settings: config::Plugin,
+}
+
+impl LoadedPlugin {
+    /// What it says happens.
+    pub(crate) fn is_enforced(&self) -> bool {
+        self.settings.mode == Mode::Enforce
+    }
 }
 
 /// Loads every plugin of a configuration.
@@ -105,26 +113,34 @@ fn policy(plugins: &[LoadedPlugin], config: &Config, generation: u64) -> Result<
         default: config.auth.default,
         ..Policy::default()
     };
-    for loaded in plugins {
-        let topics = filters(&loaded.settings.topics)?;
-        let on_failure = loaded.settings.on_failure;
+    for loaded in plugins.iter().filter(|loaded| loaded.is_enforced()) {
         if loaded.plugin.has_hook(Hook::Authorize) {
-            policy.authorizers.push(Authorizer {
-                topics: topics.clone(),
-                on_failure,
-            });
+            policy.authorizers.push(authorizer(loaded)?);
         }
         if loaded.plugin.has_hook(Hook::Transform) {
-            let grants: Vec<String> = loaded.plugin.publish_grants().map(str::to_owned).collect();
-            let publish_grants = filters(&grants)?.unwrap_or_default();
-            policy.transforms.push(Transform {
-                topics,
-                on_failure,
-                publish_grants,
-            });
+            policy.transforms.push(transform(loaded)?);
         }
     }
+    policy.shadows = shadow::shadows(plugins)?;
     Ok(policy)
+}
+
+pub(crate) fn authorizer(loaded: &LoadedPlugin) -> Result<Authorizer> {
+    Ok(Authorizer {
+        name: loaded.settings.name.clone(),
+        topics: filters(&loaded.settings.topics)?,
+        on_failure: loaded.settings.on_failure,
+    })
+}
+
+pub(crate) fn transform(loaded: &LoadedPlugin) -> Result<Transform> {
+    let grants: Vec<String> = loaded.plugin.publish_grants().map(str::to_owned).collect();
+    Ok(Transform {
+        name: loaded.settings.name.clone(),
+        topics: filters(&loaded.settings.topics)?,
+        on_failure: loaded.settings.on_failure,
+        publish_grants: filters(&grants)?.unwrap_or_default(),
+    })
 }
 
 /// Topic filters as the core wants them; none: everywhere.
@@ -145,7 +161,7 @@ impl Generation {
     /// A plugin of which no instance can be made.
     pub(crate) fn shard_plugins(&self) -> Result<ShardPlugins> {
         let (mut instances, mut authorizers, mut transforms) = (Vec::new(), Vec::new(), Vec::new());
-        for LoadedPlugin { plugin, .. } in &self.plugins {
+        for LoadedPlugin { plugin, .. } in self.plugins.iter().filter(|loaded| loaded.is_enforced()) {
             let (authorizes, transforms_too) = (plugin.has_hook(Hook::Authorize), plugin.has_hook(Hook::Transform));
             if !authorizes && !transforms_too {
                 continue;
@@ -173,9 +189,14 @@ impl Generation {
         ))
     }
 
+    /// The plugins that are asked for comparisons.
+    pub(crate) fn shadow_plugins(&self) -> ShadowPlugins {
+        ShadowPlugins::new(&self.policy, &self.plugins)
+    }
+
     /// The chain of authenticators.
     pub(crate) fn auth_chain(&self) -> AuthChain {
-        let authenticates = |loaded: &&LoadedPlugin| loaded.plugin.has_hook(Hook::Authenticate);
+        let authenticates = |loaded: &&LoadedPlugin| loaded.is_enforced() && loaded.plugin.has_hook(Hook::Authenticate);
         let link = |loaded: &LoadedPlugin| (loaded.plugin.clone(), loaded.settings.on_failure);
         let links = self.plugins.iter().filter(authenticates).map(link).collect();
         AuthChain {

@@ -18,6 +18,7 @@ mod plugin_inspect;
 mod plugin_new;
 mod restore;
 mod run;
+mod shadow;
 mod store_command;
 mod supervisor;
 mod tls;

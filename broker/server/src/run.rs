@@ -8,6 +8,7 @@ use crate::config::{Config, Durability};
 use crate::driver::{self, Clock, ShardEvent, ShardSetup, ShardStore, Shared, anonymous_code};
 use crate::generation::{self, Generation};
 use crate::restore;
+use crate::shadow::ShadowPool;
 use crate::supervisor::{AdminListener, Current, Supervisor, bind, bind_admin, listener_settings, read_config};
 use crate::watch;
 use anyhow::{Context, Result, anyhow};
@@ -95,6 +96,7 @@ impl Broker {
         let shared = Arc::new(Shared {
             mesh,
             authenticators,
+            shadows: ShadowPool::default(),
             connections: AtomicUsize::new(0),
             max_connections: AtomicUsize::new(max_connections(&config)),
             anonymous: AtomicU8::new(anonymous_code(config.auth.anonymous)),
@@ -104,6 +106,8 @@ impl Broker {
             journal_waited_for: AtomicBool::new(false),
         });
         shared.authenticators.reply_through(&shared);
+        shared.shadows.reply_through(&shared);
+        shared.shadows.swap(generation.shadow_plugins())?;
         let mut threads = Vec::new();
         if let Some(journal) = &shared.journal {
             journal

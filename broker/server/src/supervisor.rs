@@ -208,6 +208,7 @@ impl Supervisor {
         self.shared
             .max_connections
             .store(max_connections(&config), Ordering::Relaxed);
+        self.shared.shadows.swap(generation.shadow_plugins())?;
         self.shared.authenticators.swap(generation.auth_chain());
         let shards = swaps.len();
         for (shard, swap) in swaps.into_iter().enumerate() {

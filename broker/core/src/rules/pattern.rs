@@ -97,6 +97,11 @@ impl Pattern {
             && begin == wanted
     }
 
+    /// As it was written.
+    pub(super) fn filter(&self) -> &str {
+        &self.filter
+    }
+
     /// Whether every topic that `filter` matches is matched.
     pub(super) fn covers(&self, filter: &str) -> bool {
         topic::covers(&self.filter, filter)

@@ -83,7 +83,13 @@ impl Shard {
             return self.record_acknowledged(session, target.order, target.qos);
         }
         if self.goes_straight(session, target.qos, message) {
-            match self.decide_natively(session, message, target) {
+            let native = self.decide_natively(session, message, target);
+            if self.shadowing.is_some()
+                && let Some(allowed) = native
+            {
+                self.shadow_delivery(now, session, message, target, allowed);
+            }
+            match native {
                 Some(true) => {
                     let delivery = Delivery {
                         order: target.order,
@@ -425,21 +431,23 @@ impl Shard {
     }
 
     /// Judges the head of a session's queue by the policy of this moment.
-    fn judge_delivery(&self, now: Millis, session: u32, judge: &mut Option<Judge>) -> Judgement {
+    fn judge_delivery(&mut self, now: Millis, session: u32, judge: &mut Option<Judge>) -> Judgement {
         if self.needs_no_judgement(session) {
+            if self.shadowing.is_some() {
+                self.shadow_queued(now, session);
+            }
             return Judgement::Allowed;
         }
         let head = self.sessions.get(session as usize).and_then(|s| s.queue.front());
         let (Some(head), Some(fresh)) = (head, judge.take().or_else(|| self.judge_of(session))) else {
             return Judgement::Denied;
         };
-        let Some(message) = head.body() else {
+        let Some(message) = head.body().cloned() else {
             return Judgement::Denied;
         };
-        let topic = &message.app.topic;
         let request = RequestRef {
             action: Action::Deliver,
-            topic,
+            topic: &message.app.topic,
             qos: head.qos,
             retain: head.retain,
         };

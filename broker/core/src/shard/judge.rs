@@ -6,6 +6,7 @@ use crate::hook::{Action, CallFailed, Client, Decision, Request, Rule, Verdict};
 use crate::policy::{ClientRules, Native, Policy, RequestRef};
 use crate::session::Session;
 use crate::time::Millis;
+use crate::verdicts::{CachedVerdict, Put};
 use nervewire_codec::Utf8String;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -48,13 +49,6 @@ impl Judge {
             asked: 0,
             answered: SmallVec::new(),
         }
-    }
-
-    fn said(&self, authorizer: usize) -> Option<Decision> {
-        self.answered
-            .iter()
-            .find(|(position, _)| *position == authorizer)
-            .map(|(_, decision)| *decision)
     }
 
     /// Answers about one request are none about the next.
@@ -116,7 +110,7 @@ impl Shard {
     }
 
     /// Judges natively as far as possible.
-    pub(super) fn judge(&self, now: Millis, judge: &mut Judge, request: &RequestRef<'_>) -> Judgement {
+    pub(super) fn judge(&mut self, now: Millis, judge: &mut Judge, request: &RequestRef<'_>) -> Judgement {
         judge.forget_unless_about(request);
         let Some(rules) = &judge.rules else {
             return Judgement::Ask(Call::Rules {
@@ -124,14 +118,26 @@ impl Shard {
                 client: judge.client.clone(),
             });
         };
+        let (session, client, policy) = (judge.session, &judge.client, &judge.policy);
+        let answered = &mut judge.answered;
         let known = |authorizer| {
-            judge
-                .said(authorizer)
-                .or_else(|| self.cached(now, judge, authorizer, request))
+            let said = answered.iter().find(|(position, _)| *position == authorizer);
+            if let Some((_, decision)) = said {
+                return Some(*decision);
+            }
+            let cached = self.cached(now, session, client, policy.generation, authorizer, request)?;
+            self.count_cache_hit(policy.generation, authorizer);
+            // It holds for this request even where its time ends while another authorizer is asked.
+            answered.push((authorizer, cached.decision));
+            Some(cached.decision)
         };
-        let native = rules.judge(&judge.policy, request, known);
+        let native = rules.judge(policy, request, known);
         match native {
             Native::Decided(allowed) => {
+                if self.shadowing.is_some() {
+                    let (rules, answered) = (rules.clone(), std::mem::take(&mut judge.answered));
+                    self.shadow_judged(now, judge, &rules, request, allowed, &answered);
+                }
                 judge.forget();
                 if allowed { Judgement::Allowed } else { Judgement::Denied }
             }
@@ -168,17 +174,26 @@ impl Shard {
             .unwrap_or_default();
         let decision = verdict.map_or_else(|_| failed_decision(on_failure), |verdict| verdict.decision);
         judge.answered.push((authorizer, decision));
-        let cache_ms = verdict.map_or(0, |verdict| verdict.cache_ms);
-        let generation = judge.policy.generation;
-        if cache_ms > 0
-            && let Some(request) = judge.about.clone()
-            && let Some(s) = self.judged_session(judge)
+        if let Ok(verdict) = verdict
+            && verdict.cache_ms > 0
         {
-            let full = s
-                .verdicts
-                .put(generation, authorizer, request, decision, now + u64::from(cache_ms));
-            self.counters.verdict_cache_cleared += u64::from(full);
+            self.cache(now, judge, &verdict);
         }
+    }
+
+    /// Keeps a verdict for as long as it says, under what it says that it depends on.
+    fn cache(&mut self, now: Millis, judge: &Judge, verdict: &Verdict) {
+        let (generation, authorizer) = (judge.policy.generation, judge.asked);
+        let Some(request) = &judge.about else { return };
+        let put = if !verdict.depends_on_client {
+            let client = &judge.client;
+            self.verdicts.put(generation, authorizer, client, request, verdict, now)
+        } else if let Some(s) = self.judged_session(judge) {
+            s.verdicts.put(generation, authorizer, request, verdict, now)
+        } else {
+            return;
+        };
+        self.counters.verdict_cache_cleared += u64::from(put == Put::OverBound);
     }
 
     /// The session that was judged, unless it ended or has become another identity's meanwhile.
@@ -188,11 +203,37 @@ impl Shard {
         (s.serial == serial && Arc::ptr_eq(&s.client, &judge.client)).then_some(s)
     }
 
-    fn cached(&self, now: Millis, judge: &Judge, authorizer: usize, request: &RequestRef<'_>) -> Option<Decision> {
-        let (slot, serial) = judge.session?;
-        let s = self.sessions.get(slot as usize)?;
-        let same = s.serial == serial && Arc::ptr_eq(&s.client, &judge.client);
-        same.then(|| s.verdicts.get(judge.policy.generation, authorizer, request, now))?
+    /// What an authorizer said to this request before, where that holds still.
+    pub(super) fn cached(
+        &self,
+        now: Millis,
+        session: Option<(u32, u64)>,
+        client: &Arc<Client>,
+        generation: u64,
+        authorizer: usize,
+        request: &RequestRef<'_>,
+    ) -> Option<CachedVerdict> {
+        let own = session.and_then(|(slot, serial)| {
+            let s = self.sessions.get(slot as usize)?;
+            let same = s.serial == serial && Arc::ptr_eq(&s.client, client);
+            same.then(|| s.verdicts.get(generation, authorizer, request, now))?
+        });
+        own.or_else(|| self.verdicts.get(generation, authorizer, client, request, now))
+    }
+
+    fn count_cache_hit(&mut self, generation: u64, authorizer: usize) {
+        if generation == self.policy.generation
+            && let Some(hits) = self.cache_hits.get_mut(authorizer)
+        {
+            *hits += 1;
+        }
+    }
+
+    /// How often each authorizer of the policy in force was spared a question since this was last asked, by position. To be asked
+    /// before a policy is replaced.
+    pub fn take_cache_hits(&mut self) -> Vec<u64> {
+        let none = vec![0; self.policy.authorizers.len()];
+        std::mem::replace(&mut self.cache_hits, none)
     }
 
     /// Compiles what authorizers answered; refused rules are logged and count as a failure. Clients with the same rules, one after

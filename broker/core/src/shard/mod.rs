@@ -35,6 +35,7 @@ mod restored;
 mod retain;
 mod route;
 mod sessions;
+mod shadowing;
 mod shared;
 mod subscribe;
 #[cfg(test)]
@@ -59,10 +60,12 @@ use crate::message::MessageId;
 use crate::outbuf::{OutBuf, SpareBuffers};
 use crate::policy::{ClientRules, Policy};
 use crate::retained::Retained;
+use crate::shadow::Shadowing;
 use crate::store::{AppendFailed, ClientKey};
 use crate::subscriptions::Subscription;
 use crate::table::Table;
 use crate::time::Millis;
+use crate::verdicts::SharedVerdicts;
 use already::Already;
 use bodies::Fetches;
 use commit::Commits;
@@ -171,6 +174,15 @@ pub enum Notice {
         /// Why.
         error: String,
     },
+    /// The same of a plugin in shadow mode.
+    ShadowRulesRefused {
+        /// Its name.
+        plugin: Arc<str>,
+        /// Whose rules.
+        client_id: Arc<str>,
+        /// Why.
+        error: String,
+    },
 }
 
 /// Who waits for an answer.
@@ -265,6 +277,12 @@ pub struct Shard {
     no_rules: Arc<ClientRules>,
     /// The latest client's rules: in most configurations the next client's are the same, and shared with it.
     latest_rules: Arc<ClientRules>,
+    /// Verdicts that hold for more than one client.
+    verdicts: SharedVerdicts,
+    /// Questions that a cached verdict answered, by authorizer.
+    cache_hits: Vec<u64>,
+    /// Where some plugin is in shadow mode.
+    shadowing: Option<Box<Shadowing>>,
     #[cfg(debug_assertions)]
     pub(crate) planted: Option<crate::planted::Planted>,
 }
@@ -275,7 +293,6 @@ impl Shard {
         let shards = usize::from(config.shards.max(1));
         let next_message = MessageId::from(config.shard) << MESSAGE_NUMBER_BITS;
         let mut shard = Self {
-            policy,
             conns: Table::default(),
             sessions: Sessions::default(),
             spaces: Slab::new(),
@@ -312,8 +329,12 @@ impl Shard {
             next_purged: 0,
             no_rules: Arc::default(),
             latest_rules: Arc::default(),
+            verdicts: SharedVerdicts::default(),
+            cache_hits: vec![0; policy.authorizers.len()],
+            shadowing: Shadowing::succeed(None, &policy),
             #[cfg(debug_assertions)]
             planted: None,
+            policy,
             config,
         };
         shard.space_of(None);
@@ -322,6 +343,8 @@ impl Shard {
 
     /// What this shard judges by from now on; each client's rules are asked for again at their next use.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.cache_hits = vec![0; policy.authorizers.len()];
+        self.shadowing = Shadowing::succeed(self.shadowing.take(), &policy);
         self.policy = policy;
     }
 
@@ -405,6 +428,7 @@ impl Shard {
         Counters {
             sessions: self.sessions.len() as u64,
             spare_buffers_over_bound: self.spare.over_bound(),
+            shadow_over_bound: self.shadowing.as_ref().map_or(0, |shadowing| shadowing.over_bound()),
             connections: self.conns.len() as u64,
             subscriptions: self.spaces.iter().map(|(_, space)| space.subscriptions() as u64).sum(),
             ..self.counters.clone()

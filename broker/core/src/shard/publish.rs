@@ -79,7 +79,13 @@ impl Shard {
             qos: publish.qos,
             packet_id: publish.packet_id,
         };
-        match self.judge_natively(session, &publish) {
+        let native = self.judge_natively(session, &publish);
+        if self.shadowing.is_some()
+            && let Some(allowed) = native
+        {
+            self.shadow_publish(now, session, &publish, allowed);
+        }
+        match native {
             Some(true) => {
                 let Some(client) = self.client_of(session) else { return };
                 if self.waits_for_store() {
@@ -189,7 +195,7 @@ impl Shard {
 
     pub(super) fn publish_answered(&mut self, now: Millis, mut flow: Box<PublishFlow>, answer: Answer) {
         let reason = match answer {
-            Answer::Transform(outcome) => self.apply(&mut flow, outcome),
+            Answer::Transform(outcome) => self.apply(now, &mut flow, outcome),
             other => {
                 self.hear(now, &mut flow.judge, other);
                 None
@@ -235,6 +241,10 @@ impl Shard {
             }
             match next_transform(&flow.judge.policy, work) {
                 Some(transform) => {
+                    if self.shadowing.is_some() {
+                        let positions = work.transform..=transform;
+                        self.shadow_pass(&flow.judge, &work.message, positions, Some(transform));
+                    }
                     work.transform = transform;
                     let (client, message) = (flow.judge.client.clone(), work.message.clone());
                     return Next::Ask(Call::Transform {
@@ -244,7 +254,13 @@ impl Shard {
                         message,
                     });
                 }
-                None => flow.judged.extend(flow.work.pop().map(|work| work.message)),
+                None => {
+                    if self.shadowing.is_some() {
+                        let positions = work.transform..=flow.judge.policy.transforms.len();
+                        self.shadow_pass(&flow.judge, &work.message, positions, None);
+                    }
+                    flow.judged.extend(flow.work.pop().map(|work| work.message));
+                }
             }
         }
     }
@@ -252,12 +268,16 @@ impl Shard {
     /// Takes a transform's answer. A reason ends the flow.
     fn apply(
         &mut self,
+        now: Millis,
         flow: &mut PublishFlow,
         outcome: Result<Transformation, crate::hook::CallFailed>,
     ) -> Option<ReasonCode> {
         let work = flow.work.pop()?;
         let transform = flow.judge.policy.transforms.get(work.transform)?;
         let outcome = outcome.unwrap_or_else(|_| failed_transformation(transform.on_failure));
+        if self.shadowing.is_some() {
+            self.shadow_transformed(now, &flow.judge, &work.message, (work.transform, &outcome));
+        }
         let next = work.transform + 1;
         let changed = |message: AppMessage| {
             let same_topic = message.topic == work.message.topic;
@@ -485,7 +505,7 @@ fn next_transform(policy: &Policy, work: &Work) -> Option<usize> {
 }
 
 /// The message of a PUBLISH; what belongs to the connection stays behind.
-fn app_message(publish: PublishRef<'_>) -> AppMessage {
+pub(super) fn app_message(publish: PublishRef<'_>) -> AppMessage {
     AppMessage {
         topic: publish.topic.to_utf8_string(),
         payload: Bytes::copy_from_slice(publish.payload),

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::backend::{Backend, ClientKey, ErrorBody, Kicked, PageRequest, ReloadError};
+use super::diff::DiffReset;
 use super::guard::{self, HEALTH_PATH, Refusal, Token};
 use super::metrics::{self, METRICS_CONTENT_TYPE};
 
@@ -81,6 +82,8 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/clients/{id}", get(client))
         .route("/v1/clients/{id}/kick", post(kick))
         .route("/v1/plugins", get(plugins))
+        .route("/v1/plugins/{name}/diff", get(diff))
+        .route("/v1/plugins/{name}/diff/reset", post(reset_diff))
         .route(RELOAD_PATH, post(reload))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
@@ -182,6 +185,26 @@ async fn kick(State(api): State<Api>, key: ClientKey, body: EmptyBody) -> Result
 
 async fn plugins(State(api): State<Api>) -> Response {
     json(&api.backend.plugins().await)
+}
+
+async fn diff(State(api): State<Api>, Path(name): Path<String>) -> Result<Response, ApiError> {
+    match api.backend.diff(name.clone()).await {
+        Some(diff) => Ok(json(&diff)),
+        None => Err(no_shadow(&name)),
+    }
+}
+
+async fn reset_diff(State(api): State<Api>, Path(name): Path<String>, body: EmptyBody) -> Result<Response, ApiError> {
+    body.check(&api)?;
+    if !api.backend.reset_diff(name.clone()).await {
+        return Err(no_shadow(&name));
+    }
+    Ok(json(&DiffReset { plugin: name }))
+}
+
+fn no_shadow(name: &str) -> ApiError {
+    let error = format!("no plugin {name:?} is in shadow mode; GET /v1/plugins (nervewire plugins) lists them");
+    ApiError::new(StatusCode::NOT_FOUND, error)
 }
 
 async fn reload(State(api): State<Api>, body: EmptyBody) -> Result<Response, ApiError> {

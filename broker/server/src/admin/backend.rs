@@ -8,6 +8,7 @@ use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
 
+use super::diff::PluginDiff;
 use super::metrics::MetricsSnapshot;
 
 /// An answer that is on its way: boxed, so that [`Backend`] can be a trait object.
@@ -32,6 +33,12 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
     /// The plugins in the order of the chain.
     fn plugins(&self) -> Answer<'_, Vec<PluginInfo>>;
+
+    /// What was seen of a plugin in shadow mode; `None`: no plugin of this name is.
+    fn diff(&self, plugin: String) -> Answer<'_, Option<PluginDiff>>;
+
+    /// Forgets it. `false`: no plugin of this name is in shadow mode.
+    fn reset_diff(&self, plugin: String) -> Answer<'_, bool>;
 
     /// Reads the configuration again and swaps it in whole; answers after every shard has the new generation. Never called
     /// while an earlier call through the same server is unanswered.

@@ -14,10 +14,11 @@ use ureq::http::{Response, Uri};
 use super::DEFAULT_ADMIN_ADDRESS;
 use super::api::{RELOAD_TIMEOUT, REQUEST_TIMEOUT};
 use super::backend::{ClientInfo, ClientPage, ErrorBody, Kicked, PluginInfo, ReloadReport, Status};
+use super::diff::{DiffReset, PluginDiff};
 use super::guard::Token;
 use super::table::printable;
 use super::view::View;
-use crate::cli::{AdminArgs, AdminCommand, ClientsArgs, KickArgs};
+use crate::cli::{AdminArgs, AdminCommand, ClientsArgs, KickArgs, PluginsArgs, PluginsCommand};
 
 /// The broker's own limit comes first, so that its words are printed and not "timeout".
 const MARGIN: Duration = Duration::from_secs(5);
@@ -81,7 +82,7 @@ fn answer(
         AdminCommand::Status(args) => present::<Status>(api.get("/v1/status")?, args.json),
         AdminCommand::Clients(args) => clients(&api, args),
         AdminCommand::Kick(args) => kick(&api, args),
-        AdminCommand::Plugins(args) => present::<Vec<PluginInfo>>(api.get("/v1/plugins")?, args.json),
+        AdminCommand::Plugins(args) => plugins(&api, args),
         AdminCommand::Reload(args) => present::<ReloadReport>(api.post("/v1/reload", RELOAD_TIMEOUT)?, args.json),
     }
 }
@@ -95,6 +96,18 @@ fn clients(api: &Connection, args: &ClientsArgs) -> Result<String, ClientError> 
         let _ = write!(path, "&limit={limit}");
     }
     present::<ClientPage>(api.get(&path)?, args.list.json)
+}
+
+fn plugins(api: &Connection, args: &PluginsArgs) -> Result<String, ClientError> {
+    let Some(PluginsCommand::Diff(diff)) = &args.command else {
+        return present::<Vec<PluginInfo>>(api.get("/v1/plugins")?, args.list.json);
+    };
+    let path = format!("/v1/plugins/{}/diff", utf8_percent_encode(&diff.name, PATH_SEGMENT));
+    if diff.reset {
+        let body = api.post(&format!("{path}/reset"), REQUEST_TIMEOUT)?;
+        return present::<DiffReset>(body, diff.list.json);
+    }
+    present::<PluginDiff>(api.get(&path)?, diff.list.json)
 }
 
 fn kick(api: &Connection, args: &KickArgs) -> Result<String, ClientError> {

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use nervewire_core::shadow::{Kind, ShadowHook, Tally};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -96,6 +97,10 @@ pub(crate) struct PluginMetrics {
     pub counters: Vec<(String, u64)>,
     /// Entries in its `kv` store.
     pub kv_entries: u64,
+    /// Questions that a cached verdict of it answered.
+    pub cache_hits: u64,
+    /// What was compared while it was in shadow mode.
+    pub shadow: Tally,
 }
 
 /// How often calls of one hook ended one way.
@@ -253,6 +258,43 @@ fn encode_plugins(families: &mut Families<'_>, plugins: &[PluginMetrics]) -> fmt
         "nervewire_plugin_kv_entries",
         "Entries in a plugin's key-value store",
         entries,
+    )?;
+    encode_comparisons(families, plugins)
+}
+
+fn encode_comparisons(families: &mut Families<'_>, plugins: &[PluginMetrics]) -> fmt::Result {
+    let hits = plugins.iter().map(|p| ([label("plugin", &p.plugin)], p.cache_hits));
+    families.counters(
+        "nervewire_plugin_cache_hits",
+        "Questions that a cached verdict answered",
+        hits,
+    )?;
+    let compared = plugins.iter().flat_map(|p| {
+        let hooks = ShadowHook::ALL.into_iter().map(|hook| (hook, p.shadow.compared(hook)));
+        hooks.map(|(hook, count)| ([label("plugin", &p.plugin), ("hook", hook.label().into())], count))
+    });
+    families.counters(
+        "nervewire_plugin_shadow_compared",
+        "Decisions compared with those of a plugin in shadow mode",
+        compared.filter(|(_, count)| *count > 0),
+    )?;
+    let differences = plugins.iter().flat_map(|p| {
+        let pairs = ShadowHook::ALL
+            .into_iter()
+            .flat_map(|hook| Kind::ALL.map(|kind| (hook, kind)));
+        pairs.map(|(hook, kind)| {
+            let labels = [
+                label("plugin", &p.plugin),
+                ("hook", hook.label().into()),
+                ("kind", kind.label().into()),
+            ];
+            (labels, p.shadow.differences(hook, kind))
+        })
+    });
+    families.counters(
+        "nervewire_plugin_shadow_differences",
+        "Decisions that a plugin in shadow mode would have made otherwise",
+        differences.filter(|(_, count)| *count > 0),
     )
 }
 

@@ -3,8 +3,8 @@
 
 use super::error::{ConfigErrors, Source};
 use super::schema::{
-    Admin, Auth, Bind, Broker, CertificateIdentity, ClientCertificates, Config, Durability, Limits, Listener, Plugin,
-    TlsSettings,
+    Admin, Auth, Bind, Broker, CertificateIdentity, ClientCertificates, Config, Durability, Limits, Listener, Mode,
+    Plugin, TlsSettings,
 };
 use super::section::{Section, Words};
 use super::validate::{self, Surroundings};
@@ -15,8 +15,10 @@ use nervewire_core::limits::QueuePolicy;
 use nervewire_plugin_host::{
     Hook, Limits as PluginLimits, MAX_CALL_MS, MAX_HTTP_CALLS, MAX_HTTP_QUEUE_CALLS, MAX_MEMORY_MIB,
 };
+use std::cell::RefCell;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use toml::Spanned;
 use toml::de::DeTable;
 
@@ -32,9 +34,9 @@ const TRANSPORTS: Words<()> = Words {
     known: &[("tcp", ())],
     later: &["ws"],
 };
-const MODES: Words<()> = Words {
-    known: &[("enforce", ())],
-    later: &["shadow"],
+const MODES: Words<Mode> = Words {
+    known: &[("enforce", Mode::Enforce), ("shadow", Mode::Shadow)],
+    later: &[],
 };
 const ANONYMOUS: Words<AnonymousPolicy> = Words {
     known: &[
@@ -93,6 +95,7 @@ pub(super) fn parse(text: &str, file_name: &str, surroundings: &Surroundings<'_>
             Reader {
                 source: &source,
                 surroundings,
+                shadows: RefCell::default(),
             }
             .config(root)
         }),
@@ -116,6 +119,8 @@ fn syntax_message(message: &str) -> String {
 struct Reader<'a> {
     source: &'a Source<'a>,
     surroundings: &'a Surroundings<'a>,
+    /// Where `shadow_of` says what, and of which plugin.
+    shadows: RefCell<Vec<(Spanned<String>, Arc<str>)>>,
 }
 
 impl Reader<'_> {
@@ -140,6 +145,7 @@ impl Reader<'_> {
             .map(|listener| (listener.span(), &listener.get_ref().bind));
         self.refuse_colliding_binds(binds.chain(admin.iter().map(|admin| (admin.span(), &admin.get_ref().bind))));
         self.refuse_equal_names(&plugins);
+        self.refuse_impossible_shadows(&plugins);
         Some(Config {
             file: None,
             broker,
@@ -178,6 +184,47 @@ impl Reader<'_> {
                 );
             }
         }
+    }
+
+    /// `shadow_of` names an enforced plugin. Whether they have a hook in common is known when both are loaded, unless both say.
+    fn refuse_impossible_shadows(&self, plugins: &[Spanned<Plugin>]) {
+        for (shadow_of, name) in self.shadows.borrow().iter() {
+            let named = |name: &str| {
+                plugins
+                    .iter()
+                    .map(Spanned::get_ref)
+                    .find(|plugin| *plugin.name == *name)
+            };
+            let wrong = match (named(shadow_of.get_ref()), named(name)) {
+                (None, _) => "names no [[plugin]]; write the name of an enforced one",
+                (Some(other), _) if other.mode == Mode::Shadow => {
+                    "names a plugin in shadow mode; write the name of an enforced one"
+                }
+                (
+                    Some(Plugin {
+                        hooks: Some(theirs), ..
+                    }),
+                    Some(Plugin { hooks: Some(ours), .. }),
+                ) if !theirs.iter().any(|hook| ours.contains(hook)) => {
+                    "names a plugin with other hooks; write the name of one with a hook of this"
+                }
+                _ => continue,
+            };
+            let message = format!("shadow_of {:?} {wrong}", shadow_of.get_ref());
+            self.source.problem(&shadow_of.span(), message);
+        }
+    }
+
+    fn shadow_of(&self, section: &mut Section<'_>, mode: Mode, name: Option<&Arc<str>>) -> Option<Arc<str>> {
+        let shadow_of = section.parsed("shadow_of", "acl", validate::plugin_name)?;
+        if mode == Mode::Enforce {
+            let message = "shadow_of does nothing where the plugin is obeyed; write mode = \"shadow\", or remove it";
+            section.problem(&shadow_of.span(), message);
+            return None;
+        }
+        let text: Arc<str> = shadow_of.get_ref().as_str().into();
+        self.shadows.borrow_mut().push((shadow_of, name?.clone()));
+        Some(text)
     }
 
     fn broker(&self, section: &mut Section<'_>) -> Broker {
@@ -239,7 +286,9 @@ impl Reader<'_> {
         let component = section.required("component", "builtin:acl", |text| self.surroundings.component(text));
         let hooks = section.some_of("hooks", "authorize", |text| HOOKS.find(text));
         let topics = section.some_of("topics", "#", validate::topic_filter);
-        section.word("mode", &MODES);
+        let mode = section.word_or("mode", &MODES, Mode::Enforce);
+        let known_name: Option<Arc<str>> = name.as_ref().map(|name| name.get_ref().as_str().into());
+        let shadow_of = self.shadow_of(section, mode, known_name.as_ref());
         let on_failure = section.word_or("on_failure", &ON_FAILURE, OnFailure::Deny);
         let grants = section.parsed_list("grants", "kv", validate::grant);
         let limits = section.table_or_empty("limits", plugin_limits);
@@ -253,6 +302,8 @@ impl Reader<'_> {
             component: component.into_inner(),
             hooks,
             topics: topics.unwrap_or_default(),
+            mode,
+            shadow_of,
             on_failure,
             grants: grants.unwrap_or_default(),
             limits,

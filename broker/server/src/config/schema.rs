@@ -168,6 +168,10 @@ pub(crate) struct Plugin {
     pub hooks: Option<Vec<Hook>>,
     /// authorize and transform run only where one of these topic filters matches or overlaps.
     pub topics: Vec<String>,
+    /// Whether it is obeyed.
+    pub mode: Mode,
+    /// In shadow mode: the plugin in whose place it is judged; `None`: as one more, in its own.
+    pub shadow_of: Option<Arc<str>>,
     /// How a call without an answer is judged.
     pub on_failure: OnFailure,
     /// What it may reach.
@@ -178,6 +182,25 @@ pub(crate) struct Plugin {
     pub files: BTreeMap<String, PathBuf>,
     /// The `config` table, handed to `init` as JSON.
     pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+/// `plugin.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Mode {
+    /// What it says happens.
+    Enforce,
+    /// What it would have said differently is told, and nothing else happens.
+    Shadow,
+}
+
+impl Mode {
+    /// As it is written.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Shadow => "shadow",
+        }
+    }
 }
 
 /// `plugin.component`.

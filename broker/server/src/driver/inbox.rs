@@ -10,6 +10,7 @@ use super::worker::Worker;
 use nervewire_core::handshake::ChainOutcome;
 use nervewire_core::limits::ShardConfig;
 use nervewire_core::policy::Policy;
+use nervewire_core::shadow::ShadowAnswer;
 use nervewire_core::shard::{Answer, CallId, MeshMessage};
 use nervewire_store::StoreEvent;
 use std::collections::VecDeque;
@@ -56,6 +57,8 @@ pub(crate) enum ShardEvent {
         call: CallId,
         answer: Answer,
     },
+    /// What a plugin said for a comparison; `None`: there will be no answer.
+    Shadow(u64, Option<ShadowAnswer>),
     /// A new generation of everything that can change; the sender hears when it is in force.
     Swap(Box<Swap>),
     /// A question from the administration.

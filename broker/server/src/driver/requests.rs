@@ -4,7 +4,9 @@ use super::ShardEvent;
 use super::worker::{Shared, Worker};
 use nervewire_codec::ReasonCode;
 use nervewire_core::counters::Counters;
+use nervewire_core::shadow::{Differences, Tally};
 use nervewire_core::shard::{SessionInfo, ShardInfo};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -49,11 +51,21 @@ pub(crate) struct ShardReport {
     pub(crate) counters: Counters,
     pub(crate) totals: ShardInfo,
     pub(crate) driver: DriverCounters,
+    /// Questions that cached verdicts answered, by plugin.
+    pub(crate) cache_hits: BTreeMap<Arc<str>, u64>,
+    /// Comparisons with plugins in shadow mode, by plugin.
+    pub(crate) shadows: Vec<(Arc<str>, Tally)>,
 }
 
 impl Worker {
-    pub(crate) fn report(&self) -> ShardReport {
+    pub(crate) fn report(&mut self) -> ShardReport {
+        self.count_cache_hits();
+        let shadows = self.shard.shadow_differences().iter();
         ShardReport {
+            cache_hits: self.cache_hits.clone(),
+            shadows: shadows
+                .map(|known| (known.plugin.clone(), known.total.clone()))
+                .collect(),
             counters: self.shard.counters(),
             totals: self.shard.info_totals(),
             driver: DriverCounters {
@@ -61,6 +73,25 @@ impl Worker {
                 ..self.driver.clone()
             },
         }
+    }
+
+    /// Adds up what the shard counts by position, which holds for one policy only.
+    pub(super) fn count_cache_hits(&mut self) {
+        let hits = self.shard.take_cache_hits();
+        let policy = self.shard.policy();
+        for (authorizer, hits) in policy.authorizers.iter().zip(hits) {
+            *self.cache_hits.entry(authorizer.name.clone()).or_default() += hits;
+        }
+    }
+
+    /// What was seen of one plugin in shadow mode.
+    pub(crate) fn shadow_differences(&self, plugin: &str) -> Option<Differences> {
+        let known = self.shard.shadow_differences().iter();
+        known.into_iter().find(|known| *known.plugin == *plugin).cloned()
+    }
+
+    pub(crate) fn reset_shadow(&mut self, plugin: &str) -> bool {
+        self.shard.reset_shadow(plugin)
     }
 
     pub(crate) fn sessions(&self, limit: usize) -> Vec<SessionInfo> {

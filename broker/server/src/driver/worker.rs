@@ -9,6 +9,7 @@ use super::plugins::{Generations, Ran, ReplyPath, ShardPlugins};
 use super::requests::DriverCounters;
 use super::store::ShardStore;
 use crate::auth_pool::{AuthPool, Job, ReplyTo};
+use crate::shadow::ShadowPool;
 use mio::{Events, Poll, Token};
 use nervewire_core::fold::AnonymousPolicy;
 use nervewire_core::handshake::ChainOutcome;
@@ -17,7 +18,7 @@ use nervewire_core::table::Table;
 use nervewire_core::time::Millis;
 use nervewire_store::Journal;
 use slab::Slab;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
@@ -29,6 +30,8 @@ use std::time::Duration;
 pub(crate) struct Shared {
     pub(crate) mesh: Mesh,
     pub(crate) authenticators: AuthPool,
+    /// Plugins in shadow mode.
+    pub(crate) shadows: ShadowPool,
     /// Connections of all shards, let in or not.
     pub(crate) connections: AtomicUsize,
     pub(crate) max_connections: AtomicUsize,
@@ -82,6 +85,8 @@ pub(crate) struct Worker {
     pub(super) connect_timeout_ms: u64,
     pub(super) accept_again_at: Option<Millis>,
     pub(super) driver: DriverCounters,
+    /// Questions that cached verdicts answered, by authorizer.
+    pub(super) cache_hits: BTreeMap<Arc<str>, u64>,
     accepting: Vec<usize>,
     /// The last pass left something to be carried out.
     unfinished: bool,
@@ -140,6 +145,7 @@ impl Worker {
             connect_timeout_ms: setup.connect_timeout_ms,
             accept_again_at: None,
             driver: DriverCounters::default(),
+            cache_hits: BTreeMap::new(),
             accepting: Vec::new(),
             unfinished: true, // What was restored may have something to do at once.
             settling: None,
@@ -199,6 +205,7 @@ impl Worker {
         self.accept_all();
         self.serve_ready();
         self.leave();
+        self.ask_shadows();
         self.end_if_done();
     }
 
@@ -262,6 +269,18 @@ impl Worker {
             match notice {
                 Notice::Close(id) => self.close(id),
                 Notice::Resume(id) => self.list(id),
+                Notice::ShadowRulesRefused {
+                    plugin,
+                    client_id,
+                    error,
+                } => {
+                    tracing::warn!(
+                        plugin = &*plugin,
+                        client_id = &*client_id,
+                        error,
+                        "the rules of a plugin in shadow mode were refused"
+                    );
+                }
                 Notice::RulesRefused {
                     authorizer,
                     client_id,
@@ -340,6 +359,13 @@ impl Worker {
         }
     }
 
+    /// Comparisons come last: whoever waits for this pass has been served.
+    fn ask_shadows(&mut self) {
+        while let Some(question) = self.shard.next_shadow_question() {
+            self.shared.shadows.submit(self.number, question);
+        }
+    }
+
     fn ask_authenticators(&mut self, id: CallId, call: Call) {
         let Call::Authenticate {
             client,
@@ -386,6 +412,7 @@ impl Worker {
                 answer,
             } => self.answered(generation, call, answer),
             ShardEvent::Swap(swap) => self.swap(*swap),
+            ShardEvent::Shadow(id, answer) => self.shard.shadow_answered(self.now, id, answer),
             ShardEvent::Ask(question) => question(self),
             ShardEvent::SettleWills(done) => self.settle_wills(&done),
             ShardEvent::ShutDown => self.shut_down(),
@@ -397,6 +424,7 @@ impl Worker {
         self.max_packet_bytes = swap.config.max_packet_bytes;
         self.connect_timeout_ms = swap.connect_timeout_ms;
         self.shard.set_config(swap.config);
+        self.count_cache_hits();
         self.shard.set_policy(swap.policy);
         self.plugins.swap(swap.plugins);
         self.set_listeners(swap.listeners);

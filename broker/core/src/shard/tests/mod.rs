@@ -4,6 +4,7 @@
 mod authorize;
 mod backlog;
 mod bodies;
+mod cache;
 mod chaos;
 mod checkpoint;
 mod connect;
@@ -25,6 +26,7 @@ mod restart;
 mod retain;
 mod scene;
 mod script;
+mod shadow;
 mod shared;
 mod subscribe;
 mod transform;
@@ -36,6 +38,7 @@ use crate::counters::Counters;
 use crate::handshake::Accepted;
 use crate::limits::{MAX_FETCH_MESSAGES, ShardConfig};
 use crate::policy::Policy;
+use crate::shadow::{ShadowAnswer, ShadowCall};
 use crate::store::{AppendFailed, Durability, Fetch, FetchFailed, Partition, Position, Record, Ticket};
 use crate::time::Millis;
 use bytes::Bytes;
@@ -47,12 +50,18 @@ use std::sync::Arc;
 /// The answer to a plugin call; `None`: not yet.
 type Script = Box<dyn FnMut(&Call) -> Option<Answer>>;
 
+/// The same of plugins in shadow mode; `None`: never.
+type ShadowScript = Box<dyn FnMut(&ShadowCall) -> Option<ShadowAnswer>>;
+
 /// Shards joined by their mesh queues, the clients' ends of their connections, and the plugins.
 struct Broker {
     shards: Vec<Shard>,
     now: Millis,
     links: Vec<Link>,
     script: Script,
+    shadow_script: ShadowScript,
+    /// Every question asked for comparisons.
+    shadow_calls: Vec<ShadowCall>,
     /// Plugin time of each call.
     call_ns: u64,
     /// Every call made so far.
@@ -174,6 +183,8 @@ impl Broker {
             now,
             links: Vec::new(),
             script: Box::new(|call| panic!("no plugin to answer {call:?}")),
+            shadow_script: Box::new(|call| panic!("no plugin in shadow mode to answer {call:?}")),
+            shadow_calls: Vec::new(),
             call_ns: 0,
             calls: Vec::new(),
             held: VecDeque::new(),
@@ -308,6 +319,7 @@ impl Broker {
             let mut busy = false;
             for shard in 0..self.shards.len() {
                 busy |= self.run_calls(shard);
+                busy |= self.run_shadow(shard);
                 busy |= self.carry_store(shard);
                 busy |= self.carry_fetches(shard);
                 busy |= self.carry_mesh(shard);
@@ -331,6 +343,17 @@ impl Broker {
                 None => self.held.push_back((shard, id, call.clone())),
             }
             self.calls.push(call);
+        }
+        busy
+    }
+
+    fn run_shadow(&mut self, shard: usize) -> bool {
+        let mut busy = false;
+        while let Some(question) = self.shards[shard].next_shadow_question() {
+            busy = true;
+            let answer = (self.shadow_script)(&question.call);
+            self.shards[shard].shadow_answered(self.now, question.id, answer);
+            self.shadow_calls.push(question.call);
         }
         busy
     }
@@ -428,7 +451,7 @@ impl Broker {
                     let c = self.link(shard, id).expect("an open connection");
                     self.links[c].ready = true;
                 }
-                Notice::RulesRefused { .. } => self.rules_refused += 1,
+                Notice::RulesRefused { .. } | Notice::ShadowRulesRefused { .. } => self.rules_refused += 1,
             }
         }
         busy

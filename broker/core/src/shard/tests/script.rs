@@ -18,6 +18,7 @@ pub(super) fn policy(generation: u64, authorizers: usize, transforms: usize) -> 
         authorizers: vec![Authorizer::default(); authorizers],
         transforms: vec![Transform::default(); transforms],
         default: DefaultDecision::Deny,
+        ..Policy::default()
     }
 }
 

@@ -186,3 +186,18 @@ fn a_refused_reload_lists_what_is_wrong() {
     assert_eq!(status, 422);
     assert!(answer.contains("\"nw.toml:3:1: unknown key\""), "{answer}");
 }
+
+#[test]
+fn a_diff_is_of_a_plugin_in_shadow_mode_and_is_reset_by_post() {
+    let f = Fixture::new(None);
+    let (status, answer) = f.get("/v1/plugins/acl-next/diff", "");
+    assert_eq!(status, 200);
+    assert!(answer.contains("\"kind\": \"would_deny\""), "{answer}");
+    let (status, answer) = f.get("/v1/plugins/acl/diff", "");
+    assert_eq!(status, 404);
+    assert!(answer.contains("no plugin \\\"acl\\\" is in shadow mode"), "{answer}");
+    let reset = "/v1/plugins/acl-next/diff/reset";
+    assert_eq!(f.get(reset, "").0, 405);
+    assert_eq!(f.ask("POST", reset, JSON, "{}").0, 200);
+    assert_eq!(f.ask("POST", "/v1/plugins/acl/diff/reset", JSON, "{}").0, 404);
+}

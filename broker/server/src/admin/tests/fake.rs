@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
 use super::super::backend::*;
+use super::super::diff::{DiffSample, PluginDiff};
 use super::super::metrics::MetricsSnapshot;
 
 /// Two sessions, one plugin; what was asked for is recorded.
@@ -77,6 +78,34 @@ pub(super) fn plugin() -> PluginInfo {
     }
 }
 
+/// Of a plugin that would have locked out one client.
+pub(super) fn diff() -> PluginDiff {
+    PluginDiff {
+        plugin: "acl-next".into(),
+        shadow_of: Some("acl".into()),
+        generation: 3,
+        compared: BTreeMap::from([("authorize".to_owned(), 12)]),
+        differences: BTreeMap::from([("authorize".to_owned(), BTreeMap::from([("would_deny".to_owned(), 7)]))]),
+        unsampled: 2,
+        samples: vec![DiffSample {
+            hook: "authorize".into(),
+            kind: "would_deny".into(),
+            client_id: "meter".into(),
+            tenant: Some("acme".into()),
+            username: Some("ann\u{1b}".into()),
+            action: "publish".into(),
+            topic: "plant/7/temp".into(),
+            qos: 1,
+            enforced: "allowed by acl, rule 1: allow publish #".into(),
+            shadow: "denied by acl-next, rule 2: deny publish plant/+/temp".into(),
+            count: 5,
+            first_unix_ms: 1_700_000_000_000,
+            last_unix_ms: 1_700_000_060_000,
+            ..DiffSample::default()
+        }],
+    }
+}
+
 impl Backend for FakeBackend {
     fn status(&self) -> Answer<'_, Status> {
         ready(Status {
@@ -111,6 +140,14 @@ impl Backend for FakeBackend {
 
     fn plugins(&self) -> Answer<'_, Vec<PluginInfo>> {
         ready(vec![plugin()])
+    }
+
+    fn diff(&self, plugin: String) -> Answer<'_, Option<PluginDiff>> {
+        ready((plugin == "acl-next").then(diff))
+    }
+
+    fn reset_diff(&self, plugin: String) -> Answer<'_, bool> {
+        ready(plugin == "acl-next")
     }
 
     fn reload(&self) -> Answer<'_, Result<ReloadReport, ReloadError>> {

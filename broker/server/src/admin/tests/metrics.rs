@@ -1,5 +1,9 @@
 //! The text of `/metrics`.
 
+use nervewire_codec::{QoS, Version};
+use nervewire_core::hook::Client;
+use nervewire_core::shadow::{Differences, Kind, Noticed, ShadowHook, Tally, Words};
+
 use super::super::metrics::{HistogramSnapshot, MetricsSnapshot, PluginCalls, PluginMetrics, StoreMetrics, render};
 
 fn text(snapshot: MetricsSnapshot) -> String {
@@ -23,7 +27,39 @@ fn plugin(name: &str) -> PluginMetrics {
         breaker_open: true,
         counters: vec![("blocked".into(), 9)],
         kv_entries: 12,
+        cache_hits: 27,
+        shadow: shadow(),
     }
+}
+
+/// Two comparisons, one of them a difference.
+fn shadow() -> Tally {
+    let client = Client {
+        client_id: "c".into(),
+        username: None,
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
+        port: 1,
+        listener: "l".into(),
+        protocol: Version::V5,
+        certificate: None,
+        attributes: Vec::new(),
+        tenant: None,
+    };
+    let mut differences = Differences::new("acl".into(), 1);
+    differences.compared(ShadowHook::Authorize);
+    differences.compared(ShadowHook::Authorize);
+    let noticed = Noticed {
+        hook: ShadowHook::Authorize,
+        kind: Kind::WouldDeny,
+        client: &client,
+        action: None,
+        topic: "t",
+        qos: QoS::AtMostOnce,
+        retain: false,
+        payload: None,
+    };
+    differences.note(0, &noticed, Words::default);
+    differences.total
 }
 
 #[test]
@@ -96,6 +132,9 @@ const EXPECTED_SAMPLES: &[&str] = &[
     "nervewire_plugin_breaker_open{plugin=\"acl\"} 1",
     "nervewire_plugin_counter_total{plugin=\"acl\",counter=\"blocked\"} 9",
     "nervewire_plugin_kv_entries{plugin=\"acl\"} 12",
+    "nervewire_plugin_cache_hits_total{plugin=\"acl\"} 27",
+    "nervewire_plugin_shadow_compared_total{plugin=\"acl\",hook=\"authorize\"} 2",
+    "nervewire_plugin_shadow_differences_total{plugin=\"acl\",hook=\"authorize\",kind=\"would_deny\"} 1",
     "nervewire_reloads_total{outcome=\"refused\"} 20",
     "nervewire_config_generation 21",
     "nervewire_uptime_seconds 22",

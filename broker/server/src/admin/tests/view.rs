@@ -3,6 +3,7 @@
 use super::super::backend::{
     ClientInfo, ClientPage, Kicked, LastReload, ListenerStatus, PluginInfo, ReloadReport, Status, StoreStatus,
 };
+use super::super::diff::PluginDiff;
 use super::super::view::View;
 
 const NOW: u64 = 1_000_000;
@@ -141,4 +142,25 @@ fn empty_answers_are_said_in_words() {
         },
         &["nothing changed; generation 3 stays in force\n"],
     );
+}
+
+#[test]
+fn a_diff_names_whom_a_plugin_would_have_locked_out_and_why() {
+    let diff = super::fake::diff();
+    let parts = [
+        "acl-next in the place of acl: 12 compared, 7 different\n  authorize: 7 would_deny\n",
+        "meter (tenant acme)",
+        "ann\\u{1b}",
+        "publish q1",
+        "plant/7/temp",
+        "allowed by acl, rule 1: allow publish #",
+        "denied by acl-next, rule 2: deny publish plant/+/temp",
+        "and 2 differences more",
+    ];
+    check(&diff, &parts);
+    let nothing = PluginDiff {
+        plugin: "next".into(),
+        ..PluginDiff::default()
+    };
+    assert_eq!(nothing.view(NOW), "next as one more plugin: 0 compared, 0 different\n");
 }

@@ -154,8 +154,8 @@ fn words_outside_their_set() {
         "3:13: transport \"ws\" is not in this version; write \"tcp\"",
     );
     check_plugin(
-        "mode = \"shadow\"",
-        "4:8: mode \"shadow\" is not in this version; write \"enforce\"",
+        "mode = \"shadows\"",
+        "4:8: mode \"shadows\" is unknown; write \"enforce\" or \"shadow\"",
     );
     check_plugin(
         "on_failure = \"allow\"",
@@ -470,5 +470,41 @@ fn a_response_information_is_a_topic() {
     check(
         "[broker]\nresponse_information = \"a/#\"",
         "2:24: response_information \"a/#\" is no topic: a topic name must not contain the wildcards + and #; write a topic without wildcards, or \"\"",
+    );
+}
+
+#[test]
+fn shadows_of_nobody() {
+    check_plugin(
+        "shadow_of = \"b\"",
+        "4:13: shadow_of does nothing where the plugin is obeyed; write mode = \"shadow\", or remove it",
+    );
+    check_plugin(
+        "mode = \"shadow\"\nshadow_of = \"b\"",
+        "5:13: shadow_of \"b\" names no [[plugin]]; write the name of an enforced one",
+    );
+    check_plugin(
+        "mode = \"shadow\"\nshadow_of = \"B 1\"",
+        "5:13: shadow_of \"B 1\" is not a name; write 1 to 64 of a-z, 0-9, - and _",
+    );
+    let two = |first: &str, second: &str| {
+        let plugin =
+            |name: &str, more: &str| format!("[[plugin]]\nname = \"{name}\"\ncomponent = \"builtin:acl\"\n{more}\n");
+        plugin("a", first) + &plugin("b", second)
+    };
+    check(
+        &two("mode = \"shadow\"", "mode = \"shadow\"\nshadow_of = \"a\""),
+        "9:13: shadow_of \"a\" names a plugin in shadow mode; write the name of an enforced one",
+    );
+    check(
+        &two("mode = \"shadow\"\nshadow_of = \"a\"", ""),
+        "5:13: shadow_of \"a\" names a plugin in shadow mode; write the name of an enforced one",
+    );
+    check(
+        &two(
+            "hooks = [\"transform\"]",
+            "mode = \"shadow\"\nhooks = [\"authorize\"]\nshadow_of = \"a\"",
+        ),
+        "10:13: shadow_of \"a\" names a plugin with other hooks; write the name of one with a hook of this",
     );
 }

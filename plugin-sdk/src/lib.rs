@@ -97,9 +97,9 @@ pub use serde;
 /// What a plugin needs: `use nervewire_plugin_sdk::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Action, Actions, Authenticate, Authentication, Authorize, Client, Credentials, Detect, Files, Finding,
-        Identity, Message, Plugin, Qos, Refusal, Rejection, Request, Rule, Transform, Transformation, Verdict, Window,
-        clock, counters, http, kv, log, metrics, random, topic,
+        Action, Actions, Authenticate, Authentication, Authorize, Client, Credentials, Decision, Detect, Files,
+        Finding, Identity, Message, Plugin, Qos, Refusal, Rejection, Request, Rule, Transform, Transformation, Verdict,
+        Window, clock, counters, http, kv, log, metrics, random, topic,
     };
     #[doc(no_inline)]
     pub use serde::Deserialize;

@@ -28,6 +28,10 @@ struct Config {
     /// Larger payloads are rejected.
     max_payload_bytes: Option<usize>,
     // }
+    // detect {
+    /// More failed logins than these in a window are taken for guessing.
+    max_failed_logins: Option<u32>,
+    // }
 }
 
 /// What an instance of the plugin knows.
@@ -62,7 +66,7 @@ impl Authenticate for Policy {
             return Authentication::allow();
         }
         log::warn!("wrong password from {}", client.address);
-        counters::add("wrong_passwords", 1);
+        metrics::counter!("wrong_passwords").increment(1);
         Authentication::Deny(Refusal::BadUserNameOrPassword)
     }
 }
@@ -103,7 +107,7 @@ impl Transform for Policy {
             .max_payload_bytes
             .is_some_and(|limit| message.payload.len() > limit)
         {
-            counters::add("too_large", 1);
+            metrics::counter!("too_large").increment(1);
             return Transformation::Reject(Rejection::QuotaExceeded);
         }
         Transformation::Replace(message.user_property("checked", "yes"))
@@ -111,7 +115,21 @@ impl Transform for Policy {
 }
 
 // }
-export!(Policy: authenticate, authorize, transform);
+// detect {
+impl Detect for Policy {
+    fn detect(&mut self, windows: &[Window]) -> Vec<Finding> {
+        let Some(limit) = self.config.max_failed_logins else {
+            return Vec::new();
+        };
+        let guessing = windows.iter().filter(|window| window.failed_logins > limit);
+        guessing
+            .map(|window| Finding::alert(&window.client_id, format!("{} failed logins", window.failed_logins)))
+            .collect()
+    }
+}
+
+// }
+export!(Policy: authenticate, authorize, transform, detect);
 
 #[cfg(test)]
 mod tests {
@@ -147,11 +165,13 @@ mod tests {
     #[test]
     fn only_admins_publish_to_read_only_topics() {
         let mut policy: Policy = testing::load(r##"{"read_only": ["cmd/#"], "admins": ["ann"]}"##).unwrap();
-        assert_eq!(
-            policy.rules(&testing::client("7")),
-            Some(vec![Rule::deny().publish().topic("cmd/#")])
-        );
-        assert_eq!(policy.rules(&testing::client("7").with_username("ann")), Some(vec![]));
+        let mut decide = |name, topic| {
+            let client = testing::client("7").with_username(name);
+            testing::decide(&mut policy, &client, &testing::request(Action::Publish, topic))
+        };
+        assert_eq!(decide("bob", "cmd/door"), Decision::Deny);
+        assert_eq!(decide("bob", "a/b"), Decision::Abstain);
+        assert_eq!(decide("ann", "cmd/door"), Decision::Abstain);
         assert!(testing::load::<Policy>(r##"{"read_only": ["cmd#"]}"##).is_err());
     }
     // }
@@ -164,6 +184,19 @@ mod tests {
         assert_eq!(answer("12345"), Transformation::Reject(Rejection::QuotaExceeded));
         let marked = Message::new("a", "1234").user_property("checked", "yes");
         assert_eq!(answer("1234"), Transformation::Replace(marked));
+    }
+    // }
+    // detect {
+
+    #[test]
+    fn who_guesses_passwords_is_found() {
+        let mut policy: Policy = testing::load(r#"{"max_failed_logins": 20}"#).unwrap();
+        let window = |client_id, failed_logins| Window {
+            failed_logins,
+            ..testing::window(client_id)
+        };
+        let findings = policy.detect(&[window("calm", 20), window("guesser", 21)]);
+        assert_eq!(findings, [Finding::alert("guesser", "21 failed logins")]);
     }
     // }
 }

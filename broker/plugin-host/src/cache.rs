@@ -72,12 +72,12 @@ impl Cache {
         }
     }
 
-    /// The component with these bytes. Trouble with the cache costs time, never the component.
+    /// The component of this digest, or what `compile` makes. Trouble with the cache costs time, never the component.
     pub(crate) fn get_or_compile(
         &self,
         engine: &Engine,
-        bytes: &[u8],
         digest: &[u8; 32],
+        compile: impl FnOnce() -> wasmtime::Result<Component>,
     ) -> wasmtime::Result<Component> {
         let counter = match self.get(engine, digest) {
             Ok(Some(component)) => {
@@ -91,7 +91,7 @@ impl Cache {
             }
         };
         count(counter);
-        let component = Component::from_binary(engine, bytes)?;
+        let component = compile()?;
         if let Err(error) = self.put(&component, digest) {
             count(&self.failures);
             tracing::warn!(dir = %self.dir.display(), "cannot keep a compiled component: {error}");

@@ -18,8 +18,12 @@ use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use wasmtime::Engine;
 use wasmtime::component::Component;
+
+/// From this size on the log tells of compiling: components of language runtimes have it, those in Rust or C never.
+const LARGE_COMPONENT_BYTES: usize = 1024 * 1024;
 
 /// How a host is set up.
 #[derive(Clone, Debug)]
@@ -107,7 +111,7 @@ impl Host {
     /// [`LoadError`] says in words what is wrong; nothing of the plugin is kept then.
     pub fn load(&self, spec: PluginSpec) -> Result<Arc<Plugin>, LoadError> {
         spec.limits.check().map_err(LoadError::Limits)?;
-        let (component, digest) = self.0.compile(&spec.component)?;
+        let (component, digest) = self.0.compile(&spec.name, &spec.component)?;
         let exports = Exports::of(&component, &self.0.engine)?;
         contract::check_imports(&component, &self.0.engine, &spec.grants)?;
         if exports.init.is_none() {
@@ -140,7 +144,7 @@ impl Host {
     /// # Errors
     /// [`LoadError::Compile`] and [`LoadError::Version`].
     pub fn inspect(&self, component: &[u8]) -> Result<Inspection, LoadError> {
-        let (compiled, digest) = self.0.compile(component)?;
+        let (compiled, digest) = self.0.compile("(inspected)", component)?;
         let exports = Exports::of(&compiled, &self.0.engine)?;
         let imports = contract::import_names(&compiled, &self.0.engine);
         let (mut grants, mut refusals) = (Vec::new(), Vec::new());
@@ -205,15 +209,46 @@ impl HostInner {
             .saturating_add(SURROUNDINGS_BYTES)
     }
 
-    fn compile(&self, bytes: &[u8]) -> Result<(Component, String), LoadError> {
+    /// `name` is whose component it is, for the log.
+    fn compile(&self, name: &str, bytes: &[u8]) -> Result<(Component, String), LoadError> {
         let digest: [u8; 32] = Sha256::digest(bytes).into();
-        let compiled = match &self.cache {
-            Some(cache) => cache.get_or_compile(&self.engine, bytes, &digest),
-            None => Component::from_binary(&self.engine, bytes),
+        let mut is_new = false;
+        let mut compile = || {
+            is_new = true;
+            self.compile_anew(name, bytes)
         };
+        let compiled = match &self.cache {
+            Some(cache) => cache.get_or_compile(&self.engine, &digest, compile),
+            None => compile(),
+        };
+        if !is_new && bytes.len() >= LARGE_COMPONENT_BYTES {
+            tracing::info!(plugin = name, "its machine code was taken from the cache");
+        }
         compiled
             .map(|component| (component, hex(&digest)))
             .map_err(|error| LoadError::Compile(format!("{error:#}")))
+    }
+
+    /// Says so where it takes long: whoever starts a broker should not wonder what it is doing.
+    fn compile_anew(&self, name: &str, bytes: &[u8]) -> wasmtime::Result<Component> {
+        if bytes.len() < LARGE_COMPONENT_BYTES {
+            return Component::from_binary(&self.engine, bytes);
+        }
+        let mib = bytes.len() / (1024 * 1024);
+        match &self.cache {
+            Some(_) => tracing::info!(
+                plugin = name,
+                "compiling {mib} MiB of it, which takes some seconds, once"
+            ),
+            None => tracing::info!(
+                plugin = name,
+                "compiling {mib} MiB of it, which takes some seconds at every start: with a data_dir it would be kept"
+            ),
+        }
+        let start = Instant::now();
+        let component = Component::from_binary(&self.engine, bytes)?;
+        tracing::info!(plugin = name, ms = start.elapsed().as_millis(), "compiled");
+        Ok(component)
     }
 
     /// What is kept under this name, or the beginning of it, which `load` keeps once it succeeded.

@@ -248,11 +248,19 @@ impl Failure {
             // Neither the guest's code nor the host's functions: what it returned could not be read.
             None => Outcome::Invalid,
         };
-        Self {
-            outcome,
-            detail: describe(error),
-        }
+        let detail = match outcome {
+            Outcome::Memory => with_memory_advice(&describe(error)),
+            _ => describe(error),
+        };
+        Self { outcome, detail }
     }
+}
+
+/// What went wrong, and what to change in the configuration where the plugin is right to want that much.
+pub(crate) fn with_memory_advice(text: &str) -> String {
+    format!(
+        "{text}; to give it more memory, raise limits.memory_mib (limits.authenticate_memory_mib where it authenticates)"
+    )
 }
 
 /// Calls a guest function under a deadline. After an error the store is of no use any more.

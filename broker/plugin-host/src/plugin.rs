@@ -216,10 +216,10 @@ impl Plugin {
         store.set_epoch_deadline(init_deadline_ms);
         let instance = guarded(|| self.component.instantiate(&mut store));
         store.data_mut().flush_output();
-        let instance = instance.map_err(|error| start_error(&error))?;
+        let instance = instance.map_err(|error| start_error(&error, store.data().memory.refused))?;
         let functions = self
             .functions(&mut store, &instance)
-            .map_err(|error| start_error(&error))?;
+            .map_err(|error| start_error(&error, store.data().memory.refused))?;
         self.init(&mut store, &instance, init_deadline_ms)?;
         Ok(Live { store, functions })
     }
@@ -231,10 +231,10 @@ impl Plugin {
         store.set_epoch_deadline(1);
         let instance = self.component.instantiate_async(&mut store).await;
         store.data_mut().flush_output();
-        let instance = instance.map_err(|error| start_error(&error))?;
+        let instance = instance.map_err(|error| start_error(&error, store.data().memory.refused))?;
         let functions = self
             .functions(&mut store, &instance)
-            .map_err(|error| start_error(&error))?;
+            .map_err(|error| start_error(&error, store.data().memory.refused))?;
         let init = self.init_function(&mut store, &instance)?;
         let files = self.file_refs();
         let patience_ms = u64::from(self.limits.http_call_ms).max(self.init_deadline_ms());
@@ -395,10 +395,13 @@ fn init_failed(failure: Failure) -> StartError {
     }
 }
 
-fn start_error(error: &wasmtime::Error) -> StartError {
+/// `refused_memory`: whether the component begins with more memory than it may have.
+fn start_error(error: &wasmtime::Error, refused_memory: bool) -> StartError {
     let text = format!("{error:#}");
     if error.is::<PoolConcurrencyLimitError>() {
         StartError::PoolExhausted(text)
+    } else if refused_memory {
+        StartError::Instantiate(instance::with_memory_advice(&text))
     } else {
         StartError::Instantiate(text)
     }

@@ -175,7 +175,7 @@ fn plugin_inspect_shows_what_a_component_is() {
     run(&["plugin", "inspect", &file.display().to_string()], 1);
 }
 
-/// `plugin new` writes a crate; the feature `real-clients` also builds it and runs its tests.
+/// `plugin new` writes a crate; the feature `real-clients` also builds it with every hook, and runs its tests.
 #[test]
 fn plugin_new_writes_a_crate() {
     let dir = tempfile::tempdir().expect("temporary directory");
@@ -194,11 +194,39 @@ fn plugin_new_writes_a_crate() {
     }
     assert!(!new().status.success(), "an existing directory is left alone");
     #[cfg(feature = "real-clients")]
-    build(&package);
+    build(dir.path());
+}
+
+#[test]
+fn plugin_new_writes_other_languages_beside_the_contract() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    for (language, source) in [("javascript", "plugin.js"), ("python", "plugin.py")] {
+        let output = nervewire()
+            .current_dir(dir.path())
+            .args(["plugin", "new", language, "--hook", "transform", "--language", language])
+            .output()
+            .expect("run");
+        assert!(output.status.success(), "{output:?}");
+        for file in [
+            source,
+            "CASES.toml",
+            "wit/world.wit",
+            "wit/deps/nervewire-plugin/hooks.wit",
+        ] {
+            assert!(dir.path().join(language).join(file).is_file(), "{language} {file}");
+        }
+    }
 }
 
 #[cfg(feature = "real-clients")]
-fn build(package: &Path) {
+fn build(dir: &Path) {
+    let mut new = nervewire();
+    new.current_dir(dir).args(["plugin", "new", "all-hooks"]);
+    for hook in ["authenticate", "authorize", "transform", "detect"] {
+        new.args(["--hook", hook]);
+    }
+    assert!(new.status().expect("run").success());
+    let package = &dir.join("all-hooks");
     for args in [&["test"][..], &["build", "--release", "--target", "wasm32-wasip2"]] {
         let output = support::cargo()
             .current_dir(package)
@@ -211,8 +239,11 @@ fn build(package: &Path) {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    let component = package.join("target/wasm32-wasip2/release/my_policy.wasm");
+    let component = package.join("target/wasm32-wasip2/release/all_hooks.wasm");
     let printed =
         String::from_utf8(run(&["plugin", "inspect", &component.display().to_string()], 0).stdout).expect("UTF-8");
-    assert!(printed.contains("authorize"), "{printed}");
+    assert!(
+        printed.contains("authenticate, authorize, transform, detect"),
+        "{printed}"
+    );
 }

@@ -85,7 +85,7 @@ pub(crate) struct PasswdArgs {
 /// Commands for plugin authors.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
-    /// Write a new plugin: a Rust crate that builds and passes its own tests at once
+    /// Write a new plugin, which builds and passes its own tests at once
     New(PluginNewArgs),
     /// Show what a component is: hooks, contract version, grants it asks for, size, digest
     Inspect(PluginInspectArgs),
@@ -100,6 +100,9 @@ pub(crate) struct PluginNewArgs {
     /// A hook to implement; may be repeated
     #[arg(long = "hook", value_name = "HOOK", value_enum, default_value = "authenticate")]
     pub hooks: Vec<Hook>,
+    /// The language to write it in
+    #[arg(long, value_name = "LANGUAGE", value_enum, default_value = "rust")]
+    pub language: Language,
 }
 
 /// Arguments of `plugin inspect`.
@@ -139,6 +142,19 @@ pub(crate) enum Hook {
     Authorize,
     /// What does this message look like when it is delivered?
     Transform,
+    /// Is something odd going on?
+    Detect,
+}
+
+/// A language that plugins are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Language {
+    /// Rust: small and fast
+    Rust,
+    /// JavaScript, by componentize-js
+    Javascript,
+    /// Python, by componentize-py
+    Python,
 }
 
 /// Commands that ask or change a running broker through its admin API.
@@ -318,6 +334,10 @@ mod tests {
             |c| matches!(c, Command::Passwd(args) if args.delete),
         );
         check("plugin new p", |c| hooks(c) == [Hook::Authenticate]);
+        check("plugin new p --hook detect --language python", |c| {
+            hooks(c) == [Hook::Detect]
+                && matches!(c, Command::Plugin(PluginCommand::New(args)) if args.language == Language::Python)
+        });
         check("plugin new p --hook authorize --hook transform", |c| {
             hooks(c) == [Hook::Authorize, Hook::Transform]
         });
@@ -383,7 +403,8 @@ mod tests {
         check("passwd f");
         check("plugin");
         check("plugin new");
-        check("plugin new p --hook detect");
+        check("plugin new p --hook deliver");
+        check("plugin new p --language c");
         check("plugin test f c");
         check("bans");
         check("plugins diff");

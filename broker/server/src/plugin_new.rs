@@ -1,20 +1,54 @@
-//! `nervewire plugin new`: a crate that builds and passes its own tests at once. The SDK and wit/ come along, so that it
-//! needs nothing but the crate registry.
+//! `nervewire plugin new`: a plugin that builds and passes its own tests at once. What it needs of this repository comes along,
+//! so that it needs nothing else but the registry of its language.
 
 use crate::builtin::EMBEDDED_SDK;
-use crate::cli::{Hook, PluginNewArgs};
+use crate::cli::{Hook, Language, PluginNewArgs};
 use anyhow::{Context, bail};
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// The crate's src/lib.rs with all hooks; the SDK compiles and tests it.
+/// A Rust plugin's src/lib.rs with all hooks; the SDK compiles and tests it.
 const LIB_RS: &str = include_str!("../../../plugin-sdk/tests/template.rs");
-const CARGO_TOML: &str = include_str!("plugin_new/Cargo.toml.template");
-const NERVEWIRE_TOML: &str = include_str!("plugin_new/nervewire.toml.template");
-const README_MD: &str = include_str!("plugin_new/README.md.template");
 /// The toolchain the broker and its plugins are built with.
 const RUST_TOOLCHAIN: &str = include_str!("../../../rust-toolchain.toml");
+/// By file, what is written for every language.
+const FOR_ALL: &[(&str, &str)] = &[
+    ("nervewire.toml", include_str!("plugin_new/nervewire.toml.template")),
+    ("CASES.toml", include_str!("plugin_new/CASES.toml.template")),
+];
+const FOR_RUST: &[(&str, &str)] = &[
+    ("Cargo.toml", include_str!("plugin_new/rust/Cargo.toml.template")),
+    ("README.md", include_str!("plugin_new/rust/README.md.template")),
+    ("src/lib.rs", LIB_RS),
+    (".gitignore", "/target\n"),
+];
+const FOR_JAVASCRIPT: &[(&str, &str)] = &[
+    ("plugin.js", include_str!("plugin_new/javascript/plugin.js.template")),
+    (
+        "package.json",
+        include_str!("plugin_new/javascript/package.json.template"),
+    ),
+    ("README.md", include_str!("plugin_new/javascript/README.md.template")),
+    ("wit/world.wit", WORLD_WIT),
+    (".gitignore", "/data\n/node_modules\n*.wasm\n"),
+];
+const FOR_PYTHON: &[(&str, &str)] = &[
+    ("plugin.py", include_str!("plugin_new/python/plugin.py.template")),
+    ("build.sh", include_str!("plugin_new/python/build.sh.template")),
+    ("requirements.txt", "componentize-py==0.25.1\n"),
+    ("README.md", include_str!("plugin_new/python/README.md.template")),
+    ("wit/world.wit", WORLD_WIT),
+    (".gitignore", "/data\n/venv\n__pycache__\n*.wasm\n"),
+];
+/// What a plugin in another language than Rust imports and exports.
+const WORLD_WIT: &str = include_str!("plugin_new/world.wit.template");
+/// The part of README.md that shows it decide.
+const TRY_MD: &str = include_str!("plugin_new/try.md.template");
+/// An engine with garbage collection needs more of both than Rust.
+const SCRIPT_LIMITS: &str = "limits = { call_ms = 20, memory_mib = 64 }\n";
+
+const HOOKS: [Hook; 4] = [Hook::Authenticate, Hook::Authorize, Hook::Transform, Hook::Detect];
 
 const MAX_NAME_BYTES: usize = 64;
 /// Names that cargo refuses, or that would hide a crate the plugin uses.
@@ -34,17 +68,20 @@ const KEYWORDS: &[&str] = &[
     "type", "use", "while",
 ];
 
-/// Writes the crate into a directory of its name, here.
+/// Writes the plugin into a directory of its name, here.
 ///
 /// # Errors
 /// Those of [`create`].
 pub(crate) fn run(args: &PluginNewArgs) -> anyhow::Result<ExitCode> {
-    create(Path::new(&args.name), &args.name, &args.hooks)?;
+    create(Path::new(&args.name), &args.name, &args.hooks, args.language)?;
     println!("{}: a plugin to start from. Next, as its README.md says:\n", args.name);
-    println!(
-        "    cd {}\n    cargo test\n    cargo build --release --target wasm32-wasip2",
-        args.name
-    );
+    println!("    cd {}", args.name);
+    let build: &[&str] = match args.language {
+        Language::Rust => &["cargo test", "cargo build --release --target wasm32-wasip2"],
+        Language::Javascript => &["npm install", "npm run build"],
+        Language::Python => &["sh build.sh"],
+    };
+    build.iter().for_each(|command| println!("    {command}"));
     println!("    nervewire run --config nervewire.toml");
     Ok(ExitCode::SUCCESS)
 }
@@ -53,13 +90,13 @@ pub(crate) fn run(args: &PluginNewArgs) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// A name that is no name for a crate, no hooks, a directory that is there already, one that cannot be written.
-pub(crate) fn create(dir: &Path, name: &str, hooks: &[Hook]) -> anyhow::Result<()> {
+pub(crate) fn create(dir: &Path, name: &str, hooks: &[Hook], language: Language) -> anyhow::Result<()> {
     check_name(name)?;
     if hooks.is_empty() {
         bail!("a plugin implements at least one hook");
     }
     fs::create_dir(dir).with_context(|| format!("cannot make the directory {}", dir.display()))?;
-    write_crate(dir, name, hooks).inspect_err(|_| {
+    write_plugin(dir, name, hooks, language).inspect_err(|_| {
         // It was made just now. Where it cannot be removed either, the error above says what is wrong.
         let _ = fs::remove_dir_all(dir);
     })
@@ -83,22 +120,57 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write_crate(dir: &Path, name: &str, hooks: &[Hook]) -> anyhow::Result<()> {
-    let fill = |template| {
-        cut(template, hooks)
-            .replace("{{name}}", name)
-            .replace("{{crate}}", &name.replace('-', "_"))
+fn write_plugin(dir: &Path, name: &str, hooks: &[Hook], language: Language) -> anyhow::Result<()> {
+    let files = match language {
+        Language::Rust => FOR_RUST,
+        Language::Javascript => FOR_JAVASCRIPT,
+        Language::Python => FOR_PYTHON,
     };
-    write(dir, "Cargo.toml", fill(CARGO_TOML))?;
-    write(dir, "README.md", fill(README_MD))?;
-    write(dir, "nervewire.toml", fill(NERVEWIRE_TOML))?;
-    write(dir, "rust-toolchain.toml", toolchain())?;
-    write(dir, ".gitignore", "/target\n")?;
-    write(dir, "src/lib.rs", lib_rs(hooks))?;
-    // Side by side, as in the repository: the SDK looks for wit/ beside itself.
+    for (path, template) in files.iter().chain(FOR_ALL) {
+        write(dir, path, fill(template, name, hooks, language))?;
+    }
+    if language == Language::Rust {
+        write(dir, "rust-toolchain.toml", toolchain())?;
+    }
     EMBEDDED_SDK
         .iter()
-        .try_for_each(|(path, contents)| write(&dir.join("vendor"), path, contents))
+        .try_for_each(|(path, contents)| match vendored(path, language) {
+            Some(path) => write(dir, &path, contents),
+            None => Ok(()),
+        })
+}
+
+/// Where a file of the SDK or of wit/ goes: side by side as in the repository for Rust, since the SDK looks for wit/ beside
+/// itself; where componentize-js and componentize-py look for a package that is depended on for the others.
+fn vendored(path: &str, language: Language) -> Option<String> {
+    if language == Language::Rust {
+        return Some(format!("vendor/{path}"));
+    }
+    let file = path.strip_prefix("wit/")?;
+    Some(format!("wit/deps/nervewire-plugin/{file}"))
+}
+
+/// The text of a file, for this plugin.
+fn fill(template: &str, name: &str, hooks: &[Hook], language: Language) -> String {
+    let (component, data_dir, limits) = match language {
+        Language::Rust => (
+            format!("target/wasm32-wasip2/release/{}.wasm", name.replace('-', "_")),
+            "data_dir = \"\"                     # memory only",
+            "",
+        ),
+        Language::Javascript | Language::Python => (
+            format!("{name}.wasm"),
+            "data_dir = \"data\"                 # compiled components, sessions, retained messages",
+            SCRIPT_LIMITS,
+        ),
+    };
+    cut(&template.replace("{{try}}", TRY_MD), hooks)
+        .replace(&exported(&HOOKS), &exported(hooks))
+        .replace("{{name}}", name)
+        .replace("{{component}}", &component)
+        .replace("{{data_dir}}", data_dir)
+        .replace("{{limits}}\n", limits)
+        .replace("{{hooks}}\n", &called_hooks(hooks))
 }
 
 fn write(dir: &Path, path: &str, contents: impl AsRef<[u8]>) -> anyhow::Result<()> {
@@ -109,15 +181,28 @@ fn write(dir: &Path, path: &str, contents: impl AsRef<[u8]>) -> anyhow::Result<(
         .with_context(|| format!("cannot write {}", file.display()))
 }
 
-fn lib_rs(hooks: &[Hook]) -> String {
-    let all = exported(&[Hook::Authenticate, Hook::Authorize, Hook::Transform]);
-    cut(LIB_RS, hooks).replace(&all, &exported(hooks))
+/// What the configuration says about the hooks, where not all of them are called.
+fn called_hooks(hooks: &[Hook]) -> String {
+    if !hooks.contains(&Hook::Detect) {
+        return String::new();
+    }
+    let called = HOOKS
+        .into_iter()
+        .filter(|hook| *hook != Hook::Detect && hooks.contains(hook));
+    let called: Vec<_> = called.map(|hook| format!("{:?}", hook_name(hook))).collect();
+    if called.is_empty() {
+        return "# This version calls no detect: until one does, CASES.toml says whether the plugin is right.\n"
+            .to_owned();
+    }
+    format!(
+        "hooks = [{}] # without detect, which this version does not call\n",
+        called.join(", ")
+    )
 }
 
 fn exported(hooks: &[Hook]) -> String {
-    let mut names: Vec<_> = hooks.iter().map(|hook| hook_name(*hook)).collect();
-    names.sort_unstable();
-    names.dedup();
+    let named = HOOKS.into_iter().filter(|hook| hooks.contains(hook));
+    let names: Vec<_> = named.map(hook_name).collect();
     format!("export!(Policy: {});", names.join(", "))
 }
 
@@ -126,6 +211,7 @@ fn hook_name(hook: Hook) -> &'static str {
         Hook::Authenticate => "authenticate",
         Hook::Authorize => "authorize",
         Hook::Transform => "transform",
+        Hook::Detect => "detect",
     }
 }
 
@@ -163,9 +249,16 @@ fn marker(line: &str) -> Option<&str> {
         .iter()
         .find_map(|start| line.strip_prefix(start))?;
     let comment = comment.strip_suffix(" -->").unwrap_or(comment);
-    ["authenticate {", "authorize {", "transform {", "template {", "}"]
-        .into_iter()
-        .find(|marker| *marker == comment)
+    [
+        "authenticate {",
+        "authorize {",
+        "transform {",
+        "detect {",
+        "template {",
+        "}",
+    ]
+    .into_iter()
+    .find(|marker| *marker == comment)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! | `sh` | runs it where the block before ended; it must succeed |
 //! | `sh fails` | runs each line; none may succeed |
 //! | `sh terminal` | starts it in a terminal of its own, which goes on until the next heading |
+//! | `sh restart` | stops what was started last, and starts this instead |
 //! | `sh notest` | nothing |
 //! | `toml FILE` | writes the file |
 //! | `rust FILE` | inserts it into the file: its first line is there already, the others go behind it |
@@ -23,8 +24,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use support::wait_for;
 
+/// How long a line is waited for: a broker may be compiling a language's whole runtime.
+const PATIENCE: Duration = Duration::from_secs(300);
 const MQTT: &str = "127.0.0.1:1883";
 const ADMIN: &str = "127.0.0.1:8080";
 
@@ -32,7 +36,7 @@ const ADMIN: &str = "127.0.0.1:8080";
 fn what_the_readme_tells_to_do_works() {
     let text = fs::read_to_string(support::repository().join("README.md")).expect("README.md");
     let steps = steps(&text);
-    for kind in ["Type", "Fails", "Terminal", "Write", "Insert", "Expect"] {
+    for kind in ["Type", "Fails", "Terminal", "Restart", "Write", "Insert", "Expect"] {
         let is_there = steps.iter().any(|step| format!("{step:?}").starts_with(kind));
         assert!(is_there, "README.md has no {kind}: does this test still read it?");
     }
@@ -49,6 +53,7 @@ enum Step {
     Type(String),
     Fails(String),
     Terminal(String),
+    Restart(String),
     Write(String, String),
     Insert(String, String),
     Expect(String),
@@ -75,6 +80,7 @@ fn step(info: &str, body: String) -> Option<Step> {
         ("sh", "") => Some(Step::Type(body)),
         ("sh", "fails") => Some(Step::Fails(body)),
         ("sh", "terminal") => Some(Step::Terminal(body)),
+        ("sh", "restart") => Some(Step::Restart(body)),
         ("sh", "notest") | (_, "") if language != "text" => None,
         ("text", "") => Some(Step::Expect(body)),
         ("toml", file) => Some(Step::Write(file.to_owned(), body)),
@@ -157,6 +163,10 @@ impl Reader {
                 self.output = printed;
             }
             Step::Terminal(text) => self.open_terminal(&text),
+            Step::Restart(text) => {
+                drop(self.terminals.pop().expect("something was started"));
+                self.open_terminal(&text);
+            }
             Step::Write(file, text) => fs::write(self.cwd.join(file), self.translated(&text)).expect("a file"),
             Step::Insert(file, text) => insert(&self.cwd.join(file), &text),
             Step::Expect(text) => self.expect(&text),
@@ -188,13 +198,17 @@ impl Reader {
 
     fn expect(&self, text: &str) {
         for line in self.translated(text).lines() {
-            wait_for(&format!("the line {line:?}"), || {
-                let seen = self.seen();
-                let is_there = seen.lines().any(|candidate| matches(line, candidate));
-                assert!(is_there || !self.terminals.is_empty(), "no line {line:?} in\n{seen}");
-                is_there.then_some(())
-            });
+            let until = Instant::now() + PATIENCE;
+            while !self.shows(line) {
+                let goes_on = !self.terminals.is_empty() && Instant::now() < until;
+                assert!(goes_on, "no line {line:?} in\n{}", self.seen());
+                std::thread::sleep(Duration::from_millis(10));
+            }
         }
+    }
+
+    fn shows(&self, line: &str) -> bool {
+        self.seen().lines().any(|candidate| matches(line, candidate))
     }
 
     fn seen(&self) -> String {

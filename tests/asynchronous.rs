@@ -263,6 +263,65 @@ fn an_answer_from_elsewhere_goes_on_along_the_chain() {
     assert_eq!(backend.requests(), 4);
 }
 
+fn auth(reason: ReasonCode, data: Option<&'static [u8]>) -> Packet {
+    let properties = props(|p| {
+        p.authentication_method = Some(text("ASK"));
+        p.authentication_data = data.map(bytes::Bytes::from_static);
+    });
+    Packet::Auth(Auth { reason, properties })
+}
+
+/// Section 4.12.1: while the backend thinks about who the client is now, its next message waits, and other clients' do not.
+#[test]
+fn a_connected_client_authenticates_again_by_a_backend() {
+    for shards in SHARD_COUNTS {
+        let door: Arc<Door> = Arc::default();
+        let inside = door.clone();
+        let backend = Backend::start(move |asked| {
+            if asked.field("data") == "again" {
+                inside.wait();
+            }
+            Some(match asked.field("data") {
+                "please" | "again" => Answer::status(200),
+                _ if asked.path == "/authenticate" => Answer::status(200),
+                "" => Answer::status(401).body("say please"),
+                _ => Answer::status(403),
+            })
+        });
+        let broker = setup(&asking(
+            &backend,
+            "\"authenticate\"",
+            "http_calls = 2, http_call_ms = 60000",
+        ))
+        .shards(shards)
+        .start();
+        let mut client = Client::open(&broker, Version::V5);
+        client.send(Packet::Connect(Box::new(Connect {
+            properties: props(|p| p.authentication_method = Some(text("ASK"))),
+            ..hello(Version::V5, "c")
+        })));
+        let challenged = |client: &mut Client, data| {
+            let challenge = client.expect_auth();
+            assert_eq!(challenge.reason, ReasonCode::ContinueAuthentication);
+            client.send(auth(ReasonCode::ContinueAuthentication, Some(data)));
+        };
+        let mut other = Client::connect(&broker, named("other")).0;
+        challenged(&mut client, b"please");
+        assert_eq!(client.expect_connack().reason, ReasonCode::Success);
+        client.send(auth(ReasonCode::ReAuthenticate, None));
+        challenged(&mut client, b"again");
+        wait_for("the question", || (backend.requests() == 5).then_some(()));
+        client.send_publish(message("later", "x", QoS::AtLeastOnce));
+        other.publish("meanwhile", "x", QoS::AtLeastOnce);
+        door.open();
+        assert_eq!(client.expect_auth().reason, ReasonCode::Success);
+        assert!((client.expect_puback().reason as u8) < 0x80);
+        client.send(auth(ReasonCode::ReAuthenticate, None));
+        challenged(&mut client, b"wrong");
+        client.expect_disconnect(0x87);
+    }
+}
+
 #[test]
 fn publishes_are_authorized_and_transformed_by_a_backend_in_their_order() {
     for shards in SHARD_COUNTS {

@@ -121,12 +121,12 @@ struct Door(Mutex<bool>, Condvar);
 
 impl Door {
     fn wait(&self) {
-        let open = self.0.lock().unwrap();
-        drop(self.1.wait_while(open, |open| !*open).unwrap());
+        let open = self.0.lock().expect("no thread panicked");
+        drop(self.1.wait_while(open, |open| !*open).expect("no thread panicked"));
     }
 
     fn open(&self) {
-        *self.0.lock().unwrap() = true;
+        *self.0.lock().expect("no thread panicked") = true;
         self.1.notify_all();
     }
 }

@@ -21,8 +21,8 @@ pub(super) fn next(request: &Request, url: &Url, response: &Response) -> Result<
     };
     let leaves = !url.is_same_origin(&Url::parse(&target)?);
     let is_dropped = |name: &str| {
-        let is = |other: &&str| name.eq_ignore_ascii_case(other);
-        (leaves && CREDENTIALS.iter().any(|header| is(&header))) || (becomes_get && is(&"content-type"))
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        (leaves && CREDENTIALS.iter().any(|header| is(header))) || (becomes_get && is("content-type"))
     };
     Ok(Some(Request {
         method: if becomes_get { "GET" } else { &request.method }.to_owned(),

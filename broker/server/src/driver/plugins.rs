@@ -119,17 +119,20 @@ impl ShardPlugins {
 
     /// Asks every authorizer: those on this shard at once, the others meanwhile.
     fn rules(&mut self, client: &Arc<Client>, path: ReplyPath) -> Ran {
-        let mut answers: Vec<Option<Rules>> = vec![None; self.authorizers.len()];
+        let mut answers: Vec<Option<Rules>> = Vec::with_capacity(self.authorizers.len());
         let mut total_ns = 0;
         let mut elsewhere = Vec::new();
         for position in 0..self.authorizers.len() {
             match self.authorizers.get(position) {
-                Some(Place::Pool(plugin)) => elsewhere.push((position, plugin.clone())),
+                Some(Place::Pool(plugin)) => {
+                    elsewhere.push((position, plugin.clone()));
+                    answers.push(None);
+                }
                 place => {
                     let place = here(place);
                     let (answer, ns) = self.on(place, |i| i.rules(client));
                     total_ns += ns;
-                    answers[position] = Some(answer);
+                    answers.push(Some(answer));
                 }
             }
         }

@@ -38,6 +38,20 @@ impl Asking {
     }
 }
 
+impl Asking {
+    fn exchange(&self, credentials: &Credentials) -> Authentication {
+        let data = credentials.data.as_deref().unwrap_or_default();
+        match self.ask("/exchange", &[("data", &String::from_utf8_lossy(data))]) {
+            Ok(answer) if answer.status() == 200 => Authentication::allow(),
+            Ok(answer) if answer.status() == 401 => Authentication::Challenge {
+                data: answer.body().to_vec(),
+                state: Vec::new(),
+            },
+            _ => Authentication::Deny(Refusal::NotAuthorized),
+        }
+    }
+}
+
 fn name(error: &http::Error) -> &'static str {
     match error {
         http::Error::BadUrl => "bad_url",
@@ -67,7 +81,8 @@ impl Plugin for Asking {
 }
 
 impl Authenticate for Asking {
-    /// `loop` and `trap` show what the host does about it; 200 allows, 204 abstains, anything else denies.
+    /// `loop` and `trap` show what the host does about it; 200 allows, 204 abstains, anything else denies. Who comes with a method
+    /// is challenged by 401.
     fn authenticate(&mut self, client: &Client, credentials: &Credentials) -> Authentication {
         match credentials.username.as_deref() {
             Some("loop") => loop {
@@ -76,8 +91,14 @@ impl Authenticate for Asking {
             Some("trap") => panic!("told to"),
             _ => {}
         }
+        if credentials.method.is_some() {
+            return self.exchange(credentials);
+        }
         let username = credentials.username.as_deref().unwrap_or_default();
-        let answer = self.ask("/authenticate", &[("username", username), ("client_id", &client.client_id)]);
+        let answer = self.ask(
+            "/authenticate",
+            &[("username", username), ("client_id", &client.client_id)],
+        );
         match answer {
             Ok(answer) if answer.status() == 200 => Authentication::allow(),
             Ok(answer) if answer.status() == 204 => Authentication::Abstain,
@@ -101,7 +122,10 @@ impl Authorize for Asking {
     }
 
     fn authorize(&mut self, client: &Client, request: &Request) -> Verdict {
-        match self.ask("/authorize", &[("client_id", &client.client_id), ("topic", &request.topic)]) {
+        match self.ask(
+            "/authorize",
+            &[("client_id", &client.client_id), ("topic", &request.topic)],
+        ) {
             Ok(answer) if answer.status() == 200 => Verdict::allow(),
             _ => Verdict::deny(),
         }

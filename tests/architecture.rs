@@ -22,8 +22,11 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ),
     ("plugin-sdk", &[]),
     ("plugins/acl", &["nervewire-plugin-sdk"]),
+    ("plugins/jwt", &["nervewire-plugin-sdk", "nervewire-rights"]),
     ("plugins/password", &["nervewire-plugin-sdk"]),
     ("plugins/rewrite", &["nervewire-plugin-sdk"]),
+    ("plugins/rights", &["nervewire-plugin-sdk"]),
+    ("plugins/webhook", &["nervewire-plugin-sdk", "nervewire-rights"]),
 ];
 
 /// The crates without socket, clock, file, lock and await, and everything they may be made of.

@@ -10,7 +10,9 @@ use std::process::{Command, ExitCode};
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Directories of `plugins/`, and the NAME of `builtin:NAME`.
-const PLUGINS: [&str; 3] = ["acl", "password", "rewrite"];
+const PLUGINS: [&str; 5] = ["acl", "jwt", "password", "rewrite", "webhook"];
+/// Directories of `plugins/` that several of them are made of.
+const PARTS: [&str; 1] = ["rights"];
 const TARGET: &str = "wasm32-wasip2";
 
 fn main() -> ExitCode {
@@ -51,6 +53,7 @@ fn watch(root: &Path) {
     .map(String::from);
     let plugins = PLUGINS
         .iter()
+        .chain(&PARTS)
         .flat_map(|name| [format!("plugins/{name}/src"), format!("plugins/{name}/Cargo.toml")]);
     for path in shared.into_iter().chain(plugins) {
         println!("cargo::rerun-if-changed={}", root.join(path).display());

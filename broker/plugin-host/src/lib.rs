@@ -21,6 +21,7 @@ mod inert_wasi;
 mod instance;
 mod kv;
 mod log;
+mod lower;
 mod origin;
 mod outside;
 mod plugin;

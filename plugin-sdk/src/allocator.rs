@@ -10,7 +10,7 @@ use std::ptr::null_mut;
 ///
 /// It is this crate's global allocator on wasm, unless the feature `allocator`, a default one, is off.
 #[derive(Debug)]
-pub struct Blocks {
+pub(crate) struct Blocks {
     /// The free blocks of each class: the first, in which the address of the next is written.
     free: [Cell<*mut u8>; CLASSES],
     /// What is left of the last chunk.
@@ -33,12 +33,11 @@ const CHUNK: Layout = match Layout::from_size_align(CHUNK_BYTES, UNIT_BYTES) {
 };
 
 // SAFETY: a component has one thread; elsewhere this is built for tests only, which keep theirs to themselves.
-#[cfg(any(target_arch = "wasm32", test))]
 unsafe impl Sync for Blocks {}
 
 impl Blocks {
     /// Without any memory yet.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             free: [const { Cell::new(null_mut()) }; CLASSES],
             rest: Cell::new(null_mut()),
@@ -111,12 +110,6 @@ impl Blocks {
         // SAFETY: a block is aligned for an address and has room for one, and nobody else reads or writes it.
         unsafe { block.cast::<*mut u8>().write(free.get()) };
         free.set(block);
-    }
-}
-
-impl Default for Blocks {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -53,7 +53,7 @@
 //! | says what is odd | [`Detect`] | `detect` |
 //! | does something by itself every so often | [`Plugin::tick`] | |
 
-#[cfg(any(target_arch = "wasm32", test))]
+#[cfg(any(all(target_arch = "wasm32", feature = "allocator"), test))]
 #[allow(unsafe_code)] // An allocator hands out raw memory.
 mod allocator;
 mod authentication;

@@ -3,7 +3,8 @@
 //!
 //! The layout is the canonical ABI's for 32-bit memories, the only ones that the engine has: fields in their order, each aligned to its
 //! size, texts and lists as address and length, options with a byte before them. That the sizes agree is checked when this is
-//! compiled; that every field arrives, by the tests with guests.
+//! compiled; that every field arrives, by the tests with guests. What it builds on is what wasmtime's derived code builds on and may
+//! change with any release of it: then `derive(Lower)` in `wire.rs` is the way back.
 
 #![allow(unsafe_code)] // To implement `Lower` is to promise what its documentation asks for, as the derived code does.
 

@@ -261,6 +261,18 @@ impl ClientRules {
         })
     }
 
+    /// What an authorizer's rules say to a request, and why; no decision: it has to be asked.
+    pub fn explain(
+        &self,
+        position: usize,
+        authorizer: &Authorizer,
+        request: &RequestRef<'_>,
+    ) -> (Option<Decision>, String) {
+        let rules = self.authorizers.get(position);
+        let decision = decide(rules, authorizer, request);
+        (decision, crate::shadow::why(authorizer, rules, request))
+    }
+
     /// What an authorizer's rules are, where it answered.
     pub(crate) fn of(&self, authorizer: usize) -> Option<&AuthorizerRules> {
         self.authorizers.get(authorizer)

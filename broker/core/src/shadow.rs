@@ -12,6 +12,7 @@ mod words;
 pub use calls::{ShadowAnswer, ShadowCall, ShadowQuestion};
 pub use differences::{Differences, Kind, Noticed, Sample, ShadowHook, Tally, Words};
 pub use transforms::{Outcome, difference};
+pub(crate) use words::why;
 
 use crate::fold::failed_decision;
 use crate::hook::{

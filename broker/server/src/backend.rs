@@ -6,9 +6,11 @@ use crate::admin::backend::{
     ReloadReport, Status, StoreStatus,
 };
 use crate::admin::diff::PluginDiff;
+use crate::admin::explain::{Explained, Wanted};
 use crate::admin::metrics::{HistogramSnapshot, MetricsSnapshot, PluginCalls, PluginMetrics};
 use crate::config::Component;
 use crate::driver::{ShardReport, Shared, Worker, ask, ask_all};
+use crate::explain;
 use crate::generation::LoadedPlugin;
 use crate::metrics;
 use crate::shadow;
@@ -21,12 +23,13 @@ use nervewire_plugin_host::{BreakerState, Call, LATENCY_BUCKETS_NS, Latency, Out
 use nervewire_store::Journal;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Answers with what the shards and the supervisor say. Holds the supervisor weakly: the broker owns the API, not the reverse.
 pub(crate) struct Running {
     supervisor: Weak<Supervisor>,
     counters: Arc<AdminCounters>,
+    explaining: Arc<Mutex<()>>,
 }
 
 impl Running {
@@ -34,6 +37,7 @@ impl Running {
         Self {
             supervisor: Arc::downgrade(supervisor),
             counters: Arc::default(),
+            explaining: Arc::default(),
         }
     }
 
@@ -105,6 +109,17 @@ impl Backend for Running {
 
     fn reset_diff(&self, plugin: String) -> Answer<'_, bool> {
         self.ask(move |supervisor| shadow::reset(supervisor, &plugin))
+    }
+
+    fn explain(&self, wanted: Wanted) -> Answer<'_, Result<Explained, String>> {
+        let ending = || Err("the broker is stopping".to_owned());
+        let one_at_a_time = self.explaining.clone();
+        let answer = self.ask(move |supervisor| {
+            // Each makes instances, of which there are not many to spare.
+            let _turn = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+            Some(explain::explain(supervisor, &wanted))
+        });
+        Box::pin(async move { answer.await.unwrap_or_else(ending) })
     }
 
     fn reload(&self) -> Answer<'_, Result<ReloadReport, ReloadError>> {

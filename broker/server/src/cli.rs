@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::admin::api::MAX_CLIENTS_PER_PAGE;
+use crate::admin::explain::Wanted;
 
 /// An MQTT broker (3.1, 3.1.1, 5.0) whose decisions are made by sandboxed, hot-loaded WebAssembly components.
 ///
@@ -168,6 +169,8 @@ pub(crate) enum AdminCommand {
     Kick(KickArgs),
     /// List the plugins of a running broker with their calls, failures and times
     Plugins(PluginsArgs),
+    /// Show how a request of a client would be decided: what each plugin says, why, and which one decides
+    Explain(ExplainArgs),
     /// Load the changed configuration now; if it is refused, say why and exit 1
     Reload(ListArgs),
 }
@@ -183,6 +186,7 @@ impl AdminCommand {
             },
             Self::Clients(args) => &args.list.admin,
             Self::Kick(args) => &args.admin,
+            Self::Explain(args) => &args.list.admin,
         }
     }
 }
@@ -228,6 +232,67 @@ pub(crate) struct ClientsArgs {
     pub limit: Option<u64>,
     #[command(flatten)]
     pub list: ListArgs,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("action").required(true).args(["publish", "subscribe", "deliver"])))]
+pub(crate) struct ExplainArgs {
+    /// Client identifier; where it has no session, a client with the given facts is supposed
+    #[arg(long, value_name = "ID")]
+    pub client: String,
+    /// May it publish to this topic, and what becomes of the message?
+    #[arg(long, value_name = "TOPIC")]
+    pub publish: Option<String>,
+    /// May it subscribe to this topic filter?
+    #[arg(long, value_name = "FILTER")]
+    pub subscribe: Option<String>,
+    /// Would a message of this topic be delivered to it?
+    #[arg(long, value_name = "TOPIC")]
+    pub deliver: Option<String>,
+    /// QoS of the message, or the requested one
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub qos: u8,
+    /// The message is to be retained
+    #[arg(long)]
+    pub retain: bool,
+    /// Tenant the client belongs to
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// User name, where the client has no session
+    #[arg(long)]
+    pub user: Option<String>,
+    /// What is published
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub payload: String,
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+impl ExplainArgs {
+    /// As the API takes it.
+    pub(crate) fn wanted(&self) -> Wanted {
+        let actions = [
+            ("publish", &self.publish),
+            ("subscribe", &self.subscribe),
+            ("deliver", &self.deliver),
+        ];
+        let given = actions
+            .into_iter()
+            .find_map(|(action, topic)| Some((action, topic.clone()?)));
+        // One of them was given, or the command line was refused.
+        let (action, topic) = given.unwrap_or_default();
+        Wanted {
+            client_id: self.client.clone(),
+            tenant: self.tenant.clone(),
+            username: self.user.clone(),
+            action: action.to_owned(),
+            topic,
+            qos: self.qos,
+            retain: self.retain,
+            payload: self.payload.clone(),
+        }
+    }
 }
 
 /// Arguments of `plugins`.
@@ -370,6 +435,10 @@ mod tests {
             |c| matches!(c, Command::Admin(a @ AdminCommand::Plugins(_)) if a.admin().config.is_some()),
         );
         check(
+            "explain --client c --deliver t --qos 1",
+            |c| matches!(c, Command::Admin(AdminCommand::Explain(args)) if args.wanted().action == "deliver"),
+        );
+        check(
             "plugins diff n --reset --config f",
             |c| matches!(c, Command::Admin(a @ AdminCommand::Plugins(_)) if a.admin().config.is_some()),
         );
@@ -408,6 +477,10 @@ mod tests {
         check("plugin test f c");
         check("bans");
         check("plugins diff");
+        check("explain --client c");
+        check("explain --publish t");
+        check("explain --client c --publish t --subscribe t");
+        check("explain --client c --publish t --qos 3");
         check("kick");
         check("store");
         check("store check");

@@ -9,6 +9,7 @@ mod builtin;
 mod cli;
 mod config;
 mod driver;
+mod explain;
 mod generation;
 mod logging;
 mod metrics;

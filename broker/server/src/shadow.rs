@@ -38,6 +38,12 @@ fn shadow(plugins: &[LoadedPlugin], at: usize, loaded: &LoadedPlugin) -> Result<
             );
         }
     }
+    if loaded.plugin.has_hook(Hook::Authenticate) {
+        bail!(
+            "plugin \"{name}\": the hook authenticate is not compared in this version; write hooks = [\"authorize\"] or \
+             hooks = [\"transform\"], or mode = \"enforce\""
+        );
+    }
     let authorizes = loaded.plugin.has_hook(Hook::Authorize);
     let transforms = loaded.plugin.has_hook(Hook::Transform);
     Ok(Shadow {

@@ -19,6 +19,7 @@ mod deliver;
 mod disconnect;
 mod emit;
 mod examine;
+mod explain;
 mod inbound;
 mod interest;
 mod judge;

@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 
 use super::backend::{Backend, ClientKey, ErrorBody, Kicked, PageRequest, ReloadError};
 use super::diff::DiffReset;
+use super::explain::Wanted;
 use super::guard::{self, HEALTH_PATH, Refusal, Token};
 use super::metrics::{self, METRICS_CONTENT_TYPE};
 
@@ -84,6 +85,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/plugins", get(plugins))
         .route("/v1/plugins/{name}/diff", get(diff))
         .route("/v1/plugins/{name}/diff/reset", post(reset_diff))
+        .route("/v1/explain", post(explain))
         .route(RELOAD_PATH, post(reload))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
@@ -200,6 +202,15 @@ async fn reset_diff(State(api): State<Api>, Path(name): Path<String>, body: Empt
         return Err(no_shadow(&name));
     }
     Ok(json(&DiffReset { plugin: name }))
+}
+
+async fn explain(State(api): State<Api>, body: Result<Bytes, BytesRejection>) -> Result<Response, ApiError> {
+    let body = body.map_err(|rejection| too_long(&api, &rejection))?;
+    let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| {
+        let example = r#"{"client_id": "c", "action": "publish", "topic": "t"}"#;
+        bad_request(format!("{error}; send for example {example}"))
+    })?;
+    Ok(json(&api.backend.explain(wanted).await.map_err(bad_request)?))
 }
 
 fn no_shadow(name: &str) -> ApiError {

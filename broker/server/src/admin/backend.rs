@@ -9,6 +9,7 @@ use std::pin::Pin;
 use serde::{Deserialize, Serialize};
 
 use super::diff::PluginDiff;
+use super::explain::{Explained, Wanted};
 use super::metrics::MetricsSnapshot;
 
 /// An answer that is on its way: boxed, so that [`Backend`] can be a trait object.
@@ -39,6 +40,9 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
     /// Forgets it. `false`: no plugin of this name is in shadow mode.
     fn reset_diff(&self, plugin: String) -> Answer<'_, bool>;
+
+    /// How a request would be decided; an error says what is wrong with the question.
+    fn explain(&self, wanted: Wanted) -> Answer<'_, Result<Explained, String>>;
 
     /// Reads the configuration again and swaps it in whole; answers after every shard has the new generation. Never called
     /// while an earlier call through the same server is unanswered.

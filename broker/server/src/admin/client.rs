@@ -15,6 +15,7 @@ use super::DEFAULT_ADMIN_ADDRESS;
 use super::api::{RELOAD_TIMEOUT, REQUEST_TIMEOUT};
 use super::backend::{ClientInfo, ClientPage, ErrorBody, Kicked, PluginInfo, ReloadReport, Status};
 use super::diff::{DiffReset, PluginDiff};
+use super::explain::Explained;
 use super::guard::Token;
 use super::table::printable;
 use super::view::View;
@@ -82,6 +83,11 @@ fn answer(
         AdminCommand::Status(args) => present::<Status>(api.get("/v1/status")?, args.json),
         AdminCommand::Clients(args) => clients(&api, args),
         AdminCommand::Kick(args) => kick(&api, args),
+        AdminCommand::Explain(args) => {
+            let wanted =
+                serde_json::to_string(&args.wanted()).map_err(|error| ClientError::Failed(error.to_string()))?;
+            present::<Explained>(api.send("/v1/explain", REQUEST_TIMEOUT, &wanted)?, args.list.json)
+        }
         AdminCommand::Plugins(args) => plugins(&api, args),
         AdminCommand::Reload(args) => present::<ReloadReport>(api.post("/v1/reload", RELOAD_TIMEOUT)?, args.json),
     }
@@ -180,12 +186,16 @@ impl Connection {
     }
 
     fn post(&self, path: &str, limit: Duration) -> Result<String, ClientError> {
+        self.send(path, limit, "{}")
+    }
+
+    fn send(&self, path: &str, limit: Duration, body: &str) -> Result<String, ClientError> {
         let request = self
             .agent
             .post(format!("{}{path}", self.base))
             .content_type("application/json");
         let request = request.config().timeout_global(Some(limit + MARGIN)).build();
-        self.finish(self.authorized(request).send("{}"))
+        self.finish(self.authorized(request).send(body))
     }
 
     fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {

@@ -7,6 +7,7 @@ pub(crate) mod api;
 pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod diff;
+pub(crate) mod explain;
 pub(crate) mod guard;
 pub(crate) mod metrics;
 pub(crate) mod server;

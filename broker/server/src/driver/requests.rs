@@ -4,6 +4,9 @@ use super::ShardEvent;
 use super::worker::{Shared, Worker};
 use nervewire_codec::ReasonCode;
 use nervewire_core::counters::Counters;
+use nervewire_core::explain::Inquiry;
+use nervewire_core::hook::{Client, Request};
+use nervewire_core::policy::RequestRef;
 use nervewire_core::shadow::{Differences, Tally};
 use nervewire_core::shard::{SessionInfo, ShardInfo};
 use std::collections::BTreeMap;
@@ -82,6 +85,17 @@ impl Worker {
         for (authorizer, hits) in policy.authorizers.iter().zip(hits) {
             *self.cache_hits.entry(authorizer.name.clone()).or_default() += hits;
         }
+    }
+
+    /// What is known about a request of a client.
+    pub(crate) fn inquire(&self, supposed: &Arc<Client>, request: &Request) -> Inquiry {
+        let request = RequestRef {
+            action: request.action,
+            topic: &request.topic,
+            qos: request.qos,
+            retain: request.retain,
+        };
+        self.shard.inquire(self.now, supposed, &request)
     }
 
     /// What was seen of one plugin in shadow mode.

@@ -201,3 +201,29 @@ fn a_diff_is_of_a_plugin_in_shadow_mode_and_is_reset_by_post() {
     assert_eq!(f.ask("POST", reset, JSON, "{}").0, 200);
     assert_eq!(f.ask("POST", "/v1/plugins/acl/diff/reset", JSON, "{}").0, 404);
 }
+
+#[test]
+fn an_explanation_is_asked_for_in_json() {
+    let f = Fixture::new(None);
+    let check = |body: &str, expected: u16, part: &str| {
+        let (status, answer) = f.ask("POST", "/v1/explain", JSON, body);
+        assert_eq!(status, expected, "{body}: {answer}");
+        assert!(answer.contains(part), "{body}: {answer}");
+    };
+    check(
+        r#"{"client_id": "c", "action": "publish", "topic": "t"}"#,
+        200,
+        "\"topic\": \"t\"",
+    );
+    check(
+        r#"{"client_id": "c", "action": "p", "topic": "t"}"#,
+        400,
+        "action is unknown",
+    );
+    check(r#"{"client_id": "c"}"#, 400, "missing field");
+    check(
+        r#"{"client_id": "c", "action": "publish", "topic": "t", "x": 1}"#,
+        400,
+        "unknown field",
+    );
+}

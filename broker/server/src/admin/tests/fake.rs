@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::super::backend::*;
 use super::super::diff::{DiffSample, PluginDiff};
+use super::super::explain::{Explained, Wanted};
 use super::super::metrics::MetricsSnapshot;
 
 /// Two sessions, one plugin; what was asked for is recorded.
@@ -148,6 +149,17 @@ impl Backend for FakeBackend {
 
     fn reset_diff(&self, plugin: String) -> Answer<'_, bool> {
         ready(plugin == "acl-next")
+    }
+
+    fn explain(&self, wanted: Wanted) -> Answer<'_, Result<Explained, String>> {
+        if wanted.action != "publish" {
+            return ready(Err("action is unknown".into()));
+        }
+        ready(Ok(Explained {
+            client_id: wanted.client_id,
+            topic: wanted.topic,
+            ..Explained::default()
+        }))
     }
 
     fn reload(&self) -> Answer<'_, Result<ReloadReport, ReloadError>> {

@@ -1,0 +1,34 @@
+//! How a request would be decided, as far as a shard knows. Asking plugins is up to who wants to know.
+
+use super::Shard;
+use crate::explain::{Inquiry, Remembered};
+use crate::hook::Client;
+use crate::policy::RequestRef;
+use crate::time::Millis;
+use std::sync::Arc;
+
+impl Shard {
+    /// What is known about a request of this client, or of `supposed` where it has no session.
+    pub fn inquire(&self, now: Millis, supposed: &Arc<Client>, request: &RequestRef<'_>) -> Inquiry {
+        let slot = self.sessions.find(supposed.tenant.as_deref(), &supposed.client_id);
+        let found = slot.and_then(|slot| Some((slot, self.sessions.get(slot as usize)?)));
+        let generation = self.policy.generation;
+        let session = found.map(|(slot, s)| (slot, s.serial));
+        let client = found.map_or(supposed, |(_, s)| &s.client);
+        let cached = (0..self.policy.authorizers.len()).map(|authorizer| {
+            let verdict = self.cached(now, session, client, generation, authorizer, request)?;
+            Some(Remembered {
+                verdict,
+                age_ms: now.saturating_sub(verdict.since),
+                remaining_ms: verdict.until.saturating_sub(now),
+            })
+        });
+        Inquiry {
+            connected: found.map(|(_, s)| s.conn.is_some()),
+            client: found.map(|(_, s)| s.client.clone()),
+            generation,
+            rules: found.and_then(|(slot, _)| self.current_rules(slot).cloned()),
+            cached: cached.collect(),
+        }
+    }
+}

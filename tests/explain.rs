@@ -1,0 +1,140 @@
+//! `nervewire explain`: how a request would be decided, by whom and why.
+
+mod support;
+
+use serde_json::Value;
+use support::*;
+
+const ACL: &str = r##"config.rules = [
+  { deny = "publish", topics = ["plant/+/locked"] },
+  { allow = "both", topics = ["plant/#", "home/${client_id}/#"] },
+]
+"##;
+
+fn plugin(name: &str, component: &str, more: &str) -> String {
+    format!("[[plugin]]\nname = \"{name}\"\ncomponent = \"{component}\"\n{PATIENT}{more}\n")
+}
+
+fn strict(toml: &str) -> Broker {
+    let auth = "anonymous = \"loopback\"\ndefault = \"deny\"";
+    Setup::new().shards(2).auth(auth).toml(toml).start()
+}
+
+#[track_caller]
+fn explained(broker: &Broker, args: &[&str]) -> Value {
+    let output = broker.cli(&[&["explain", "--json"], args].concat());
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn the_rule_that_decides_is_named() {
+    let broker = strict(&plugin("acl", "builtin:acl", ACL));
+    let _meter = Client::new(&broker, Version::V5, "meter");
+    let check = |args: &[&str], session: &str, allowed: bool, why: &str| {
+        let answer = explained(&broker, args);
+        assert_eq!(
+            (&answer["session"], &answer["allowed"]),
+            (&session.into(), &allowed.into()),
+            "{answer}"
+        );
+        assert_eq!(answer["why"], why, "{answer}");
+    };
+    let connected = "connected";
+    let allow = "rule 2: allow publish,subscribe plant/#";
+    check(
+        &["--client", "meter", "--publish", "plant/7/temp"],
+        connected,
+        true,
+        allow,
+    );
+    check(
+        &[
+            "--client",
+            "meter",
+            "--publish",
+            "plant/7/locked",
+            "--qos",
+            "1",
+            "--retain",
+        ],
+        connected,
+        false,
+        "rule 1: deny publish plant/+/locked",
+    );
+    check(
+        &["--client", "meter", "--subscribe", "$share/g/home/meter/+"],
+        connected,
+        true,
+        "rule 3: allow publish,subscribe home/meter/#",
+    );
+    check(
+        &["--client", "other", "--publish", "home/meter/x"],
+        "none",
+        false,
+        "nobody decides: [auth] default = \"deny\"",
+    );
+    check(
+        &["--client", "meter", "--deliver", "anything"],
+        connected,
+        true,
+        "nobody denies the delivery",
+    );
+    let refused = broker.cli(&["explain", "--client", "c", "--publish", "a/#"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let output = broker.cli(&["explain", "--client", "meter", "--publish", "plant/7/locked"]);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(
+        text.contains("client meter is connected\npublish plant/7/locked (QoS 0)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("DENIED by acl: rule 1: deny publish plant/+/locked\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn who_is_asked_says_what_and_how_long_it_took() {
+    let hostile = "hooks = [\"authorize\"]\ntopics = [\"panic/#\"]\n";
+    let setup = Setup::new().file("hostile.wasm", guest("hostile"));
+    let rewrite = "config.rules = [{ match = \"t/#\", tag = { name = \"by\", value = \"rewrite\" } }]\n";
+    let shadow = format!("mode = \"shadow\"\n{ACL}");
+    let plugins = [
+        plugin("hostile", "hostile.wasm", hostile),
+        plugin("next", "builtin:acl", &shadow),
+        plugin("rewrite", "builtin:rewrite", rewrite),
+    ];
+    let broker = setup.toml(&plugins.concat()).start();
+    let answer = explained(&broker, &["--client", "c", "--publish", "t/x", "--payload", "hello"]);
+    let [hostile, next] = &answer["authorizers"].as_array().expect("authorizers")[..] else {
+        panic!("{answer}");
+    };
+    assert_eq!(hostile["how"], "not_concerned");
+    assert_eq!(
+        (&next["mode"], &next["said"]),
+        (&"shadow".into(), &"abstain".into()),
+        "{answer}"
+    );
+    assert_eq!(answer["allowed"], true, "by default");
+    let transform = &answer["transforms"][0];
+    assert_eq!(
+        (&transform["plugin"], &transform["said"]),
+        (&"rewrite".into(), &"replace".into()),
+        "{answer}"
+    );
+    assert!(transform["took_us"].as_f64().expect("a number") > 0.0);
+    assert_eq!(answer["messages"][0]["payload"], "hello");
+    let answer = explained(&broker, &["--client", "c", "--publish", "panic/x"]);
+    let hostile = &answer["authorizers"][0];
+    assert_eq!(
+        (&hostile["how"], &hostile["said"]),
+        (&"failed".into(), &"deny".into()),
+        "{answer}"
+    );
+    assert!(hostile["took_us"].as_f64().expect("a number") > 0.0, "{answer}");
+    assert_eq!(
+        (&answer["allowed"], &answer["decided_by"]),
+        (&false.into(), &"hostile".into())
+    );
+}

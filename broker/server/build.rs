@@ -10,9 +10,18 @@ use std::process::{Command, ExitCode};
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Directories of `plugins/`, and the NAME of `builtin:NAME`.
-const PLUGINS: [&str; 5] = ["acl", "jwt", "password", "rewrite", "webhook"];
+const PLUGINS: [&str; 8] = [
+    "acl",
+    "bridge-names",
+    "jwt",
+    "password",
+    "redact",
+    "rewrite",
+    "schema",
+    "webhook",
+];
 /// Directories of `plugins/` that several of them are made of.
-const PARTS: [&str; 1] = ["rights"];
+const PARTS: [&str; 4] = ["ahash", "fluent-uri", "parts", "rights"];
 const TARGET: &str = "wasm32-wasip2";
 
 fn main() -> ExitCode {
@@ -128,11 +137,11 @@ fn compile(root: &Path, guests: &Path) -> Result<Vec<PathBuf>> {
     if !status.success() {
         return Err(format!("{cargo:?} failed: {status}").into());
     }
-    let component = |name| {
+    let component = |name: &&str| {
         guests
             .join(TARGET)
             .join("wasm")
-            .join(format!("nervewire_plugin_{name}.wasm"))
+            .join(format!("nervewire_plugin_{}.wasm", name.replace('-', "_")))
     };
     Ok(PLUGINS.iter().map(component).collect())
 }

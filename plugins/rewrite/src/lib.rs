@@ -39,10 +39,10 @@
 //! (which clears a retained message) has no fields. A topic that a client's name or a captured level would make invalid
 //! is rejected.
 
-mod json;
 mod operation;
 mod rule;
 
+use nervewire_plugin_parts::compile_each;
 use nervewire_plugin_sdk::{export, prelude::*};
 use rule::{RewriteRule, RuleConfig};
 
@@ -63,12 +63,8 @@ impl Plugin for Rewrite {
     type Config = Config;
 
     fn init(config: Config, _files: Files) -> Result<Self, String> {
-        let numbered = config.rules.into_iter().zip(1..);
-        let compile = |(rule, number): (RuleConfig, u32)| {
-            RewriteRule::compile(rule).map_err(|error| format!("config.rules, entry {number}: {error}"))
-        };
         Ok(Self {
-            rules: numbered.map(compile).collect::<Result<_, _>>()?,
+            rules: compile_each("config.rules", config.rules, RewriteRule::compile)?,
         })
     }
 }

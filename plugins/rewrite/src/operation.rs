@@ -1,6 +1,6 @@
 //! One change to a JSON payload.
 
-use crate::json::{Document, Field};
+use nervewire_plugin_parts::{Scale, json::Document, parse_names};
 use nervewire_plugin_sdk::prelude::*;
 
 /// A change as it is written.
@@ -24,17 +24,6 @@ pub(crate) enum Operation {
     Scale { path: Vec<String>, scale: Scale },
 }
 
-/// A linear function of a number.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Scale {
-    factor: f64,
-    offset: f64,
-    round: Option<u8>,
-}
-
-/// Beyond this a 64-bit number has no digits left.
-const MAX_DIGITS: u8 = 15;
-
 impl Operation {
     /// # Errors
     /// What to write instead.
@@ -43,16 +32,12 @@ impl Operation {
         match (config.rename, config.to, config.drop, config.scale) {
             (Some(path), Some(to), None, None) if !scales => rename(&path, to),
             (None, None, Some(path), None) if !scales => Ok(Self::Drop {
-                path: parse_path(&path)?,
+                path: parse_names(&path)?,
             }),
             (None, None, None, Some(path)) => {
-                let scale = Scale {
-                    factor: config.factor.unwrap_or(1.0),
-                    offset: config.offset.unwrap_or(0.0),
-                    round: config.round.map(check_digits).transpose()?,
-                };
+                let scale = Scale::new(config.factor.unwrap_or(1.0), config.offset.unwrap_or(0.0), config.round)?;
                 Ok(Self::Scale {
-                    path: parse_path(&path)?,
+                    path: parse_names(&path)?,
                     scale,
                 })
             }
@@ -78,7 +63,7 @@ impl Operation {
             }),
             Self::Scale { path, scale } => document.each(path, &mut |object, name| {
                 for field in object.fields(name) {
-                    changed |= scale.apply(field)?;
+                    changed |= scale_field(*scale, field)?;
                 }
                 Some(())
             }),
@@ -87,26 +72,13 @@ impl Operation {
     }
 }
 
-impl Scale {
-    fn apply(self, field: &mut Field<'_>) -> Option<bool> {
-        let Some(number) = field.number() else {
-            return Some(false);
-        };
-        field.set_number(self.rounded(number * self.factor + self.offset))?;
-        Some(true)
-    }
-
-    fn rounded(self, number: f64) -> f64 {
-        let Some(digits) = self.round else { return number };
-        let shift = 10_f64.powi(i32::from(digits));
-        let shifted = number * shift;
-        // So large that it has no digits after the point anyway.
-        if shifted.is_finite() {
-            shifted.round() / shift
-        } else {
-            number
-        }
-    }
+/// Whether it was a number; `None`: it has become too large to write.
+fn scale_field(scale: Scale, field: &mut Document<'_>) -> Option<bool> {
+    let Some(number) = field.number() else {
+        return Some(false);
+    };
+    field.set_number(scale.of(number))?;
+    Some(true)
 }
 
 fn rename(path: &str, to: String) -> Result<Operation, String> {
@@ -116,24 +88,7 @@ fn rename(path: &str, to: String) -> Result<Operation, String> {
         ));
     }
     Ok(Operation::Rename {
-        path: parse_path(path)?,
+        path: parse_names(path)?,
         to,
     })
-}
-
-fn parse_path(text: &str) -> Result<Vec<String>, String> {
-    let path: Vec<_> = text.split('.').map(str::to_owned).collect();
-    if path.iter().any(String::is_empty) {
-        return Err(format!(
-            "\"{text}\" has an empty name, write names separated by single dots"
-        ));
-    }
-    Ok(path)
-}
-
-fn check_digits(digits: u8) -> Result<u8, String> {
-    if digits > MAX_DIGITS {
-        return Err(format!("round = {digits}, write at most {MAX_DIGITS}"));
-    }
-    Ok(digits)
 }

@@ -2,35 +2,62 @@
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fmt;
+
+/// Arrays directly in arrays that a path leads through. Deeper ones are refused, because what lies in them would not be seen.
+pub const MAX_NESTED_ARRAYS: u32 = 32;
 
 /// A JSON value, opened down to where it was changed.
 #[derive(Debug)]
-pub(crate) enum Document<'a> {
+pub enum Document<'a> {
     /// As it was written.
     Raw(&'a RawValue),
     /// A number that was computed.
     Number(serde_json::Number),
+    /// A text that was computed.
+    Text(String),
+    /// An array that was opened.
     Array(Vec<Document<'a>>),
+    /// An object that was opened.
     Object(Object<'a>),
 }
 
-/// A value in an object.
-pub(crate) type Field<'a> = Document<'a>;
+/// One step on the way to a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The field of this name. An array stands for each of its elements.
+    Name(String),
+    /// Any field of an object, any element of an array.
+    Any,
+}
+
+/// What becomes of a value that a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays where it is.
+    Keep,
+    /// It goes.
+    Remove,
+}
+
+/// There are more than [`MAX_NESTED_ARRAYS`] arrays in each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooDeep;
 
 /// Names and values, in order; a name may occur more than once.
 #[derive(Debug)]
-pub(crate) struct Object<'a>(Vec<(String, Document<'a>)>);
+pub struct Object<'a>(Vec<(String, Document<'a>)>);
 
 impl<'a> Document<'a> {
     /// `None`: not JSON.
-    pub(crate) fn parse(text: &'a str) -> Option<Self> {
+    pub fn parse(text: &'a str) -> Option<Self> {
         serde_json::from_str(text).ok().map(Self::Raw)
     }
 
     /// Calls `change` with each object that may have the field at the end of `path`, and that field's name. An array on
     /// the way stands for each of its elements. Ends early, with `None`, when `change` does.
-    pub(crate) fn each(
+    pub fn each(
         &mut self,
         path: &[String],
         change: &mut impl FnMut(&mut Object<'a>, &str) -> Option<()>,
@@ -56,6 +83,67 @@ impl<'a> Document<'a> {
         }
     }
 
+    /// Calls `change` with each value that the path leads to, which may be an array, too, and removes what it says.
+    ///
+    /// # Errors
+    /// Where a value may be hidden too deep to be found.
+    pub fn edit(&mut self, path: &[Step], change: &mut impl FnMut(&mut Document<'a>) -> Fate) -> Result<(), TooDeep> {
+        self.edit_within(path, MAX_NESTED_ARRAYS, change).map(|_| ())
+    }
+
+    fn edit_within(
+        &mut self,
+        path: &[Step],
+        arrays_left: u32,
+        change: &mut impl FnMut(&mut Document<'a>) -> Fate,
+    ) -> Result<Fate, TooDeep> {
+        let [step, rest @ ..] = path else {
+            return Ok(change(self));
+        };
+        self.open();
+        match self {
+            Self::Array(elements) => {
+                let rest = if *step == Step::Any { rest } else { path };
+                let arrays_left = arrays_left.checked_sub(1).ok_or(TooDeep)?;
+                try_retain(elements, |element| element.edit_within(rest, arrays_left, change))?;
+            }
+            Self::Object(Object(fields)) => try_retain(fields, |(name, value)| match step {
+                Step::Name(wanted) if wanted != name => Ok(Fate::Keep),
+                _ => value.edit_within(rest, MAX_NESTED_ARRAYS, change),
+            })?,
+            _ => {}
+        }
+        Ok(Fate::Keep)
+    }
+
+    /// The elements of an array; `None`: it is something else.
+    pub fn elements(&mut self) -> Option<&mut Vec<Document<'a>>> {
+        self.open();
+        match self {
+            Self::Array(elements) => Some(elements),
+            _ => None,
+        }
+    }
+
+    /// What a text says, and a number or a truth value as it is written; `None`: it is something else.
+    pub fn scalar(&self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Raw(raw) => match raw.get().as_bytes().first()? {
+                b'"' => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
+                b'{' | b'[' | b'n' => None,
+                _ => Some(Cow::Borrowed(raw.get())),
+            },
+            Self::Number(number) => Some(Cow::Owned(number.to_string())),
+            Self::Text(text) => Some(Cow::Owned(text.clone())),
+            Self::Array(_) | Self::Object(_) => None,
+        }
+    }
+
+    /// Whether it is `null`.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Self::Raw(raw) if raw.get() == "null")
+    }
+
     /// Arrays and objects are split into what they hold, everything else stays as it is.
     fn open(&mut self) {
         let Self::Raw(raw) = self else { return };
@@ -72,16 +160,16 @@ impl<'a> Document<'a> {
     }
 
     /// The number this is; `None`: it is something else.
-    pub(crate) fn number(&self) -> Option<f64> {
+    pub fn number(&self) -> Option<f64> {
         match self {
             Self::Raw(raw) => serde_json::from_str(raw.get()).ok(),
             Self::Number(number) => number.as_f64(),
-            Self::Array(_) | Self::Object(_) => None,
+            Self::Text(_) | Self::Array(_) | Self::Object(_) => None,
         }
     }
 
     /// `None`: JSON has no such number, it is too large. Whole numbers are written without a point.
-    pub(crate) fn set_number(&mut self, number: f64) -> Option<()> {
+    pub fn set_number(&mut self, number: f64) -> Option<()> {
         /// Up to here every whole number is exact.
         const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
         let number = if number.fract() == 0.0 && number.abs() <= MAX_EXACT {
@@ -98,7 +186,7 @@ impl<'a> Document<'a> {
 
 impl<'a> Object<'a> {
     /// The values of this name.
-    pub(crate) fn fields(&mut self, name: &str) -> impl Iterator<Item = &mut Field<'a>> {
+    pub fn fields(&mut self, name: &str) -> impl Iterator<Item = &mut Document<'a>> {
         self.0
             .iter_mut()
             .filter(move |(known, _)| known == name)
@@ -106,14 +194,14 @@ impl<'a> Object<'a> {
     }
 
     /// Whether there was one.
-    pub(crate) fn remove(&mut self, name: &str) -> bool {
+    pub fn remove(&mut self, name: &str) -> bool {
         let before = self.0.len();
         self.0.retain(|(known, _)| known != name);
         self.0.len() < before
     }
 
     /// Whether there was one. Another field that already has the new name goes.
-    pub(crate) fn rename(&mut self, name: &str, to: &str) -> bool {
+    pub fn rename(&mut self, name: &str, to: &str) -> bool {
         if name == to || self.fields(name).next().is_none() {
             return false;
         }
@@ -153,6 +241,7 @@ impl fmt::Display for Document<'_> {
         match self {
             Self::Raw(raw) => f.write_str(raw.get()),
             Self::Number(number) => number.fmt(f),
+            Self::Text(text) => f.write_str(&quoted(text)?),
             Self::Array(elements) => {
                 f.write_str("[")?;
                 separated(f, elements, |f, element| element.fmt(f))?;
@@ -160,13 +249,26 @@ impl fmt::Display for Document<'_> {
             }
             Self::Object(Object(fields)) => {
                 f.write_str("{")?;
-                separated(f, fields, |f, (name, value)| {
-                    write!(f, "{}:{value}", serde_json::to_string(name).map_err(|_| fmt::Error)?)
-                })?;
+                separated(f, fields, |f, (name, value)| write!(f, "{}:{value}", quoted(name)?))?;
                 f.write_str("}")
             }
         }
     }
+}
+
+fn quoted(text: &str) -> Result<String, fmt::Error> {
+    serde_json::to_string(text).map_err(|_| fmt::Error)
+}
+
+/// Removes what `fate` says, and ends early when it fails.
+fn try_retain<T>(items: &mut Vec<T>, mut fate: impl FnMut(&mut T) -> Result<Fate, TooDeep>) -> Result<(), TooDeep> {
+    let mut outcome = Ok(());
+    items.retain_mut(|item| {
+        let found = outcome.and_then(|()| fate(item));
+        outcome = found.map(|_| ());
+        found != Ok(Fate::Remove)
+    });
+    outcome
 }
 
 fn separated<T>(

@@ -1,0 +1,67 @@
+//! Topics made of what the wildcards of a filter stand for.
+
+use nervewire_plugin_sdk::{
+    prelude::*,
+    topic::{Capture, Template, captures, client_value, is_valid_name},
+};
+
+/// A topic as a template: `${1}`, `${2}`, ... for the levels that the `+` of a filter stand for, `${#}` for what its `#`
+/// stands for, and the names of a client.
+#[derive(Clone, Debug)]
+pub struct CapturedTopic {
+    filter: String,
+    template: Template,
+}
+
+impl CapturedTopic {
+    /// `key` is what the template is called in the configuration.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub fn parse(key: &str, text: &str, filter: &str) -> Result<Self, String> {
+        let template = Template::parse(text)?;
+        let wildcards = filter.split('/').filter(|level| *level == "+").count();
+        let known = |name: &str| match level_number(name) {
+            _ if name == "#" => filter.ends_with('#') && text.ends_with("${#}") && text.matches("${#}").count() == 1,
+            Some(number) => number <= wildcards,
+            None => Template::is_client_variable(name),
+        };
+        if let Some(name) = template.variables().find(|name| !known(name)) {
+            return Err(format!(
+                "`${{{name}}}` in {key} = `{text}` stands for nothing: match = `{filter}` has {wildcards} times `+`, `${{#}}` \
+                 must end the topic and needs `#` in match, and a sender has ${{client_id}}, ${{username}} and ${{attr.NAME}}"
+            ));
+        }
+        let sample = template.render(|_| Some("name")).unwrap_or_default();
+        if !is_valid_name(&sample) {
+            return Err(format!("{key} = `{text}` is no topic name"));
+        }
+        Ok(Self {
+            template,
+            filter: filter.to_owned(),
+        })
+    }
+
+    /// For a message of this sender on a topic that matches the filter. `None`: it would be no topic name.
+    pub fn render(&self, client: &Client, topic: &str) -> Option<String> {
+        let (mut levels, mut rest) = (Vec::new(), None);
+        captures(&self.filter, topic, |capture| match capture {
+            Capture::Level(level) => levels.push(level),
+            Capture::Rest(levels) => rest = levels,
+        });
+        let mut rendered = self.template.render(|name| match level_number(name) {
+            _ if name == "#" => Some(rest.unwrap_or_default()),
+            Some(number) => levels.get(number - 1).copied(),
+            None => client_value(client, name),
+        })?;
+        if rest.is_none() && self.template.variables().last() == Some("#") {
+            rendered.truncate(rendered.strip_suffix('/').map_or(rendered.len(), str::len));
+        }
+        is_valid_name(&rendered).then_some(rendered)
+    }
+}
+
+/// Counted from one.
+fn level_number(variable: &str) -> Option<usize> {
+    variable.parse().ok().filter(|number| *number > 0)
+}

@@ -1,6 +1,6 @@
 //! Starts the real binary on free ports in a directory of its own, and stops it.
 
-use super::{DEADLINE, IN_MEMORY, wait_for};
+use super::{IN_MEMORY, wait_for};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A port may be taken meanwhile, see [`Attempt::PortTaken`].
 const START_ATTEMPTS: usize = 5;
+/// Compiling the larger components takes its time where nothing is cached and other tests run. It only ends tests that have failed.
+const START_DEADLINE: Duration = Duration::from_secs(120);
 /// The configuration file, beside which all others lie.
 pub(crate) const CONFIGURATION: &str = "nervewire.toml";
 
@@ -28,6 +30,7 @@ pub(crate) struct Setup {
     listener: String,
     admin: String,
     rest: String,
+    whole: Option<String>,
 }
 
 impl Setup {
@@ -42,6 +45,15 @@ impl Setup {
             listener: String::new(),
             admin: String::new(),
             rest: String::new(),
+            whole: None,
+        }
+    }
+
+    /// A whole configuration in the place of all the keys and tables, with `{PORT}` and `{ADMIN_PORT}` where its listeners bind.
+    pub(crate) fn configuration(self, text: &str) -> Self {
+        Self {
+            whole: Some(text.into()),
+            ..self
         }
     }
 
@@ -141,7 +153,7 @@ impl Setup {
         command.arg("run").arg("--config").arg(self.path(CONFIGURATION));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut process = Process::spawn(command);
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + START_DEADLINE;
         while !(accepts(port) && accepts(admin_port)) {
             if let Some(status) = process.exited() {
                 let log = process.log();
@@ -152,7 +164,7 @@ impl Setup {
                 };
             }
             assert!(Instant::now() < end, "the broker does not listen:\n{}", process.log());
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
         Attempt::Listens(process, port, admin_port)
     }
@@ -165,8 +177,14 @@ impl Setup {
             listener,
             admin,
             rest,
+            whole,
             ..
         } = self;
+        if let Some(text) = whole {
+            return text
+                .replace("{PORT}", &port.to_string())
+                .replace("{ADMIN_PORT}", &admin_port.to_string());
+        }
         format!(
             "[broker]\nshards = {shards}\n{broker}\n\
              [[listener]]\nbind = \"127.0.0.1:{port}\"\n{listener}\n\

@@ -200,7 +200,21 @@ impl Jwt {
             }
         }
         let expires_at_s = claims.check(&self.config, client, now_s())?;
-        self.identity(&claims, expires_at_s).map_err(Refused::from)
+        let identity = self.identity(&claims, expires_at_s)?;
+        self.check_topics(client, &identity).map_err(Refused::Flawed)?;
+        Ok(identity)
+    }
+
+    /// Whether what the client may do can be judged in time, each time.
+    fn check_topics(&mut self, client: &Client, identity: &Identity) -> Result<(), String> {
+        let known_as = Client {
+            username: identity.username.clone().or_else(|| client.username.clone()),
+            attributes: identity.attributes.clone(),
+            ..client.clone()
+        };
+        let own = self.rights.list(&known_as);
+        let lists: Vec<&AccessList> = std::iter::once(&self.rules).chain(own.as_deref()).collect();
+        AccessList::check_topics(&lists, &known_as)
     }
 
     /// Who a verified token says the client is.

@@ -237,6 +237,54 @@ pub enum Transformation {
 /// Messages that one transform call may emit.
 pub const MAX_EMITTED_MESSAGES: usize = 16;
 
+/// Input of the hook `detect`: what one client did in one closed window, over all shards.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)] // The names are those of wit/hooks.wit, where they are explained.
+pub struct Window {
+    pub client_id: Arc<str>,
+    pub username: Option<Arc<str>>,
+    pub address: IpAddr,
+    pub started_unix_ms: u64,
+    pub length_ms: u32,
+    pub messages_in: u64,
+    pub messages_out: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub distinct_topics: u32,
+    pub denials: u32,
+    pub malformed_packets: u32,
+    pub failed_logins: u32,
+    pub connects: u32,
+    pub payload_bytes_min: u32,
+    pub payload_bytes_max: u32,
+    pub payload_bytes_mean: f64,
+    pub payload_bytes_deviation: f64,
+}
+
+/// What a detector asks to be done about a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// Somebody is told.
+    Alert,
+    /// At most so many messages per second from now on.
+    Throttle(u32),
+    /// Its connection is closed.
+    Disconnect,
+    /// It is kept out for so many seconds.
+    Ban(u32),
+}
+
+/// Answer of the hook `detect`: one client that does something odd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Who.
+    pub client_id: Arc<str>,
+    /// What is to be done.
+    pub response: Response,
+    /// Why, in printable words.
+    pub evidence: String,
+}
+
 /// The call gave no answer: trap, timeout, memory limit, invalid answer, or the breaker is open. How that is judged is said by
 /// the plugin's `on_failure`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

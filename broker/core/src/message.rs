@@ -17,7 +17,7 @@ pub struct Message {
     pub app: AppMessage,
     /// When it expires, counted from its arrival (MQTT 5.0 section 3.3.2.3.3).
     pub expires_at: Option<Millis>,
-    /// Client identifier of the publisher, for No Local; `None`: published by the broker or a plugin.
+    /// Client identifier of the publisher, for No Local; `None`: published by the broker.
     pub publisher: Option<Arc<str>>,
     /// Name space of the topic.
     pub tenant: Option<Arc<str>>,

@@ -1,7 +1,7 @@
 //! The policy of one generation: which plugins are asked about what, in which order, and what counts when nobody decides.
 
 use crate::fold::{AuthorizationFold, DefaultDecision};
-use crate::hook::{Action, CallFailed, Decision, OnFailure, Rule};
+use crate::hook::{Action, CallFailed, Client, Decision, OnFailure, Rule};
 use crate::rules::{CompiledRules, RuleDecision, RuleError};
 use nervewire_codec::{QoS, Utf8String, topic};
 use std::sync::Arc;
@@ -19,6 +19,17 @@ pub struct Policy {
     pub default: DefaultDecision,
     /// Plugins in shadow mode with one of these hooks: asked, compared, and never obeyed.
     pub shadows: Vec<Shadow>,
+    /// Plugins that publish in their own name.
+    pub publishers: Vec<Publisher>,
+}
+
+/// A plugin that publishes in its own name.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    /// Whom transforms are told that its messages come from.
+    pub client: Arc<Client>,
+    /// The first of [`Policy::transforms`] that its messages go through: those before it have had their turn.
+    pub first_transform: usize,
 }
 
 /// A plugin in shadow mode.

@@ -4,8 +4,8 @@ use crate::wire;
 use bytes::Bytes;
 use nervewire_codec::{Properties, QoS, ReasonCode, UserProperty, Utf8String, topic};
 use nervewire_core::hook::{
-    Actions, AppMessage, Authentication, Decision, Effect, Identity, MAX_EMITTED_MESSAGES, Quotas, Rule,
-    Transformation, Verdict,
+    Actions, AppMessage, Authentication, Decision, Effect, Finding, Identity, MAX_EMITTED_MESSAGES, Quotas, Response,
+    Rule, Transformation, Verdict,
 };
 use std::sync::Arc;
 
@@ -19,6 +19,12 @@ pub const MAX_TENANT_BYTES: usize = 256;
 pub const MAX_BINARY_BYTES: usize = 65_535;
 /// Rules of one client.
 pub const MAX_RULES: usize = 1024;
+/// Messages of one tick.
+pub const MAX_TICK_MESSAGES: usize = 16 * MAX_EMITTED_MESSAGES;
+/// Findings of one call of `detect`.
+pub const MAX_FINDINGS: usize = 1024;
+/// Bytes of a finding's evidence; what is longer is cut off.
+pub const MAX_EVIDENCE_BYTES: usize = 1024;
 /// User properties of one message.
 pub const MAX_USER_PROPERTIES: usize = 256;
 
@@ -35,6 +41,8 @@ pub(crate) enum Invalid {
     Tenant,
     #[error("an attribute has no name")]
     Nameless,
+    #[error("a finding names no client")]
+    Unnamed,
 }
 
 type Parsed<T> = Result<T, Invalid>;
@@ -172,6 +180,39 @@ pub(crate) fn transformation(answer: wire::Transformation, max_message_bytes: us
         }
         wire::Transformation::Drop => Transformation::Drop,
         wire::Transformation::Reject(rejection) => Transformation::Reject(rejection_code(rejection)),
+    })
+}
+
+/// The messages of a tick, at most [`MAX_TICK_MESSAGES`], and how many were over that.
+pub(crate) fn tick(mut answer: Vec<wire::Message>, max_message_bytes: usize) -> Parsed<(Vec<AppMessage>, usize)> {
+    let over = answer.len().saturating_sub(MAX_TICK_MESSAGES);
+    answer.truncate(MAX_TICK_MESSAGES);
+    let messages = answer
+        .into_iter()
+        .map(|message| self::message(message, max_message_bytes));
+    Ok((messages.collect::<Parsed<_>>()?, over))
+}
+
+pub(crate) fn findings(answer: Vec<wire::Finding>) -> Parsed<Vec<Finding>> {
+    bounded("findings", answer.len(), MAX_FINDINGS)?;
+    answer.into_iter().map(finding).collect()
+}
+
+fn finding(finding: wire::Finding) -> Parsed<Finding> {
+    if finding.client_id.is_empty() {
+        return Err(Invalid::Unnamed);
+    }
+    let mut evidence = crate::log::printable(&finding.evidence);
+    evidence.truncate(evidence.floor_char_boundary(MAX_EVIDENCE_BYTES));
+    Ok(Finding {
+        client_id: shared_text("the client identifier of a finding", finding.client_id)?,
+        response: match finding.response {
+            wire::Response::Alert => Response::Alert,
+            wire::Response::Throttle(messages_per_s) => Response::Throttle(messages_per_s),
+            wire::Response::Disconnect => Response::Disconnect,
+            wire::Response::Ban(seconds) => Response::Ban(seconds),
+        },
+        evidence,
     })
 }
 
@@ -380,6 +421,36 @@ mod tests {
         )
         .unwrap();
         assert_eq!(answer.properties.unwrap().payload_format_indicator, Some(true));
+    }
+
+    #[test]
+    fn a_tick_has_a_bound_and_what_is_over_it_is_counted() {
+        let tick = |count| tick((0..count).map(|_| plain_message(1)).collect(), 100);
+        assert_eq!(tick(0), Ok((Vec::new(), 0)));
+        assert!(matches!(tick(MAX_TICK_MESSAGES), Ok((list, 0)) if list.len() == MAX_TICK_MESSAGES));
+        assert!(matches!(tick(MAX_TICK_MESSAGES + 3), Ok((list, 3)) if list.len() == MAX_TICK_MESSAGES));
+        assert!(super::tick(vec![plain_message(101)], 100).is_err());
+    }
+
+    #[test]
+    fn findings_name_a_client_and_their_evidence_is_printable_and_bounded() {
+        let find = |client_id: &str, evidence: String| {
+            let finding = wire::Finding {
+                client_id: client_id.to_owned(),
+                response: wire::Response::Ban(60),
+                evidence,
+            };
+            findings(vec![finding]).map(|mut list| list.remove(0))
+        };
+        let found = find("c", "one\ntwo\u{1b}[31m".to_owned()).unwrap();
+        assert_eq!((&*found.client_id, found.response), ("c", Response::Ban(60)));
+        assert!(!found.evidence.contains(char::is_control), "{:?}", found.evidence);
+        assert_eq!(
+            find("c", "ü".repeat(MAX_EVIDENCE_BYTES)).unwrap().evidence.len(),
+            MAX_EVIDENCE_BYTES
+        );
+        assert!(find("", String::new()).is_err());
+        assert!(find("a\0b", String::new()).is_err());
     }
 
     #[test]

@@ -135,6 +135,8 @@ pub(crate) struct Exports {
     pub(crate) rules: Option<ComponentExportIndex>,
     pub(crate) authorize: Option<ComponentExportIndex>,
     pub(crate) transform: Option<ComponentExportIndex>,
+    pub(crate) tick: Option<ComponentExportIndex>,
+    pub(crate) detect: Option<ComponentExportIndex>,
 }
 
 impl Exports {
@@ -172,6 +174,8 @@ impl Exports {
             rules: function("authorization", "rules"),
             authorize: function("authorization", "authorize"),
             transform: function("transformation", "transform"),
+            tick: function("lifecycle", "tick"),
+            detect: function("detection", "detect"),
         })
     }
 
@@ -181,9 +185,6 @@ impl Exports {
             return Err(LoadError::NoHook);
         }
         let selected = wanted.unwrap_or(&self.hooks);
-        if selected.contains(&Hook::Detect) {
-            return Err(LoadError::DetectNotInThisVersion);
-        }
         if let Some(&hook) = selected.iter().find(|hook| !self.hooks.contains(hook)) {
             let exported = self.hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>().join(", ");
             return Err(LoadError::HookMissing { hook, exported });

@@ -57,9 +57,6 @@ pub enum LoadError {
         /// Those it exports.
         exported: String,
     },
-    /// `detect`.
-    #[error("the hook `detect` is not in this version; name the others with `hooks = [...]` to use the component")]
-    DetectNotInThisVersion,
     /// Nothing can be sent from here.
     #[error("the plugin cannot make HTTP requests: {0}")]
     Http(String),
@@ -94,7 +91,7 @@ pub enum StartError {
         /// What happened.
         detail: String,
     },
-    /// `init` asked for ticks.
-    #[error("the component asks for a tick every {0} ms; `tick` is not in this version")]
+    /// `init` asked for ticks too often.
+    #[error("the component asks for a tick every {0} ms; the shortest interval is {min} ms", min = crate::MIN_TICK_MS)]
     Tick(u32),
 }

@@ -6,6 +6,7 @@ use crate::log::PluginLog;
 use crate::outside::{Gate, Outside};
 use crate::stats::PluginStats;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime::ResourceLimiter;
 
 /// Bytes of standard output and error kept per call; what a guest prints beyond is discarded.
@@ -20,6 +21,32 @@ pub(crate) struct Shared {
     pub(crate) stats: Arc<PluginStats>,
     pub(crate) log: PluginLog,
     pub(crate) clock: Clock,
+    /// When the log was last told of a refused grant; 0: never.
+    complained_at_ms: AtomicU64,
+}
+
+/// Milliseconds between two lines about refused grants.
+const COMPLAIN_EVERY_MS: u64 = 60_000;
+
+impl Shared {
+    pub(crate) fn new(name: Arc<str>, stats: Arc<PluginStats>, log: PluginLog, clock: Clock) -> Self {
+        Self {
+            name,
+            stats,
+            log,
+            clock,
+            complained_at_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether it is time for another line about something that happens again and again.
+    pub(crate) fn may_complain(&self, now_ms: u64) -> bool {
+        let now = now_ms.saturating_add(COMPLAIN_EVERY_MS); // So that the first one is never too early.
+        let due = |last: u64| (now >= last.saturating_add(COMPLAIN_EVERY_MS)).then_some(now);
+        self.complained_at_ms
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, due)
+            .is_ok()
+    }
 }
 
 /// The data of a store.
@@ -37,11 +64,7 @@ pub(crate) struct Guest {
 
 impl Guest {
     pub(crate) fn new(shared: Arc<Shared>, max_memory_bytes: usize) -> Self {
-        let memory = MemoryLimit {
-            max_bytes: max_memory_bytes,
-            bytes: 0,
-            refused: false,
-        };
+        let memory = MemoryLimit::new(Arc::clone(&shared.stats), max_memory_bytes);
         Self {
             memory,
             shared,
@@ -119,16 +142,40 @@ pub(crate) struct HostRefusal(pub(crate) &'static str);
 /// Bounds an instance's linear memories, and remembers whether it wanted more.
 #[derive(Debug)]
 pub(crate) struct MemoryLimit {
+    stats: Arc<PluginStats>,
     max_bytes: usize,
     bytes: usize,
     pub(crate) refused: bool,
 }
 
+impl MemoryLimit {
+    /// Of a new instance, which is counted until this is dropped.
+    fn new(stats: Arc<PluginStats>, max_bytes: usize) -> Self {
+        stats.instance_made();
+        Self {
+            stats,
+            max_bytes,
+            bytes: 0,
+            refused: false,
+        }
+    }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        self.stats.instance_gone(self.bytes as u64);
+    }
+}
+
 impl ResourceLimiter for MemoryLimit {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let bytes = self.bytes.saturating_add(desired.saturating_sub(current));
+        let more = desired.saturating_sub(current);
+        let bytes = self.bytes.saturating_add(more);
         let allowed = bytes <= self.max_bytes;
-        self.bytes = if allowed { bytes } else { self.bytes };
+        if allowed {
+            self.bytes = bytes;
+            self.stats.memory_grew(more as u64);
+        }
         self.refused |= !allowed;
         Ok(allowed)
     }
@@ -179,11 +226,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_over_all_memories_of_an_instance() {
-        let mut limit = MemoryLimit {
-            max_bytes: 100,
-            bytes: 0,
-            refused: false,
-        };
+        let mut limit = MemoryLimit::new(Arc::default(), 100);
         let mut check = |current, desired, expected| {
             assert_eq!(
                 limit.memory_growing(current, desired, None).unwrap(),
@@ -196,5 +239,6 @@ mod tests {
         assert!(!check(0, 40, true));
         assert!(check(60, 61, false));
         assert!(check(60, usize::MAX, false));
+        assert_eq!(limit.stats.memory_bytes(), 100);
     }
 }

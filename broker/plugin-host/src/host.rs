@@ -167,6 +167,12 @@ impl Host {
         })
     }
 
+    /// Statistics and key-value entries of a plugin that is used again count under its name once more.
+    pub fn keep(&self, plugin: &Plugin) {
+        let (name, shared) = (plugin.name().to_owned(), plugin.shared());
+        self.0.lock().insert(name, shared);
+    }
+
     /// Forgets statistics and key-value entries of the names for which `keep` says false. Loaded plugins keep their own.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
         self.0.lock().retain(|name, _| keep(name));
@@ -258,12 +264,7 @@ impl HostInner {
         }
         let (name, stats) = (Arc::<str>::from(name), Arc::<PluginStats>::default());
         let log = PluginLog::new(Arc::clone(&name), self.clock.clone(), Arc::clone(&stats));
-        Arc::new(Shared {
-            name,
-            stats,
-            log,
-            clock: self.clock.clone(),
-        })
+        Arc::new(Shared::new(name, stats, log, self.clock.clone()))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Shared>>> {

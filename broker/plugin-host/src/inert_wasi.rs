@@ -250,7 +250,7 @@ fn random(linker: &mut LinkerInstance<'_, Guest>, path: &str, name: &str) -> Res
 fn http(linker: &mut LinkerInstance<'_, Guest>, name: &str) -> Result<()> {
     match name {
         "[static]fields.from-list" => linker.func_new(name, |mut cx, _, _, results| {
-            cx.data_mut().shared.stats.refuse_grant();
+            cx.data_mut().shared.stats.refuse_grants(1);
             let forbidden = Val::Variant("forbidden".to_owned(), None);
             if let Some(result) = results.first_mut() {
                 *result = Val::Result(Err(Some(Box::new(forbidden))));

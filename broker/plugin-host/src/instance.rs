@@ -10,7 +10,8 @@ use crate::spec::{Hook, Role};
 use crate::stats::{Call, Outcome};
 use crate::wire;
 use nervewire_core::hook::{
-    AppMessage, Authentication, CallFailed, Client, Credentials, Request, Rule, Transformation, Verdict,
+    AppMessage, Authentication, CallFailed, Client, Credentials, Finding, Request, Rule, Transformation, Verdict,
+    Window,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub(crate) struct Functions {
     pub(crate) rules: Option<Function<(wire::ClientRef<'static>,), Option<Vec<wire::Rule>>>>,
     pub(crate) authorize: Option<Function<(wire::ClientRef<'static>, wire::RequestRef<'static>), wire::Verdict>>,
     pub(crate) transform: Option<Function<(wire::ClientRef<'static>, wire::MessageRef<'static>), wire::Transformation>>,
+    pub(crate) tick: Option<Function<(u64,), Vec<wire::Message>>>,
+    pub(crate) detect: Option<Function<(&'static [wire::WindowRef<'static>],), Vec<wire::Finding>>>,
 }
 
 pub(crate) type Function<Params, Answer> = TypedFunc<Params, (Answer,)>;
@@ -112,6 +115,32 @@ impl Instance {
         let params = (facts.lower(), question::message(message, &properties));
         let parse = |answer| answer::transformation(answer, max_message_bytes);
         self.call(Call::Transform, |functions| functions.transform, params, parse)
+    }
+
+    /// `tick` at a Unix time in milliseconds: the messages to be published in the plugin's name, as far as its `publish:` grants
+    /// go.
+    ///
+    /// # Errors
+    /// As for [`Instance::authenticate`].
+    pub fn tick(&mut self, now_unix_ms: u64) -> Result<Vec<AppMessage>, CallFailed> {
+        let max_message_bytes = self.plugin.max_message_bytes();
+        let parse = |answer| answer::tick(answer, max_message_bytes);
+        let answer = self.call(Call::Tick, |functions| functions.tick, (now_unix_ms,), parse)?;
+        Ok(self.plugin.granted(answer))
+    }
+
+    /// Hook `detect`: is something odd going on?
+    ///
+    /// # Errors
+    /// As for [`Instance::authenticate`].
+    pub fn detect(&mut self, windows: &[Window]) -> Result<Vec<Finding>, CallFailed> {
+        let windows: Vec<_> = windows.iter().map(question::window).collect();
+        self.call(
+            Call::Detect,
+            |functions| functions.detect,
+            (windows.as_slice(),),
+            answer::findings,
+        )
     }
 
     /// How long the last call took, the replacement of an instance before it included, in nanoseconds; 0 where the breaker
@@ -313,11 +342,13 @@ fn is_runtime(function: &str) -> bool {
             .any(inside)
 }
 
-/// The hook that a call belongs to.
-pub(crate) fn hook(call: Call) -> Hook {
+/// The hook that a call belongs to; `tick` belongs to all.
+pub(crate) fn hook(call: Call) -> Option<Hook> {
     match call {
-        Call::Authenticate => Hook::Authenticate,
-        Call::Rules | Call::Authorize => Hook::Authorize,
-        Call::Transform => Hook::Transform,
+        Call::Authenticate => Some(Hook::Authenticate),
+        Call::Rules | Call::Authorize => Some(Hook::Authorize),
+        Call::Transform => Some(Hook::Transform),
+        Call::Tick => None,
+        Call::Detect => Some(Hook::Detect),
     }
 }

@@ -33,7 +33,8 @@ mod stats;
 mod wire;
 
 pub use answer::{
-    MAX_ATTRIBUTES, MAX_ATTRIBUTES_BYTES, MAX_BINARY_BYTES, MAX_RULES, MAX_TENANT_BYTES, MAX_USER_PROPERTIES,
+    MAX_ATTRIBUTES, MAX_ATTRIBUTES_BYTES, MAX_BINARY_BYTES, MAX_EVIDENCE_BYTES, MAX_FINDINGS, MAX_RULES,
+    MAX_TENANT_BYTES, MAX_TICK_MESSAGES, MAX_USER_PROPERTIES,
 };
 pub use breaker::{Admission, Breaker, BreakerState, FAILURE_WINDOW_MS, FAILURES_TO_OPEN, FIRST_OPEN_MS, MAX_OPEN_MS};
 pub use cache::{CacheStats, MAX_CACHED_BYTES, MAX_CACHED_FILES};
@@ -51,6 +52,7 @@ pub use outside::MAX_HTTP_HANDLES;
 pub use plugin::Plugin;
 pub use pool::{Busy, Question, Reply};
 pub use spec::{
-    Grant, Hook, Limits, MAX_CALL_MS, MAX_HTTP_CALLS, MAX_HTTP_QUEUE_CALLS, MAX_MEMORY_MIB, PluginSpec, Role, SpecError,
+    Grant, Hook, Limits, MAX_CALL_MS, MAX_HTTP_CALLS, MAX_HTTP_QUEUE_CALLS, MAX_MEMORY_MIB, MIN_TICK_MS, PluginSpec,
+    Role, SpecError,
 };
 pub use stats::{Call, LATENCY_BUCKETS_NS, Latency, MAX_COUNTER_NAME_BYTES, MAX_COUNTER_NAMES, Outcome, PluginStats};

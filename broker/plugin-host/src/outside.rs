@@ -114,7 +114,7 @@ impl WasiHttpHooks for Gate {
         match self.open(&request) {
             Some(client) => client.send(request, options.unwrap_or_default()),
             None => {
-                self.stats.refuse_grant();
+                self.stats.refuse_grants(1);
                 Box::new(async { Err(Error::HttpRequestDenied) })
             }
         }

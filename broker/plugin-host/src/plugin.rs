@@ -11,12 +11,14 @@ use crate::instance::{self, Failure, Functions, Instance, Live, guarded};
 use crate::origin::Origin;
 use crate::outside::Gate;
 use crate::pool::{self, Pool};
-use crate::spec::{Grant, Hook, Limits, PluginSpec, Role};
+use crate::spec::{Grant, Hook, Limits, MIN_TICK_MS, PluginSpec, Role};
 use crate::stats::{Call, Outcome, PluginStats};
 use crate::wire;
+use nervewire_codec::topic;
+use nervewire_core::hook::AppMessage;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use wasmtime::component::{ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower};
 use wasmtime::{PoolConcurrencyLimitError, Store};
@@ -37,6 +39,8 @@ pub struct Plugin {
     /// Where it is called, if it is asynchronous.
     pub(crate) pool: Option<Pool>,
     gate: Gate,
+    /// What the first `init` asked for.
+    tick_ms: OnceLock<Option<u32>>,
     /// How long the slowest `init` took so far, in milliseconds, rounded up.
     init_ms: AtomicU64,
 }
@@ -73,6 +77,7 @@ impl Plugin {
             config_json: spec.config_json,
             digest: checked.digest,
             breaker: SharedBreaker::default(),
+            tick_ms: OnceLock::new(),
             init_ms: AtomicU64::new(0),
         });
         if let Some(pool) = &plugin.pool {
@@ -134,6 +139,41 @@ impl Plugin {
         })
     }
 
+    /// How often it wants its `tick`, in milliseconds; `None`: never.
+    pub fn tick_ms(&self) -> Option<u32> {
+        self.tick_ms.get().copied().flatten()
+    }
+
+    /// Leaves of a tick's messages those that its `publish:` grants cover; the others are counted, and so are those over the
+    /// bound.
+    pub(crate) fn granted(&self, (mut messages, over): (Vec<AppMessage>, usize)) -> Vec<AppMessage> {
+        self.shared.stats.drop_tick_messages(over as u64);
+        self.keep_granted(&mut messages);
+        messages
+    }
+
+    fn keep_granted(&self, messages: &mut Vec<AppMessage>) {
+        let all = messages.len();
+        let mut refused: Option<String> = None;
+        messages.retain(|message| {
+            let granted = self
+                .publish_grants()
+                .any(|filter| topic::matches(filter, &message.topic));
+            if !granted && refused.is_none() {
+                refused = Some(message.topic.as_str().to_owned());
+            }
+            granted
+        });
+        let Some(topic) = refused else { return };
+        self.shared.stats.refuse_grants((all - messages.len()) as u64);
+        if self.shared.may_complain(self.shared.clock.now_ms()) {
+            let line = format!(
+                "a tick published to {topic}, which it is not granted; to allow it, add `grants = [\"publish:{topic}\"]`"
+            );
+            self.shared.log.line(tracing::Level::WARN, &line);
+        }
+    }
+
     /// Bounds of its calls.
     pub fn limits(&self) -> Limits {
         self.limits
@@ -148,7 +188,12 @@ impl Plugin {
         let on_shard = self.has_hook(Hook::Authorize) || self.has_hook(Hook::Transform);
         let shard = on_shard.then_some(Role::Shard);
         let authenticate = self.has_hook(Hook::Authenticate).then_some(Role::Authenticate);
-        shard.into_iter().chain(authenticate)
+        let detect = self.has_hook(Hook::Detect).then_some(Role::Background);
+        shard.into_iter().chain(authenticate).chain(detect)
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     pub(crate) fn max_message_bytes(&self) -> usize {
@@ -156,10 +201,10 @@ impl Plugin {
     }
 
     pub(crate) fn deadline_ms(&self, call: Call) -> u64 {
-        u64::from(if call == Call::Authenticate {
-            self.limits.authenticate_call_ms
-        } else {
-            self.limits.call_ms
+        u64::from(match call {
+            Call::Authenticate => self.limits.authenticate_call_ms,
+            Call::Tick | Call::Detect => self.limits.tick_call_ms,
+            Call::Rules | Call::Authorize | Call::Transform => self.limits.call_ms,
         })
     }
 
@@ -172,7 +217,7 @@ impl Plugin {
     /// Deadline of the `init` of a replacement: on a shard all clients wait for it, so it gets little more than it took before.
     pub(crate) fn restart_deadline_ms(&self, role: Role) -> u64 {
         match role {
-            Role::Authenticate | Role::Pool => self.init_deadline_ms(),
+            Role::Authenticate | Role::Background | Role::Pool => self.init_deadline_ms(),
             Role::Shard => {
                 u64::from(self.limits.call_ms).saturating_add(self.init_ms.load(Ordering::Relaxed).saturating_mul(2))
             }
@@ -244,7 +289,7 @@ impl Plugin {
         );
         let late = |_| Err(Failure::too_late(u32::try_from(patience_ms).unwrap_or(u32::MAX)));
         let answer = answer.await.unwrap_or_else(late).map_err(init_failed)?;
-        accepted(answer)?;
+        self.accepted(answer)?;
         Ok(Live { store, functions })
     }
 
@@ -276,7 +321,7 @@ impl Plugin {
 
     fn store(&self, role: Role) -> Store<Guest> {
         let memory_mib = match role {
-            Role::Shard => self.limits.memory_mib,
+            Role::Shard | Role::Background => self.limits.memory_mib,
             Role::Authenticate => self.limits.authenticate_memory_mib,
             Role::Pool if self.has_hook(Hook::Authenticate) => self.limits.authenticate_memory_mib,
             Role::Pool => self.limits.memory_mib,
@@ -304,6 +349,8 @@ impl Plugin {
             rules: self.function(store, instance, Call::Rules, self.exports.rules)?,
             authorize: self.function(store, instance, Call::Authorize, self.exports.authorize)?,
             transform: self.function(store, instance, Call::Transform, self.exports.transform)?,
+            tick: self.function(store, instance, Call::Tick, self.exports.tick)?,
+            detect: self.function(store, instance, Call::Detect, self.exports.detect)?,
         })
     }
 
@@ -318,7 +365,8 @@ impl Plugin {
         Params: ComponentNamedList + Lower,
         (Answer,): ComponentNamedList + Lift,
     {
-        match export.filter(|_| self.has_hook(instance::hook(call))) {
+        let in_use = instance::hook(call).is_none_or(|hook| self.has_hook(hook));
+        match export.filter(|_| in_use) {
             Some(export) => instance.get_typed_func(store, export).map(Some),
             None => Ok(None),
         }
@@ -337,25 +385,22 @@ impl Plugin {
         let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.init_ms.fetch_max(ms.saturating_add(1), Ordering::Relaxed);
         let (answer,) = answer.map_err(init_failed)?;
-        accepted(answer)
+        self.accepted(answer)
+    }
+
+    /// What `init` said.
+    fn accepted(&self, answer: InitAnswer) -> Result<(), StartError> {
+        let ready = answer.map_err(|words| StartError::Refused(crate::log::printable(&words)))?;
+        if let Some(ms) = ready.tick_milliseconds.filter(|ms| *ms < MIN_TICK_MS) {
+            return Err(StartError::Tick(ms));
+        }
+        self.tick_ms.get_or_init(|| ready.tick_milliseconds);
+        Ok(())
     }
 }
 
 type InitAnswer = Result<wire::Ready, String>;
 type InitFunction = instance::Function<(&'static str, &'static [wire::FileRef<'static>]), InitAnswer>;
-
-/// What `init` said.
-fn accepted(answer: InitAnswer) -> Result<(), StartError> {
-    match answer {
-        Ok(wire::Ready {
-            tick_milliseconds: None,
-        }) => Ok(()),
-        Ok(wire::Ready {
-            tick_milliseconds: Some(ms),
-        }) => Err(StartError::Tick(ms)),
-        Err(words) => Err(StartError::Refused(crate::log::printable(&words))),
-    }
-}
 
 fn origins(spec: &PluginSpec) -> impl Iterator<Item = &Origin> {
     spec.grants.iter().filter_map(|grant| match grant {

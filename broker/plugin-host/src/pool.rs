@@ -10,7 +10,8 @@ use crate::question::{self, ClientFacts};
 use crate::spec::Limits;
 use crate::stats::{Call, Outcome};
 use nervewire_core::hook::{
-    AppMessage, Authentication, CallFailed, Client, Credentials, Request, Rule, Transformation, Verdict,
+    AppMessage, Authentication, CallFailed, Client, Credentials, Finding, Request, Rule, Transformation, Verdict,
+    Window,
 };
 use std::collections::VecDeque;
 use std::fmt;
@@ -40,6 +41,12 @@ pub enum Question {
         client: Arc<Client>,
         message: AppMessage,
     },
+    Tick {
+        now_unix_ms: u64,
+    },
+    Detect {
+        windows: Vec<Window>,
+    },
 }
 
 /// The answer to a [`Question`] of the same name.
@@ -50,6 +57,8 @@ pub enum Reply {
     Rules(Result<Option<Vec<Rule>>, CallFailed>),
     Authorize(Result<Verdict, CallFailed>),
     Transform(Result<Transformation, CallFailed>),
+    Tick(Result<Vec<AppMessage>, CallFailed>),
+    Detect(Result<Vec<Finding>, CallFailed>),
 }
 
 /// Too many calls wait already.
@@ -64,6 +73,8 @@ impl Question {
             Self::Rules { .. } => Call::Rules,
             Self::Authorize { .. } => Call::Authorize,
             Self::Transform { .. } => Call::Transform,
+            Self::Tick { .. } => Call::Tick,
+            Self::Detect { .. } => Call::Detect,
         }
     }
 
@@ -74,6 +85,8 @@ impl Question {
             Self::Rules { .. } => Reply::Rules(Err(CallFailed)),
             Self::Authorize { .. } => Reply::Authorize(Err(CallFailed)),
             Self::Transform { .. } => Reply::Transform(Err(CallFailed)),
+            Self::Tick { .. } => Reply::Tick(Err(CallFailed)),
+            Self::Detect { .. } => Reply::Detect(Err(CallFailed)),
         }
     }
 }
@@ -299,6 +312,16 @@ async fn asked(plugin: &Plugin, question: &Question, live: &mut Option<Live>) ->
             let answer = run(store, hook(functions, |f| f.transform)?, params).await?;
             let answer = answer::transformation(answer, max_message_bytes).map_err(Failure::invalid)?;
             Reply::Transform(Ok(answer))
+        }
+        Question::Tick { now_unix_ms } => {
+            let answer = run(store, hook(functions, |f| f.tick)?, (*now_unix_ms,)).await?;
+            let answer = answer::tick(answer, max_message_bytes).map_err(Failure::invalid)?;
+            Reply::Tick(Ok(plugin.granted(answer)))
+        }
+        Question::Detect { windows } => {
+            let windows: Vec<_> = windows.iter().map(question::window).collect();
+            let answer = run(store, hook(functions, |f| f.detect)?, (windows.as_slice(),)).await?;
+            Reply::Detect(Ok(answer::findings(answer).map_err(Failure::invalid)?))
         }
     };
     Ok(reply)

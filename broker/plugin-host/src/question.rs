@@ -2,7 +2,7 @@
 
 use crate::wire;
 use nervewire_codec::{Properties, QoS, UserProperty, Version};
-use nervewire_core::hook::{Action, AppMessage, Certificate, Client, Credentials, Request};
+use nervewire_core::hook::{Action, AppMessage, Certificate, Client, Credentials, Request, Window};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -169,6 +169,29 @@ pub(crate) fn message<'a>(
         correlation_data: properties.and_then(|p| p.correlation_data.as_deref()),
         message_expiry_seconds: properties.and_then(|p| p.message_expiry_interval),
         user_properties,
+    }
+}
+
+pub(crate) fn window(window: &Window) -> wire::WindowRef<'_> {
+    wire::WindowRef {
+        client_id: &window.client_id,
+        username: window.username.as_deref(),
+        address: window.address.to_string(),
+        started: window.started_unix_ms,
+        milliseconds: window.length_ms,
+        messages_in: window.messages_in,
+        messages_out: window.messages_out,
+        bytes_in: window.bytes_in,
+        bytes_out: window.bytes_out,
+        distinct_topics: window.distinct_topics,
+        denials: window.denials,
+        malformed_packets: window.malformed_packets,
+        failed_logins: window.failed_logins,
+        connects: window.connects,
+        payload_bytes_min: window.payload_bytes_min,
+        payload_bytes_max: window.payload_bytes_max,
+        payload_bytes_mean: window.payload_bytes_mean,
+        payload_bytes_deviation: window.payload_bytes_deviation,
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Limits {
     pub http_queue_calls: u32,
     /// Deadline of each call of such a plugin, in milliseconds.
     pub http_call_ms: u32,
+    /// Deadline of what runs beside the clients, `tick` and `detect`, in milliseconds.
+    pub tick_call_ms: u32,
 }
 
 impl Default for Limits {
@@ -53,6 +55,7 @@ impl Default for Limits {
             http_calls: 64,
             http_queue_calls: 10_000,
             http_call_ms: 5_000,
+            tick_call_ms: 100,
         }
     }
 }
@@ -66,12 +69,15 @@ impl Limits {
         check_range("authenticate_memory_mib", self.authenticate_memory_mib, MAX_MEMORY_MIB)?;
         check_range("http_calls", self.http_calls, MAX_HTTP_CALLS)?;
         check_range("http_queue_calls", self.http_queue_calls, MAX_HTTP_QUEUE_CALLS)?;
-        check_range("http_call_ms", self.http_call_ms, MAX_CALL_MS)
+        check_range("http_call_ms", self.http_call_ms, MAX_CALL_MS)?;
+        check_range("tick_call_ms", self.tick_call_ms, MAX_CALL_MS)
     }
 }
 
 /// Largest deadline of a call, in milliseconds.
 pub const MAX_CALL_MS: u32 = 60_000;
+/// Shortest interval of `tick`, in milliseconds.
+pub const MIN_TICK_MS: u32 = 10;
 /// Largest linear memory of an instance, in MiB: the size of a slot of the instance pool.
 pub const MAX_MEMORY_MIB: u32 = 1024;
 /// Most calls at a time of a plugin with grants for HTTP.
@@ -95,7 +101,7 @@ pub enum Hook {
     Authorize,
     /// What does this message look like when it is delivered?
     Transform,
-    /// Is something odd going on? In the contract, not in this version.
+    /// Is something odd going on? The broker does not ask yet; components are loaded, tested and replayed with it.
     Detect,
 }
 
@@ -208,6 +214,8 @@ pub enum Role {
     Authenticate,
     /// In the pool of an asynchronous plugin, for all hooks.
     Pool,
+    /// Beside the clients: `tick` and `detect`.
+    Background,
 }
 
 /// A name in a configuration that means nothing here.

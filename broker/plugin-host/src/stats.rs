@@ -45,15 +45,24 @@ pub enum Call {
     Rules,
     Authorize,
     Transform,
+    Tick,
+    Detect,
 }
 
 impl Call {
     /// Every call.
-    pub const ALL: [Call; 4] = [Call::Authenticate, Call::Rules, Call::Authorize, Call::Transform];
+    pub const ALL: [Call; 6] = [
+        Call::Authenticate,
+        Call::Rules,
+        Call::Authorize,
+        Call::Transform,
+        Call::Tick,
+        Call::Detect,
+    ];
 
     /// The label `hook` of the metrics.
     pub fn label(self) -> &'static str {
-        ["authenticate", "rules", "authorize", "transform"][self as usize]
+        ["authenticate", "rules", "authorize", "transform", "tick", "detect"][self as usize]
     }
 }
 
@@ -103,9 +112,13 @@ pub struct PluginStats {
     counters_dropped: AtomicU64,
     log_lines_dropped: AtomicU64,
     instances_replaced: AtomicU64,
+    refused_grants: AtomicU64,
+    tick_messages_dropped: AtomicU64,
+    ticks_skipped: AtomicU64,
+    instances: AtomicU64,
+    memory_bytes: AtomicU64,
     breaker_state: AtomicU8,
     breaker_opened: AtomicU64,
-    refused_grants: AtomicU64,
     queue_over_bound: AtomicU64,
     pub(crate) kv: SharedKv,
 }
@@ -176,6 +189,31 @@ impl PluginStats {
         load(&self.instances_replaced)
     }
 
+    /// Messages of a tick over [`MAX_TICK_MESSAGES`](crate::MAX_TICK_MESSAGES).
+    pub fn tick_messages_dropped(&self) -> u64 {
+        load(&self.tick_messages_dropped)
+    }
+
+    /// Ticks that were left out, because the one before took too long or the plugin's breaker is open.
+    pub fn ticks_skipped(&self) -> u64 {
+        load(&self.ticks_skipped)
+    }
+
+    /// Leaves out so many ticks.
+    pub fn skip_ticks(&self, ticks: u64) {
+        add(&self.ticks_skipped, ticks);
+    }
+
+    /// Instances there are at present, of all generations that have some.
+    pub fn instances(&self) -> u64 {
+        load(&self.instances)
+    }
+
+    /// Linear memory of these instances.
+    pub fn memory_bytes(&self) -> u64 {
+        load(&self.memory_bytes)
+    }
+
     /// State of the breaker of the generation that was called last.
     pub fn breaker_state(&self) -> BreakerState {
         match self.breaker_state.load(Ordering::Relaxed) {
@@ -190,7 +228,7 @@ impl PluginStats {
         load(&self.breaker_opened)
     }
 
-    /// HTTP requests to origins that it is not granted.
+    /// Messages of `tick` that no `publish:` grant covers, and HTTP requests to origins that it is not granted.
     pub fn refused_grants(&self) -> u64 {
         load(&self.refused_grants)
     }
@@ -250,12 +288,29 @@ impl PluginStats {
         add(&self.instances_replaced, 1);
     }
 
-    pub(crate) fn refuse_grant(&self) {
-        add(&self.refused_grants, 1);
-    }
-
     pub(crate) fn exceed_queue(&self) {
         add(&self.queue_over_bound, 1);
+    }
+
+    pub(crate) fn refuse_grants(&self, messages: u64) {
+        add(&self.refused_grants, messages);
+    }
+
+    pub(crate) fn drop_tick_messages(&self, messages: u64) {
+        add(&self.tick_messages_dropped, messages);
+    }
+
+    pub(crate) fn instance_made(&self) {
+        add(&self.instances, 1);
+    }
+
+    pub(crate) fn memory_grew(&self, bytes: u64) {
+        add(&self.memory_bytes, bytes);
+    }
+
+    pub(crate) fn instance_gone(&self, memory_bytes: u64) {
+        self.instances.fetch_sub(1, Ordering::Relaxed);
+        self.memory_bytes.fetch_sub(memory_bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn set_breaker_state(&self, state: BreakerState) {
@@ -335,7 +390,7 @@ mod tests {
     fn labels_are_the_documented_ones() {
         assert_eq!(
             Call::ALL.map(Call::label),
-            ["authenticate", "rules", "authorize", "transform"]
+            ["authenticate", "rules", "authorize", "transform", "tick", "detect"]
         );
         let outcomes = Outcome::ALL.map(Outcome::label);
         assert_eq!(

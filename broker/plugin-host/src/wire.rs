@@ -337,6 +337,65 @@ pub(crate) enum Transformation {
     Reject(Rejection),
 }
 
+// detection
+
+#[derive(ComponentType, Lower)]
+#[component(record)]
+pub(crate) struct WindowRef<'a> {
+    #[component(name = "client-id")]
+    pub(crate) client_id: &'a str,
+    pub(crate) username: Option<&'a str>,
+    pub(crate) address: String,
+    pub(crate) started: u64,
+    pub(crate) milliseconds: u32,
+    #[component(name = "messages-in")]
+    pub(crate) messages_in: u64,
+    #[component(name = "messages-out")]
+    pub(crate) messages_out: u64,
+    #[component(name = "bytes-in")]
+    pub(crate) bytes_in: u64,
+    #[component(name = "bytes-out")]
+    pub(crate) bytes_out: u64,
+    #[component(name = "distinct-topics")]
+    pub(crate) distinct_topics: u32,
+    pub(crate) denials: u32,
+    #[component(name = "malformed-packets")]
+    pub(crate) malformed_packets: u32,
+    #[component(name = "failed-logins")]
+    pub(crate) failed_logins: u32,
+    pub(crate) connects: u32,
+    #[component(name = "payload-bytes-min")]
+    pub(crate) payload_bytes_min: u32,
+    #[component(name = "payload-bytes-max")]
+    pub(crate) payload_bytes_max: u32,
+    #[component(name = "payload-bytes-mean")]
+    pub(crate) payload_bytes_mean: f64,
+    #[component(name = "payload-bytes-deviation")]
+    pub(crate) payload_bytes_deviation: f64,
+}
+
+#[derive(Clone, Copy, Debug, ComponentType, Lift)]
+#[component(variant)]
+pub(crate) enum Response {
+    #[component(name = "alert")]
+    Alert,
+    #[component(name = "throttle")]
+    Throttle(u32),
+    #[component(name = "disconnect")]
+    Disconnect,
+    #[component(name = "ban")]
+    Ban(u32),
+}
+
+#[derive(Debug, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct Finding {
+    #[component(name = "client-id")]
+    pub(crate) client_id: String,
+    pub(crate) response: Response,
+    pub(crate) evidence: String,
+}
+
 // What guests import.
 
 #[derive(Clone, Copy, Debug, ComponentType, Lift)]

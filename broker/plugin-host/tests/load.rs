@@ -114,8 +114,11 @@ fn hooks_are_those_exported_or_those_asked_for() {
     check(spec("plain"), &[Hook::Authenticate, Hook::Authorize, Hook::Transform]);
     check(with(&[Hook::Transform], "plain"), &[Hook::Transform]);
     check(with(&[Hook::Authorize], "picky"), &[Hook::Authorize]);
-    check_refused(spec("picky"), &["`detect` is not in this version"]);
-    check_refused(with(&[Hook::Detect], "plain"), &["`detect` is not in this version"]);
+    check(spec("picky"), &[Hook::Authorize, Hook::Detect]);
+    check_refused(
+        with(&[Hook::Detect], "plain"),
+        &["`detect`", "it implements: authenticate"],
+    );
     check_refused(
         with(&[Hook::Authenticate], "picky"),
         &["`authenticate`", "it implements: authorize, detect"],
@@ -124,7 +127,7 @@ fn hooks_are_those_exported_or_those_asked_for() {
 }
 
 #[test]
-fn init_may_refuse_but_not_tick_or_misbehave() {
+fn init_may_refuse_but_not_hurry_or_misbehave() {
     let picky = |config: &str| PluginSpec {
         hooks: Some(vec![Hook::Authorize]),
         config_json: config.to_owned(),
@@ -134,7 +137,12 @@ fn init_may_refuse_but_not_tick_or_misbehave() {
         picky(r#"{"refuse":true}"#),
         &["refuses its configuration: line 3: there is no such user"],
     );
-    check_refused(picky(r#"{"tick":true}"#), &["every 250 ms", "not in this version"]);
+    check_refused(
+        picky(r#"{"hurry":true}"#),
+        &["every 9 ms", "shortest interval is 10 ms"],
+    );
+    assert_eq!(host().load(picky(r#"{"tick":true}"#)).unwrap().tick_ms(), Some(250));
+    assert_eq!(host().load(picky("{}")).unwrap().tick_ms(), None);
     let limits = Limits {
         authenticate_call_ms: 1000,
         ..Limits::default()

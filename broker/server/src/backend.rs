@@ -2,8 +2,8 @@
 
 use crate::admin::api::AdminCounters;
 use crate::admin::backend::{
-    Answer, Backend, ClientInfo, ClientKey, ClientPage, ListenerStatus, PageRequest, PluginInfo, ReloadError,
-    ReloadReport, Status, StoreStatus,
+    Answer, Backend, CallTimes, ClientInfo, ClientKey, ClientPage, ListenerStatus, PageRequest, PluginInfo,
+    ReloadError, ReloadReport, RollbackReport, Status, StoreStatus,
 };
 use crate::admin::diff::PluginDiff;
 use crate::admin::explain::{Explained, Wanted};
@@ -137,6 +137,21 @@ impl Backend for Running {
         })
     }
 
+    fn rollback(&self) -> Answer<'_, Result<RollbackReport, ReloadError>> {
+        let supervisor = self.supervisor.upgrade();
+        Box::pin(async move {
+            let ending = || ReloadError {
+                messages: vec!["the broker is stopping".to_owned()],
+            };
+            let Some(supervisor) = supervisor else {
+                return Err(ending());
+            };
+            tokio::task::spawn_blocking(move || supervisor.roll_back_by_hand())
+                .await
+                .unwrap_or_else(|_| Err(ending()))
+        })
+    }
+
     fn metrics(&self) -> Answer<'_, MetricsSnapshot> {
         self.ask(snapshot)
     }
@@ -183,6 +198,9 @@ fn status(supervisor: &Supervisor) -> Status {
             })
             .collect(),
         last_reload: current.last_reload.clone(),
+        on_probation_ms: current.probation_left_ms(),
+        rollback_generation: current.fallback.as_ref().map(|fallback| fallback.number),
+        last_rollback: current.last_rollback.clone(),
     }
 }
 
@@ -292,8 +310,34 @@ fn plugin_info(loaded: &LoadedPlugin) -> PluginInfo {
         mean_us: mean_us(&latency),
         p50_us: percentile_us(&latency, 50),
         p99_us: percentile_us(&latency, 99),
+        times: called(stats)
+            .map(|call| (call.label().to_owned(), times(&stats.latency(call))))
+            .collect(),
+        breaker_opened: stats.breaker_opened(),
+        instances: stats.instances(),
+        instances_replaced: stats.instances_replaced(),
+        memory_bytes: stats.memory_bytes(),
+        refused_grants: stats.refused_grants(),
+        tick_ms: loaded.plugin.tick_ms().map(u64::from),
+        ticks_skipped: stats.ticks_skipped(),
+        tick_messages_dropped: stats.tick_messages_dropped(),
         kv_entries: stats.kv_entries() as u64,
         kv_bytes: stats.kv_bytes() as u64,
+        kv_refused: stats.kv_refused(),
+    }
+}
+
+/// The calls there have been.
+fn called(stats: &PluginStats) -> impl Iterator<Item = Call> {
+    let was_called = |call: &Call| Outcome::ALL.iter().any(|outcome| stats.calls(*call, *outcome) > 0);
+    Call::ALL.into_iter().filter(was_called)
+}
+
+fn times(latency: &Latency) -> CallTimes {
+    CallTimes {
+        mean_us: mean_us(latency),
+        p50_us: percentile_us(latency, 50),
+        p99_us: percentile_us(latency, 99),
     }
 }
 
@@ -383,18 +427,31 @@ fn shadow_tally(reports: &[ShardReport], plugin: &str) -> Tally {
 
 fn plugin_metrics(loaded: &LoadedPlugin) -> PluginMetrics {
     let stats = loaded.plugin.stats();
-    let called = |call: &&Call| Outcome::ALL.iter().any(|outcome| stats.calls(**call, *outcome) > 0);
     PluginMetrics {
         plugin: loaded.settings.name.to_string(),
         calls: call_rows(stats),
-        call_seconds: Call::ALL
-            .iter()
-            .filter(called)
-            .map(|call| (call.label(), histogram(stats.latency(*call))))
+        call_seconds: called(stats)
+            .map(|call| (call.label(), histogram(stats.latency(call))))
             .collect(),
-        breaker_open: loaded.plugin.breaker_state() != BreakerState::Closed,
+        breaker_state: match loaded.plugin.breaker_state() {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        },
+        breaker_opened: stats.breaker_opened(),
+        instances: stats.instances(),
+        instances_replaced: stats.instances_replaced(),
+        memory_bytes: stats.memory_bytes(),
+        generation: loaded.since,
+        refused_grants: stats.refused_grants(),
+        ticks_skipped: stats.ticks_skipped(),
+        tick_messages_dropped: stats.tick_messages_dropped(),
+        log_lines_dropped: stats.log_lines_dropped(),
+        counters_dropped: stats.counters_dropped(),
         counters: stats.counters(),
         kv_entries: stats.kv_entries() as u64,
+        kv_bytes: stats.kv_bytes() as u64,
+        kv_refused: stats.kv_refused(),
         ..PluginMetrics::default()
     }
 }

@@ -173,13 +173,15 @@ pub(crate) enum AdminCommand {
     Explain(ExplainArgs),
     /// Load the changed configuration now; if it is refused, say why and exit 1
     Reload(ListArgs),
+    /// Go back to the configuration and plugins before the last change
+    Rollback(ListArgs),
 }
 
 impl AdminCommand {
     /// Where the broker is.
     pub(crate) fn admin(&self) -> &AdminArgs {
         match self {
-            Self::Status(args) | Self::Reload(args) => &args.admin,
+            Self::Status(args) | Self::Reload(args) | Self::Rollback(args) => &args.admin,
             Self::Plugins(args) => match &args.command {
                 Some(PluginsCommand::Diff(diff)) => &diff.list.admin,
                 None => &args.list.admin,

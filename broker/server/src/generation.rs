@@ -6,10 +6,13 @@ use crate::builtin;
 use crate::config::{self, Component, Config, Mode};
 use crate::driver::{Place, ShardPlugins};
 use crate::shadow::{self, ShadowPlugins};
+use crate::tick::Ticking;
 use anyhow::{Context, Result, anyhow};
-use nervewire_codec::Utf8String;
-use nervewire_core::policy::{Authorizer, Policy, Transform};
+use nervewire_codec::{Utf8String, Version};
+use nervewire_core::hook::Client;
+use nervewire_core::policy::{Authorizer, Policy, Publisher, Transform};
 use nervewire_plugin_host::{Hook, Host, Plugin, PluginSpec, Role};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -58,6 +61,15 @@ pub(crate) fn load(host: &Host, config: &Config, number: u64, previous: &[Loaded
     Ok(Generation { policy, plugins })
 }
 
+/// Plugins that were loaded before, as another generation.
+///
+/// # Errors
+/// A topic filter that is none, which it was not when they were loaded.
+pub(crate) fn again(config: &Config, number: u64, plugins: Vec<LoadedPlugin>) -> Result<Generation> {
+    let policy = Arc::new(policy(&plugins, config, number)?);
+    Ok(Generation { policy, plugins })
+}
+
 fn load_plugin(host: &Host, settings: &config::Plugin, number: u64, previous: &[LoadedPlugin]) -> Result<LoadedPlugin> {
     let name = &settings.name;
     let fingerprint = Fingerprint {
@@ -78,6 +90,12 @@ fn load_plugin(host: &Host, settings: &config::Plugin, number: u64, previous: &[
         config_json: serde_json::Value::Object(settings.config.clone()).to_string(),
     };
     let plugin = host.load(spec).map_err(|error| anyhow!("plugin \"{name}\": {error}"))?;
+    if plugin.has_hook(Hook::Detect) {
+        return Err(anyhow!(
+            "plugin \"{name}\": the broker does not call the hook `detect` in this version; name the others with \
+             `hooks = [...]` to use the component"
+        ));
+    }
     Ok(LoadedPlugin {
         plugin,
         settings: settings.clone(),
@@ -117,6 +135,13 @@ fn policy(plugins: &[LoadedPlugin], config: &Config, generation: u64) -> Result<
         if loaded.plugin.has_hook(Hook::Authorize) {
             policy.authorizers.push(authorizer(loaded)?);
         }
+        if loaded.plugin.tick_ms().is_some() {
+            policy.publishers.push(Publisher {
+                client: Arc::new(publishing_client(&loaded.settings.name)),
+                // Behind itself, where it transforms, too.
+                first_transform: policy.transforms.len() + usize::from(loaded.plugin.has_hook(Hook::Transform)),
+            });
+        }
         if loaded.plugin.has_hook(Hook::Transform) {
             policy.transforms.push(transform(loaded)?);
         }
@@ -141,6 +166,21 @@ pub(crate) fn transform(loaded: &LoadedPlugin) -> Result<Transform> {
         on_failure: loaded.settings.on_failure,
         publish_grants: filters(&grants)?.unwrap_or_default(),
     })
+}
+
+/// Whom transforms are told that a plugin's own messages come from.
+fn publishing_client(plugin: &str) -> Client {
+    Client {
+        client_id: format!("$plugin/{plugin}").into(),
+        username: None,
+        address: Ipv4Addr::UNSPECIFIED.into(),
+        port: 0,
+        listener: "".into(),
+        protocol: Version::V5,
+        certificate: None,
+        attributes: Vec::new(),
+        tenant: None,
+    }
 }
 
 /// Topic filters as the core wants them; none: everywhere.
@@ -192,6 +232,28 @@ impl Generation {
     /// The plugins that are asked for comparisons.
     pub(crate) fn shadow_plugins(&self) -> ShadowPlugins {
         ShadowPlugins::new(&self.policy, &self.plugins)
+    }
+
+    /// An instance of each plugin that asked for ticks.
+    ///
+    /// # Errors
+    /// A plugin of which no instance can be made.
+    pub(crate) fn ticking(&self) -> Result<Vec<Ticking>> {
+        let ticks = self.plugins.iter().filter(|loaded| loaded.is_enforced());
+        let ticks = ticks.filter(|loaded| loaded.plugin.tick_ms().is_some());
+        let clients = self.policy.publishers.iter().map(|publisher| publisher.client.clone());
+        let ticking = |(loaded, client): (&LoadedPlugin, _)| {
+            let plugin = loaded.plugin.clone();
+            let instance = (!plugin.is_asynchronous()).then(|| plugin.instance(Role::Background));
+            let instance = instance.transpose();
+            let instance = instance.map_err(|error| anyhow!("plugin \"{}\": {error}", plugin.name()))?;
+            Ok(Ticking {
+                plugin,
+                client,
+                instance,
+            })
+        };
+        ticks.zip(clients).map(ticking).collect()
     }
 
     /// The chain of authenticators.

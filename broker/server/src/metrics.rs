@@ -34,6 +34,10 @@ pub(crate) fn snapshot(reports: &[ShardReport], shared: &Shared, current: &Curre
             ("deliver", core(|c| c.denied_deliver)),
         ],
         reloads: vec![("ok", current.reloads_ok), ("refused", current.reloads_failed)],
+        rollbacks: vec![
+            ("automatic", current.rollbacks.automatic),
+            ("manual", current.rollbacks.manual),
+        ],
         config_generation: current.generation.policy.generation,
         bounds_hit: bounds_hit(core, of, shared, current),
         store: shared.journal.as_deref().map(|journal| store(journal, shared)),

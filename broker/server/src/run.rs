@@ -7,9 +7,12 @@ use crate::backend::Running;
 use crate::config::{Config, Durability};
 use crate::driver::{self, Clock, ShardEvent, ShardSetup, ShardStore, Shared, anonymous_code};
 use crate::generation::{self, Generation};
+use crate::listeners::{bind, bind_admin, listener_settings};
 use crate::restore;
+use crate::rollback::Rollbacks;
 use crate::shadow::ShadowPool;
-use crate::supervisor::{AdminListener, Current, Supervisor, bind, bind_admin, listener_settings, read_config};
+use crate::supervisor::{AdminListener, Current, Supervisor, read_config};
+use crate::tick::Ticker;
 use crate::watch;
 use anyhow::{Context, Result, anyhow};
 use nervewire_core::limits::ShardConfig;
@@ -134,6 +137,7 @@ impl Broker {
             threads.push(driver::spawn(number as u16, shared.clone(), setup).context("a shard cannot be started")?);
         }
         announce(&config, shards);
+        let ticking = generation.ticking()?;
         let current = Current {
             config,
             generation,
@@ -141,8 +145,15 @@ impl Broker {
             last_reload: None,
             reloads_ok: 0,
             reloads_failed: 0,
+            stamps: None,
+            fallback: None,
+            probation: None,
+            rejected: None,
+            last_rollback: None,
+            rollbacks: Rollbacks::default(),
         };
-        let supervisor = Arc::new(Supervisor::new(host, shared, file, current));
+        let ticker = Ticker::start(&shared, ticking).context("the thread that calls tick cannot be started")?;
+        let supervisor = Arc::new(Supervisor::new(host, shared, file, current, ticker));
         start_admin(&supervisor, admin_socket, runtime)?;
         start_watching(&supervisor)?;
         Ok(Self { supervisor, threads })
@@ -151,6 +162,7 @@ impl Broker {
     /// Wills first, on every shard, so that they reach subscribers of other shards; then goodbye to everybody.
     fn stop(self) {
         const PATIENCE: Duration = Duration::from_secs(5);
+        self.supervisor.stop_ticking();
         let mesh = &self.supervisor.shared().mesh;
         let (sender, settled) = channel();
         for shard in 0..mesh.shards() {

@@ -14,17 +14,18 @@ use std::time::Duration;
 const POLL: Duration = Duration::from_millis(500);
 
 /// What tells one state of the files from another. `None`: the file cannot be read.
-type State = BTreeMap<PathBuf, Option<Stamp>>;
+pub(crate) type State = BTreeMap<PathBuf, Option<Stamp>>;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
     device: u64,
     inode: u64,
     modified_ns: i128,
     bytes: u64,
 }
 
-/// Reloads whenever the watched files have changed, until the supervisor is gone.
+/// Reloads whenever the watched files have changed, and looks after the plugins of the last reload, until the supervisor is
+/// gone.
 pub(crate) fn run(supervisor: &Weak<Supervisor>) {
     let Some(mut seen) = look(supervisor) else { return };
     let mut before = seen.clone();
@@ -34,16 +35,22 @@ pub(crate) fn run(supervisor: &Weak<Supervisor>) {
         // Read once stable: a file that is still being written differs from one look to the next.
         if now != seen && now == before {
             let Some(supervisor) = supervisor.upgrade() else { return };
-            let _ = supervisor.reload(); // It has logged why not; the next change is tried again.
+            supervisor.reload_if_changed(); // It has logged why not; the next change is tried again.
             seen = now.clone();
         }
         before = now;
+        let Some(supervisor) = supervisor.upgrade() else { return };
+        supervisor.judge_probation();
     }
 }
 
 fn look(supervisor: &Weak<Supervisor>) -> Option<State> {
-    let files = supervisor.upgrade()?.current().config.watched_files();
-    Some(files.into_iter().map(|file| (file.clone(), stamp(&file))).collect())
+    Some(stamps(supervisor.upgrade()?.watched_files()))
+}
+
+/// The state of these files at this moment.
+pub(crate) fn stamps(files: impl IntoIterator<Item = PathBuf>) -> State {
+    files.into_iter().map(|file| (file.clone(), stamp(&file))).collect()
 }
 
 fn stamp(file: &PathBuf) -> Option<Stamp> {

@@ -39,6 +39,8 @@ enum Origin {
     },
     /// Where it is in the log as a part of its session: what waits until it is with its targets.
     Will(Option<CommitId>),
+    /// Made by a plugin in its own name: there is nobody to tell.
+    Plugin,
 }
 
 /// A message and how far it has come.
@@ -62,7 +64,7 @@ impl PublishFlow {
     pub(super) fn conn(&self) -> Option<(ConnId, u64)> {
         match self.origin {
             Origin::Packet { conn, serial, .. } => Some((conn, serial)),
-            Origin::Will(_) => None,
+            Origin::Will(_) | Origin::Plugin => None,
         }
     }
 }
@@ -173,6 +175,27 @@ impl Shard {
     /// A will, at the moment it is sent: authorized again, and transformed.
     pub(super) fn publish_will(&mut self, now: Millis, session: u32, will: Will, leaving: Option<CommitId>) {
         self.begin_publish(now, Origin::Will(leaving), session, will.message);
+    }
+
+    /// A message that a plugin makes in its own name, which its grants cover: through the transforms after that plugin. A
+    /// plugin that is no longer in the policy publishes nothing.
+    pub fn publish_from(&mut self, now: Millis, plugin: &Client, message: AppMessage) {
+        let mut publishers = self.policy.publishers.iter();
+        let Some(publisher) = publishers.find(|publisher| publisher.client.client_id == plugin.client_id) else {
+            return;
+        };
+        let work = smallvec![Work {
+            message,
+            unauthorized: false,
+            transform: publisher.first_transform,
+        }];
+        let flow = PublishFlow {
+            origin: Origin::Plugin,
+            judge: Judge::new(None, publisher.client.clone(), self.policy.clone(), None),
+            work,
+            judged: SmallVec::new(),
+        };
+        self.step_publish(now, Box::new(flow));
     }
 
     fn begin_publish(&mut self, now: Millis, origin: Origin, session: u32, message: AppMessage) {

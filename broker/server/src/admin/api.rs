@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::backend::{Backend, ClientKey, ErrorBody, Kicked, PageRequest, ReloadError};
 use super::diff::DiffReset;
@@ -38,6 +38,7 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 const RELOAD_PATH: &str = "/v1/reload";
+const ROLLBACK_PATH: &str = "/v1/rollback";
 
 /// How often the admin server's own bounds were hit. Handed to every server, so that the counts outlive a replacement.
 #[derive(Debug, Default)]
@@ -87,6 +88,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/plugins/{name}/diff/reset", post(reset_diff))
         .route("/v1/explain", post(explain))
         .route(RELOAD_PATH, post(reload))
+        .route(ROLLBACK_PATH, post(rollback))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -120,7 +122,7 @@ fn current_token(token: &SharedToken) -> Option<Token> {
 }
 
 async fn in_time(api: &Api, request: Request, next: Next) -> Response {
-    let limit = if request.uri().path() == RELOAD_PATH {
+    let limit = if [RELOAD_PATH, ROLLBACK_PATH].contains(&request.uri().path()) {
         RELOAD_TIMEOUT
     } else {
         REQUEST_TIMEOUT
@@ -220,11 +222,7 @@ fn no_shadow(name: &str) -> ApiError {
 
 async fn reload(State(api): State<Api>, body: EmptyBody) -> Result<Response, ApiError> {
     body.check(&api)?;
-    let busy = "another reload is under way; repeat the request when it is done";
-    let turn = api
-        .reloading
-        .try_acquire_owned()
-        .map_err(|_| ApiError::new(StatusCode::CONFLICT, busy))?;
+    let turn = turn(&api)?;
     let backend = api.backend;
     let report = to_the_end(async move {
         let report = backend.reload().await;
@@ -232,6 +230,26 @@ async fn reload(State(api): State<Api>, body: EmptyBody) -> Result<Response, Api
         report
     });
     Ok(json(&report.await??))
+}
+
+async fn rollback(State(api): State<Api>, body: EmptyBody) -> Result<Response, ApiError> {
+    body.check(&api)?;
+    let turn = turn(&api)?;
+    let backend = api.backend;
+    let report = to_the_end(async move {
+        let report = backend.rollback().await;
+        drop(turn);
+        report
+    });
+    let impossible = |error: ReloadError| ApiError::new(StatusCode::CONFLICT, error.to_string());
+    Ok(json(&report.await?.map_err(impossible)?))
+}
+
+/// One change of the generation at a time.
+fn turn(api: &Api) -> Result<OwnedSemaphorePermit, ApiError> {
+    let busy = "another reload is under way; repeat the request when it is done";
+    let turn = api.reloading.clone().try_acquire_owned();
+    turn.map_err(|_| ApiError::new(StatusCode::CONFLICT, busy))
 }
 
 /// Drives a change in a task of its own: a caller who leaves or a time limit must not stop it half way.
@@ -242,14 +260,14 @@ async fn to_the_end<T: Send + 'static>(change: impl Future<Output = T> + Send + 
 async fn no_such_path() -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
-        "no such path; there are /v1/status, /v1/clients, /v1/plugins, /v1/reload, /metrics and /healthz",
+        "no such path; there are /v1/status, /v1/clients, /v1/plugins, /v1/reload, /v1/rollback, /metrics and /healthz",
     )
 }
 
 async fn no_such_method() -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "this path is for GET, or for POST if it changes something (kick, reload)",
+        "this path is for GET, or for POST if it changes something (kick, reload, rollback)",
     )
 }
 

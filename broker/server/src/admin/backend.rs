@@ -48,6 +48,10 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// while an earlier call through the same server is unanswered.
     fn reload(&self) -> Answer<'_, Result<ReloadReport, ReloadError>>;
 
+    /// Goes back to the configuration and plugins before the last change; answers after every shard has them. Never called while
+    /// a reload through the same server is unanswered.
+    fn rollback(&self) -> Answer<'_, Result<RollbackReport, ReloadError>>;
+
     /// Every counter and gauge, summed over the shards.
     fn metrics(&self) -> Answer<'_, MetricsSnapshot>;
 
@@ -115,6 +119,27 @@ pub(crate) struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// The latest attempt to load a changed configuration; `None`: there was none since the start.
     pub last_reload: Option<LastReload>,
+    /// Milliseconds that the plugins of the latest reload are still watched for failures; `None`: they have come through.
+    pub on_probation_ms: Option<u64>,
+    /// Generation whose configuration and plugins a rollback brings back; `None`: there is none.
+    pub rollback_generation: Option<u64>,
+    /// The latest way back; `None`: there was none since the start.
+    pub last_rollback: Option<LastRollback>,
+}
+
+/// A way back to an earlier generation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastRollback {
+    /// When, in seconds since 1970.
+    pub at_unix_s: u64,
+    /// `automatic` or `manual`.
+    pub cause: String,
+    /// The generation that was taken back.
+    pub from_generation: u64,
+    /// The generation whose configuration and plugins are in force again.
+    pub to_generation: u64,
+    /// Why.
+    pub reason: String,
 }
 
 /// The store of a broker whose durability is not `memory`.
@@ -238,10 +263,41 @@ pub(crate) struct PluginInfo {
     pub p50_us: Option<f64>,
     /// Time that 99 of 100 calls stay under, in microseconds.
     pub p99_us: Option<f64>,
+    /// Times by hook.
+    pub times: BTreeMap<String, CallTimes>,
+    /// How often its breaker opened.
+    pub breaker_opened: u64,
+    /// Instances at present.
+    pub instances: u64,
+    /// Instances thrown away after a failed call.
+    pub instances_replaced: u64,
+    /// Linear memory of all its instances.
+    pub memory_bytes: u64,
+    /// What it asked for and no grant covers.
+    pub refused_grants: u64,
+    /// How often it wants its `tick`; `None`: never.
+    pub tick_ms: Option<u64>,
+    /// Ticks that came too late and were left out.
+    pub ticks_skipped: u64,
+    /// Messages of its ticks over their bound.
+    pub tick_messages_dropped: u64,
     /// Entries in its `kv` store.
     pub kv_entries: u64,
     /// Their size.
     pub kv_bytes: u64,
+    /// Writes that its `kv` store refused.
+    pub kv_refused: u64,
+}
+
+/// How long calls of one hook take, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CallTimes {
+    /// Mean.
+    pub mean_us: Option<f64>,
+    /// Median.
+    pub p50_us: Option<f64>,
+    /// What 99 of 100 calls stay under.
+    pub p99_us: Option<f64>,
 }
 
 /// Answer of a `POST /v1/reload` that was taken.
@@ -250,6 +306,19 @@ pub(crate) struct ReloadReport {
     /// The generation now in force.
     pub generation: u64,
     /// What changed, a sentence each; empty: nothing did.
+    pub changes: Vec<String>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// Answer of a `POST /v1/rollback` that was carried out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RollbackReport {
+    /// The generation now in force.
+    pub generation: u64,
+    /// The generation whose configuration and plugins it has.
+    pub of_generation: u64,
+    /// What changed, a sentence each.
     pub changes: Vec<String>,
     /// How long it took, in milliseconds.
     pub took_ms: u64,

@@ -1,4 +1,4 @@
-//! The commands that speak to a running broker: `status`, `clients`, `kick`, `plugins`, `reload`.
+//! The commands that speak to a running broker: `status`, `clients`, `kick`, `plugins`, `reload`, `rollback`.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use ureq::http::{Response, Uri};
 
 use super::DEFAULT_ADMIN_ADDRESS;
 use super::api::{RELOAD_TIMEOUT, REQUEST_TIMEOUT};
-use super::backend::{ClientInfo, ClientPage, ErrorBody, Kicked, PluginInfo, ReloadReport, Status};
+use super::backend::{ClientInfo, ClientPage, ErrorBody, Kicked, PluginInfo, ReloadReport, RollbackReport, Status};
 use super::diff::{DiffReset, PluginDiff};
 use super::explain::Explained;
 use super::guard::Token;
@@ -90,6 +90,7 @@ fn answer(
         }
         AdminCommand::Plugins(args) => plugins(&api, args),
         AdminCommand::Reload(args) => present::<ReloadReport>(api.post("/v1/reload", RELOAD_TIMEOUT)?, args.json),
+        AdminCommand::Rollback(args) => present::<RollbackReport>(api.post("/v1/rollback", RELOAD_TIMEOUT)?, args.json),
     }
 }
 

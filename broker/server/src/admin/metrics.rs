@@ -57,6 +57,8 @@ pub(crate) struct MetricsSnapshot {
     pub plugins: Vec<PluginMetrics>,
     /// Attempts to load a changed configuration, by outcome.
     pub reloads: Labelled,
+    /// Ways back to the generation before, by cause.
+    pub rollbacks: Labelled,
     /// Generation of the configuration and plugins.
     pub config_generation: u64,
     /// Seconds since the start.
@@ -91,12 +93,36 @@ pub(crate) struct PluginMetrics {
     pub calls: Vec<PluginCalls>,
     /// Time of its calls, by hook.
     pub call_seconds: Vec<(&'static str, HistogramSnapshot)>,
-    /// Whether its breaker keeps calls away from it.
-    pub breaker_open: bool,
+    /// 0: its breaker is closed; 1: half-open; 2: open.
+    pub breaker_state: u64,
+    /// How often its breaker opened.
+    pub breaker_opened: u64,
+    /// Instances at present.
+    pub instances: u64,
+    /// Instances thrown away after a failed call.
+    pub instances_replaced: u64,
+    /// Linear memory of all its instances.
+    pub memory_bytes: u64,
+    /// Generation it was loaded with.
+    pub generation: u64,
+    /// What it asked for and no grant covers.
+    pub refused_grants: u64,
+    /// Ticks that came too late and were left out.
+    pub ticks_skipped: u64,
+    /// Messages of its ticks over their bound.
+    pub tick_messages_dropped: u64,
+    /// Lines over the bound of its log.
+    pub log_lines_dropped: u64,
+    /// Additions to counters that there is no room or no name for.
+    pub counters_dropped: u64,
     /// Counters the plugin keeps itself; the host bounds how many.
     pub counters: Vec<(String, u64)>,
     /// Entries in its `kv` store.
     pub kv_entries: u64,
+    /// Their size.
+    pub kv_bytes: u64,
+    /// Writes that its `kv` store refused.
+    pub kv_refused: u64,
     /// Questions that a cached verdict of it answered.
     pub cache_hits: u64,
     /// What was compared while it was in shadow mode.
@@ -235,14 +261,7 @@ fn encode_plugins(families: &mut Families<'_>, plugins: &[PluginMetrics]) -> fmt
     });
     families.counters("nervewire_plugin_calls", "Calls of a plugin's hooks", calls)?;
     encode_plugin_call_seconds(families, plugins)?;
-    let open = plugins
-        .iter()
-        .map(|p| ([label("plugin", &p.plugin)], u64::from(p.breaker_open)));
-    families.gauges(
-        "nervewire_plugin_breaker_open",
-        "1 while a plugin is not called after failing too often",
-        open,
-    )?;
+    encode_plugin_state(families, plugins)?;
     let counters = plugins.iter().flat_map(|p| {
         let labels = |name: &'_ str| {
             [
@@ -253,13 +272,101 @@ fn encode_plugins(families: &mut Families<'_>, plugins: &[PluginMetrics]) -> fmt
         p.counters.iter().map(move |(name, value)| (labels(name), *value))
     });
     families.counters("nervewire_plugin_counter", "Counters a plugin keeps itself", counters)?;
-    let entries = plugins.iter().map(|p| ([label("plugin", &p.plugin)], p.kv_entries));
-    families.gauges(
+    encode_comparisons(families, plugins)
+}
+
+/// A name, its help, and the number.
+type PluginRow = (&'static str, &'static str, fn(&PluginMetrics) -> u64);
+
+const PLUGIN_GAUGES: [PluginRow; 7] = [
+    (
+        "nervewire_plugin_breaker_open",
+        "1 while a plugin is not called after failing too often",
+        |p| u64::from(p.breaker_state > 0),
+    ),
+    (
+        "nervewire_plugin_breaker_state",
+        "A plugin's breaker: 0 closed, 1 half-open, 2 open",
+        |p| p.breaker_state,
+    ),
+    ("nervewire_plugin_instances", "Instances of a plugin", |p| p.instances),
+    (
+        "nervewire_plugin_memory_bytes",
+        "Linear memory of a plugin's instances",
+        |p| p.memory_bytes,
+    ),
+    ("nervewire_plugin_generation", "Generation that loaded a plugin", |p| {
+        p.generation
+    }),
+    (
         "nervewire_plugin_kv_entries",
         "Entries in a plugin's key-value store",
-        entries,
-    )?;
-    encode_comparisons(families, plugins)
+        |p| p.kv_entries,
+    ),
+    ("nervewire_plugin_kv_bytes", "Size of a plugin's key-value store", |p| {
+        p.kv_bytes
+    }),
+];
+
+const PLUGIN_COUNTERS: [PluginRow; 8] = [
+    (
+        "nervewire_plugin_breaker_opened",
+        "How often a plugin's breaker opened",
+        |p| p.breaker_opened,
+    ),
+    (
+        "nervewire_plugin_instances_replaced",
+        "Instances of a plugin thrown away after a failed call",
+        |p| p.instances_replaced,
+    ),
+    (
+        "nervewire_plugin_refused_grants",
+        "What a plugin asked for and no grant covers",
+        |p| p.refused_grants,
+    ),
+    (
+        "nervewire_plugin_ticks_skipped",
+        "Ticks of a plugin that were late and left out",
+        |p| p.ticks_skipped,
+    ),
+    (
+        "nervewire_plugin_tick_messages_dropped",
+        "Messages of a plugin's tick over their bound",
+        |p| p.tick_messages_dropped,
+    ),
+    (
+        "nervewire_plugin_kv_refused",
+        "Writes that a plugin's key-value store refused",
+        |p| p.kv_refused,
+    ),
+    (
+        "nervewire_plugin_log_lines_dropped",
+        "Lines of a plugin's log over their rate",
+        |p| p.log_lines_dropped,
+    ),
+    (
+        "nervewire_plugin_counters_dropped",
+        "Additions to a plugin's counters over their bounds",
+        |p| p.counters_dropped,
+    ),
+];
+
+fn encode_plugin_state(families: &mut Families<'_>, plugins: &[PluginMetrics]) -> fmt::Result {
+    for (name, help, pick) in PLUGIN_GAUGES {
+        families.gauges(
+            name,
+            help,
+            plugins.iter().map(|p| ([label("plugin", &p.plugin)], pick(p))),
+        )?;
+    }
+    for (name, help, pick) in PLUGIN_COUNTERS {
+        families.counters(
+            name,
+            help,
+            plugins.iter().map(|p| ([label("plugin", &p.plugin)], pick(p))),
+        )?;
+    }
+    Ok(())
 }
 
 fn encode_comparisons(families: &mut Families<'_>, plugins: &[PluginMetrics]) -> fmt::Result {
@@ -318,6 +425,12 @@ fn encode_operation(families: &mut Families<'_>, s: &MetricsSnapshot) -> fmt::Re
         "Attempts to load a changed configuration",
         "outcome",
         &s.reloads,
+    )?;
+    families.by_label(
+        "nervewire_rollbacks",
+        "Ways back to the generation before",
+        "cause",
+        &s.rollbacks,
     )?;
     let generation = "Generation of the configuration and plugins in force";
     families.gauge("nervewire_config_generation", generation, s.config_generation)?;

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::backend::{ClientInfo, ClientPage, Kicked, ListenerStatus, PluginInfo, ReloadReport, Status, StoreStatus};
+use super::backend::{
+    ClientInfo, ClientPage, Kicked, ListenerStatus, PluginInfo, ReloadReport, RollbackReport, Status, StoreStatus,
+};
 use super::table::{Table, ago, bytes, call_time, duration, printable};
 
 /// Enough of a digest to tell components apart; `--json` has all of it.
@@ -25,6 +27,7 @@ impl View for Status {
             ),
             ("generation", self.generation.to_string()),
             ("last reload", last_reload(self, now_unix_s)),
+            ("rollback", rollback(self, now_unix_s)),
             ("shards", self.shards.to_string()),
             ("durability", self.durability.clone()),
             ("store", store(self.store.as_ref())),
@@ -49,6 +52,28 @@ fn last_reload(status: &Status, now_unix_s: u64) -> String {
             let why = last.error.as_deref().unwrap_or("no reason was given");
             format!("REFUSED {}: {why}", ago(now_unix_s, last.at_unix_s))
         }
+    }
+}
+
+fn rollback(status: &Status, now_unix_s: u64) -> String {
+    let possible = match (status.rollback_generation, status.on_probation_ms) {
+        (None, _) => "nothing to go back to".to_owned(),
+        (Some(to), None) => format!("possible to generation {to}"),
+        (Some(to), Some(ms)) => format!(
+            "to generation {to} if new plugins fail within {}",
+            duration(ms.div_ceil(1_000))
+        ),
+    };
+    match &status.last_rollback {
+        None => possible,
+        Some(last) => format!(
+            "{} BACK FROM generation {} to {}, {}: {}; {possible}",
+            ago(now_unix_s, last.at_unix_s),
+            last.from_generation,
+            last.to_generation,
+            last.cause,
+            last.reason
+        ),
     }
 }
 
@@ -227,31 +252,78 @@ fn definitions(plugins: &[PluginInfo]) -> Table {
 }
 
 fn performance(plugins: &[PluginInfo]) -> Table {
-    let mut table = Table::new(["PLUGIN", "BREAKER", "FAILURES", "MEAN", "P50", "P99", "KV"]);
+    let mut table = Table::new([
+        "PLUGIN",
+        "BREAKER",
+        "FAILURES",
+        "REPLACED",
+        "REFUSED",
+        "INSTANCES",
+        "MEMORY",
+        "TICK",
+        "KV",
+    ]);
     for p in plugins {
         table.push([
             p.name.clone(),
-            p.breaker.clone(),
+            breaker(p),
             p.failures.to_string(),
-            call_time(p.mean_us),
-            call_time(p.p50_us),
-            call_time(p.p99_us),
+            p.instances_replaced.to_string(),
+            p.refused_grants.to_string(),
+            p.instances.to_string(),
+            bytes(p.memory_bytes),
+            tick(p),
             format!("{} entries, {}", p.kv_entries, bytes(p.kv_bytes)),
         ]);
     }
     table
 }
 
+fn breaker(plugin: &PluginInfo) -> String {
+    match plugin.breaker_opened {
+        0 => plugin.breaker.clone(),
+        opened => format!("{}, opened {opened} times", plugin.breaker),
+    }
+}
+
+fn tick(plugin: &PluginInfo) -> String {
+    match (plugin.tick_ms, plugin.ticks_skipped) {
+        (None, _) => "none".into(),
+        (Some(ms), 0) => format!("every {ms} ms"),
+        (Some(ms), skipped) => format!("every {ms} ms, {skipped} skipped"),
+    }
+}
+
 fn calls(plugins: &[PluginInfo]) -> Table {
-    let mut table = Table::new(["PLUGIN", "HOOK", "OUTCOME", "CALLS"]);
+    let mut table = Table::new(["PLUGIN", "HOOK", "CALLS", "MEAN", "P50", "P99"]);
     for plugin in plugins {
         for (hook, outcomes) in &plugin.calls {
-            for (outcome, count) in outcomes {
-                table.push([plugin.name.clone(), hook.clone(), outcome.clone(), count.to_string()]);
-            }
+            let times = plugin.times.get(hook).copied().unwrap_or_default();
+            let counts = outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}"));
+            table.push([
+                plugin.name.clone(),
+                hook.clone(),
+                counts.collect::<Vec<_>>().join(", "),
+                call_time(times.mean_us),
+                call_time(times.p50_us),
+                call_time(times.p99_us),
+            ]);
         }
     }
     table
+}
+
+impl View for RollbackReport {
+    fn view(&self, _: u64) -> String {
+        let mut text = format!(
+            "generation {} is in force after {} ms: what generation {} was\n",
+            self.generation, self.took_ms, self.of_generation
+        );
+        for change in &self.changes {
+            let _ = writeln!(text, "  {}", printable(change));
+        }
+        text
+    }
 }
 
 impl View for ReloadReport {

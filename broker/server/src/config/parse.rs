@@ -4,7 +4,7 @@
 use super::error::{ConfigErrors, Source};
 use super::schema::{
     Admin, Auth, Bind, Broker, CertificateIdentity, ClientCertificates, Config, Durability, Limits, Listener, Mode,
-    Plugin, TlsSettings,
+    Plugin, Reload, TlsSettings,
 };
 use super::section::{Section, Words};
 use super::validate::{self, Surroundings};
@@ -129,6 +129,7 @@ impl Reader<'_> {
         let listeners = root.tables("listener", |section| self.listener(section));
         let auth = root.table_or_empty("auth", auth);
         let limits = root.table_or_empty("limits", limits);
+        let reload = root.table_or_empty("reload", reload);
         let plugins = root.tables("plugin", |section| self.plugin(section));
         let admin = root.table_or_empty("admin", admin);
         if listeners.as_ref().is_some_and(Vec::is_empty) {
@@ -152,6 +153,7 @@ impl Reader<'_> {
             listeners: listeners.into_iter().map(Spanned::into_inner).collect(),
             auth,
             limits,
+            reload,
             plugins: plugins.into_iter().map(Spanned::into_inner).collect(),
             admin: admin?.into_inner(),
         })
@@ -395,6 +397,18 @@ fn limits(section: &mut Section<'_>) -> Limits {
     }
 }
 
+fn reload(section: &mut Section<'_>) -> Reload {
+    let default = Reload::DEFAULT;
+    Reload {
+        rollback_failures_percent: match section.has("rollback_failures_percent") {
+            true => section.count_or_zero("rollback_failures_percent", 1..=100),
+            false => default.rollback_failures_percent,
+        },
+        rollback_min_failures: section.count("rollback_min_failures", 1..=1_000_000, default.rollback_min_failures),
+        rollback_window_ms: section.count("rollback_window_ms", 1_000..=86_400_000, default.rollback_window_ms),
+    }
+}
+
 fn plugin_limits(section: &mut Section<'_>) -> PluginLimits {
     let default = PluginLimits::default();
     let (call_ms, memory_mib) = (1..=u64::from(MAX_CALL_MS), 1..=u64::from(MAX_MEMORY_MIB));
@@ -413,7 +427,8 @@ fn plugin_limits(section: &mut Section<'_>) -> PluginLimits {
             1..=u64::from(MAX_HTTP_QUEUE_CALLS),
             default.http_queue_calls,
         ),
-        http_call_ms: section.bounded("http_call_ms", call_ms, default.http_call_ms),
+        http_call_ms: section.bounded("http_call_ms", call_ms.clone(), default.http_call_ms),
+        tick_call_ms: section.bounded("tick_call_ms", call_ms, default.tick_call_ms),
     }
 }
 

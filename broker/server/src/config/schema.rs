@@ -24,6 +24,8 @@ pub(crate) struct Config {
     pub auth: Auth,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[reload]`.
+    pub reload: Reload,
     /// `[[plugin]]`, in the order of the chain.
     pub plugins: Vec<Plugin>,
     /// `[admin]`.
@@ -157,6 +159,17 @@ pub(crate) struct Limits {
     pub publish_rate_per_s: Option<NonZeroU32>,
 }
 
+/// `[reload]`: when plugins that a reload brought are taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reload {
+    /// Share of one plugin's calls that fail, in percent; `None` (0 in the file): nothing is taken back by itself.
+    pub rollback_failures_percent: Option<NonZeroU32>,
+    /// Fewer failures than this are not enough.
+    pub rollback_min_failures: NonZeroU32,
+    /// How long after a reload. Who has come through it is what a later rollback goes back to.
+    pub rollback_window_ms: NonZeroU32,
+}
+
 /// `[[plugin]]`: one component in the chain.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Plugin {
@@ -257,6 +270,14 @@ impl Limits {
         store_bytes: None,
         max_keep_alive_s: None,
         publish_rate_per_s: None,
+    };
+}
+
+impl Reload {
+    pub(super) const DEFAULT: Self = Self {
+        rollback_failures_percent: NonZeroU32::new(10),
+        rollback_min_failures: non_zero_u32(20),
+        rollback_window_ms: non_zero_u32(60_000),
     };
 }
 

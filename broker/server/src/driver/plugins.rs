@@ -192,7 +192,7 @@ fn answer_of(reply: Reply) -> Answer {
         Reply::Transform(answer) => Answer::Transform(answer),
         Reply::Rules(answer) => Answer::Rules(vec![answer]),
         // Nobody asks for it here.
-        Reply::Authenticate(_) => Answer::Rules(Vec::new()),
+        Reply::Authenticate(_) | Reply::Tick(_) | Reply::Detect(_) => Answer::Rules(Vec::new()),
     }
 }
 

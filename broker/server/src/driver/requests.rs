@@ -5,7 +5,7 @@ use super::worker::{Shared, Worker};
 use nervewire_codec::ReasonCode;
 use nervewire_core::counters::Counters;
 use nervewire_core::explain::Inquiry;
-use nervewire_core::hook::{Client, Request};
+use nervewire_core::hook::{AppMessage, Client, Request};
 use nervewire_core::policy::RequestRef;
 use nervewire_core::shadow::{Differences, Tally};
 use nervewire_core::shard::{SessionInfo, ShardInfo};
@@ -118,6 +118,20 @@ impl Worker {
 
     pub(crate) fn kick(&mut self, tenant: Option<&str>, client_id: &str) -> bool {
         self.shard.kick(self.now, tenant, client_id)
+    }
+
+    /// Publishes what a plugin made in its own name. Hands it back where publishers must wait.
+    pub(crate) fn publish_from(&mut self, plugin: &Client, messages: Vec<AppMessage>) -> Result<(), Vec<AppMessage>> {
+        if self.shared.mesh.is_congested(self.number) || self.is_store_congested() {
+            return Err(messages);
+        }
+        for message in messages {
+            self.shard.publish_from(self.now, plugin, message);
+            // Before the next event, which may swap the instances.
+            self.run_calls();
+            self.write_full();
+        }
+        Ok(())
     }
 
     /// Whether nothing waits for the store.

@@ -1,4 +1,4 @@
-//! A guest whose `init` does what its configuration says: `refuse`, `tick`, or nothing. It also exports `detect`, which a
+//! A guest whose `init` does what its configuration says: `refuse`, `tick`, `hurry`, or nothing. It also exports `detect`, which a
 //! later version of the broker calls.
 
 wit_bindgen::generate!({
@@ -24,9 +24,12 @@ impl lifecycle::Guest for Guest {
         if config.contains("refuse") {
             return Err("line 3: there is no such user".into());
         }
-        Ok(lifecycle::Ready {
-            tick_milliseconds: config.contains("tick").then_some(250),
-        })
+        let tick_milliseconds = match config.as_str() {
+            config if config.contains("hurry") => Some(9),
+            config if config.contains("tick") => Some(250),
+            _ => None,
+        };
+        Ok(lifecycle::Ready { tick_milliseconds })
     }
 
     fn tick(_now: u64) -> Vec<Message> {

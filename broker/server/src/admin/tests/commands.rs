@@ -8,8 +8,8 @@ use clap::Parser;
 use super::super::backend::{ClientPage, PluginInfo};
 use super::super::client::{self, AdminEndpoint, ClientError};
 use super::super::guard::Token;
-use super::Fixture;
 use super::fake::{plugin, sessions};
+use super::{Fixture, JSON};
 use crate::cli::{Cli, Command};
 
 /// Runs a command line against the fixture; standard output, or exit code and standard error.
@@ -51,6 +51,7 @@ fn lists_read_well_in_a_terminal() {
             "version        0.1.0\n",
             "shards         2\n",
             "last reload    none since the start\n",
+            "rollback       nothing to go back to\n",
         ],
     );
     check(
@@ -75,7 +76,10 @@ fn lists_read_well_in_a_terminal() {
         &["queued          7 messages, 2.0 KiB\n", "session expiry  never\n"],
     );
     check(&["kick", "room/1 ü%2F"], &["room/1 ü%2F was disconnected\n"]);
-    check(&["plugins"], &["12.5 us", "acl     authorize  trap     1\n"]);
+    check(
+        &["plugins"],
+        &["41 allow, 1 trap", "12.5 us\n", "2.0 KiB", "every 50 ms, 3 skipped"],
+    );
 }
 
 #[test]
@@ -96,6 +100,21 @@ fn a_reload_prints_what_changed_or_why_it_was_refused() {
         error.ends_with("\n  nw.toml:3:1: unknown key\n  no \\u{1b}[31mfile"),
         "{error}"
     );
+}
+
+#[test]
+fn a_rollback_prints_what_is_in_force_or_why_nothing_changed() {
+    let f = Fixture::new(None);
+    assert_eq!(
+        command(&f, &["rollback"]).unwrap(),
+        "generation 3 is in force after 4 ms: what generation 1 was\n  plugin acl was loaded\n"
+    );
+    let findings = &f.backend.findings;
+    findings.lock().unwrap().push("there is nothing to go back to".into());
+    let (code, error) = command(&f, &["rollback"]).unwrap_err();
+    assert_eq!(code, 1);
+    assert!(error.contains("there is nothing to go back to"), "{error}");
+    assert_eq!(f.ask("POST", "/v1/rollback", JSON, "").0, 409);
 }
 
 #[test]

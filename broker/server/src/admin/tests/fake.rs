@@ -74,7 +74,16 @@ pub(super) fn plugin() -> PluginInfo {
         breaker: "closed".into(),
         calls: BTreeMap::from([("authorize".to_owned(), outcomes)]),
         failures: 1,
-        p99_us: Some(12.5),
+        times: BTreeMap::from([(
+            "authorize".to_owned(),
+            CallTimes {
+                p99_us: Some(12.5),
+                ..CallTimes::default()
+            },
+        )]),
+        memory_bytes: 2_048,
+        tick_ms: Some(50),
+        ticks_skipped: 3,
         ..PluginInfo::default()
     }
 }
@@ -179,6 +188,19 @@ impl Backend for FakeBackend {
             } else {
                 Err(ReloadError { messages })
             }
+        })
+    }
+
+    fn rollback(&self) -> Answer<'_, Result<RollbackReport, ReloadError>> {
+        let messages = self.findings.lock().unwrap().clone();
+        ready(match messages.is_empty() {
+            true => Ok(RollbackReport {
+                generation: 3,
+                of_generation: 1,
+                changes: vec!["plugin acl was loaded".into()],
+                took_ms: 4,
+            }),
+            false => Err(ReloadError { messages }),
         })
     }
 

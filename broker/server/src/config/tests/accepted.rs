@@ -13,6 +13,8 @@ fn the_embedded_defaults_are_what_is_left_out() {
     assert_eq!(defaults.listeners, least.listeners);
     assert_eq!(defaults.auth, least.auth);
     assert_eq!(defaults.limits, least.limits);
+    assert_eq!(defaults.reload, least.reload);
+    assert_eq!(defaults.reload.rollback_failures_percent, NonZeroU32::new(10));
     assert_eq!(defaults.admin, least.admin);
     assert_eq!(defaults.broker.data_dir.as_deref(), Some(Path::new("nervewire-data")));
     assert_eq!(defaults.plugins.len(), 1);
@@ -88,6 +90,14 @@ fn every_value_of_the_example_arrives() {
             publish_rate_per_s: NonZeroU32::new(100),
         }
     );
+    assert_eq!(
+        config.reload,
+        Reload {
+            rollback_failures_percent: None,
+            rollback_min_failures: NonZeroU32::new(3).unwrap(),
+            rollback_window_ms: NonZeroU32::new(9_000).unwrap(),
+        }
+    );
     assert_eq!(config.admin.token.as_deref(), Some("0123456789abcdef"));
     assert_eq!(
         config.watched_files(),
@@ -128,6 +138,7 @@ fn every_value_of_a_plugin_arrives() {
         http_calls: 65,
         http_queue_calls: 10_001,
         http_call_ms: 5_001,
+        tick_call_ms: 4,
     };
     assert_eq!(password.limits, limits);
     assert_eq!(

@@ -41,7 +41,7 @@ fn syntax_errors() {
 fn unknown_keys() {
     check(
         "colour = 1",
-        "1:1: unknown key colour in this file; known keys: broker, listener, auth, limits, plugin, admin",
+        "1:1: unknown key colour in this file; known keys: broker, listener, auth, limits, reload, plugin, admin",
     );
     check("[brokr]", "1:2: unknown key brokr in this file; write broker");
     check("[[plugins]]", "1:3: unknown key plugins in this file; write plugin");
@@ -177,6 +177,18 @@ fn numbers_out_of_range() {
     check(
         "[limits]\nmax_packet_bytes = 0x10",
         &format!("2:20: max_packet_bytes = 0x10 is out of range; {wanted}"),
+    );
+    check(
+        "[reload]\nrollback_failures_percent = 101",
+        "2:29: rollback_failures_percent = 101 is out of range; write 0 or a number from 1 to 100",
+    );
+    check(
+        "[reload]\nrollback_min_failures = 0",
+        "2:25: rollback_min_failures = 0 is out of range; write a number from 1 to 1000000",
+    );
+    check(
+        "[reload]\nrollback_window_ms = 999",
+        "2:22: rollback_window_ms = 999 is out of range; write a number from 1000 to 86400000",
     );
     check(
         "[limits]\nqueue_messages = 0",
@@ -461,7 +473,7 @@ fn files_that_cannot_be_read() {
     let errors = parse(EXAMPLE, directory.path()).unwrap_err().to_string();
     assert_eq!(
         errors,
-        "f.toml:43:19: users \"passwd\" is not a file; write the path of one"
+        "f.toml:48:19: users \"passwd\" is not a file; write the path of one"
     );
 }
 

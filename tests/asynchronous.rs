@@ -7,6 +7,9 @@ mod support;
 
 use backend::{Answer, Asked, Backend};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -180,6 +183,40 @@ fn a_redirect_to_an_origin_that_is_not_granted_is_not_followed() {
     assert!(reason(&broker, "ann") >= 0x80);
     broker.logs("the plugin has no grant for this origin");
     assert_eq!((backend.requests(), other.requests()), (1, 0));
+}
+
+/// What a backend needs to speak TLS as `localhost`.
+fn tls_config(certificates: &Certificates) -> Arc<ServerConfig> {
+    let identity = certificates.issue("backend");
+    let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).expect("PEM");
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).expect("PEM");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.expect("protocol versions").with_no_client_auth();
+    Arc::new(builder.with_single_cert(vec![certificate], key).expect("a certificate"))
+}
+
+/// `https` trusts the machine's authorities, here those of a file that the environment names.
+#[test]
+fn a_backend_behind_tls_is_asked_if_its_certificate_is_trusted() {
+    let (trusted, other) = (Certificates::new(), Certificates::new());
+    for (signed_by, expected) in [(&trusted, true), (&other, false)] {
+        let config = tls_config(signed_by);
+        let wrap = move |stream| -> Box<dyn backend::Stream> {
+            let connection = ServerConnection::new(config.clone()).expect("a TLS server");
+            Box::new(StreamOwned::new(connection, stream))
+        };
+        let backend = Backend::start_over(([127, 0, 0, 1], 0).into(), wrap, |_| Some(Answer::status(200)));
+        let toml = asking(&backend, "\"authenticate\"", "http_calls = 2").replace("http://", "https://");
+        let setup = setup(&toml).file("authorities.pem", trusted.authority());
+        let authorities = setup.path("authorities.pem");
+        let broker = setup.env("SSL_CERT_FILE", authorities).start();
+        assert_eq!(reason(&broker, "ann") == 0, expected);
+        assert_eq!(backend.requests(), usize::from(expected));
+        if !expected {
+            broker.logs("the certificate is not trusted");
+        }
+    }
 }
 
 #[test]

@@ -77,6 +77,11 @@ pub(crate) struct Backend {
 }
 
 type Handler = dyn Fn(&Asked) -> Option<Answer> + Send + Sync;
+type Wrap = dyn Fn(TcpStream) -> Box<dyn Stream> + Send + Sync;
+
+/// What requests are read from and answers written to.
+pub(crate) trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
 
 impl Backend {
     /// On any free port. An answer of `None` never comes.
@@ -89,12 +94,21 @@ impl Backend {
         address: SocketAddr,
         answer: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static,
     ) -> Self {
+        Self::start_over(address, |stream| Box::new(stream), answer)
+    }
+
+    /// Over what this makes of each connection.
+    pub(crate) fn start_over(
+        address: SocketAddr,
+        wrap: impl Fn(TcpStream) -> Box<dyn Stream> + Send + Sync + 'static,
+        answer: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(address).expect("the backend can be bound");
         let counts = Arc::new(Counts::default());
         let address = listener.local_addr().expect("it is bound");
         let handler: Arc<Handler> = Arc::new(answer);
-        let accepting = counts.clone();
-        let thread = std::thread::spawn(move || accept(&listener, &accepting, &handler));
+        let (accepting, wrap): (_, Arc<Wrap>) = (counts.clone(), Arc::new(wrap));
+        let thread = std::thread::spawn(move || accept(&listener, &accepting, &wrap, &handler));
         Self {
             address,
             counts,
@@ -139,7 +153,7 @@ impl Drop for Backend {
     }
 }
 
-fn accept(listener: &TcpListener, counts: &Arc<Counts>, handler: &Arc<Handler>) {
+fn accept(listener: &TcpListener, counts: &Arc<Counts>, wrap: &Arc<Wrap>, handler: &Arc<Handler>) {
     for stream in listener.incoming().flatten() {
         if counts.stopped.load(Ordering::SeqCst) {
             return;
@@ -148,15 +162,14 @@ fn accept(listener: &TcpListener, counts: &Arc<Counts>, handler: &Arc<Handler>) 
         if let Ok(copy) = stream.try_clone() {
             counts.streams.lock().expect("no thread panicked").push(copy);
         }
-        let (counts, handler) = (counts.clone(), handler.clone());
-        std::thread::spawn(move || serve(stream, &counts, &handler));
+        let _ = stream.set_nodelay(true);
+        let (counts, wrap, handler) = (counts.clone(), wrap.clone(), handler.clone());
+        std::thread::spawn(move || serve(wrap(stream), &counts, &handler));
     }
 }
 
 /// One connection, request after request. It ends with the first thing that goes wrong.
-fn serve(stream: TcpStream, counts: &Counts, handler: &Arc<Handler>) {
-    let _ = stream.set_nodelay(true);
-    let Ok(mut out) = stream.try_clone() else { return };
+fn serve(stream: Box<dyn Stream>, counts: &Counts, handler: &Arc<Handler>) {
     let mut reader = BufReader::new(stream);
     while let Some(asked) = read(&mut reader) {
         counts.requests.fetch_add(1, Ordering::SeqCst);
@@ -165,14 +178,14 @@ fn serve(stream: TcpStream, counts: &Counts, handler: &Arc<Handler>) {
         let answer = handler(&asked);
         counts.now.fetch_sub(1, Ordering::SeqCst);
         match answer {
-            Some(answer) if write(&mut out, &answer).is_ok() => {}
+            Some(answer) if write(reader.get_mut(), &answer).is_ok() => {}
             Some(_) => return,
             None => drop(reader.read(&mut [0])), // Until the other one gives up.
         }
     }
 }
 
-fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
+fn read(reader: &mut BufReader<Box<dyn Stream>>) -> Option<Asked> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace();
@@ -198,7 +211,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
     })
 }
 
-fn write(out: &mut TcpStream, answer: &Answer) -> std::io::Result<()> {
+fn write(out: &mut dyn Write, answer: &Answer) -> std::io::Result<()> {
     let Answer { status, headers, body } = answer;
     let length = match status {
         204 => String::new(),
@@ -206,5 +219,6 @@ fn write(out: &mut TcpStream, answer: &Answer) -> std::io::Result<()> {
     };
     let mut bytes = format!("HTTP/1.1 {status} Answer\r\n{headers}{length}\r\n").into_bytes();
     bytes.extend_from_slice(body);
-    out.write_all(&bytes)
+    out.write_all(&bytes)?;
+    out.flush()
 }

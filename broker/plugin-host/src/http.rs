@@ -195,22 +195,13 @@ fn scripted(
 fn why(error: &hyper_util::client::legacy::Error) -> Error {
     let mut cause = error.source();
     while let Some(now) = cause {
-        if let Some(error) = now.downcast_ref::<rustls::Error>() {
-            return match error {
-                rustls::Error::InvalidCertificate(_) => Error::TlsCertificateError,
-                _ => Error::TlsProtocolError,
-            };
-        }
         if let Some(error) = now.downcast_ref::<std::io::Error>() {
-            match error.kind() {
-                std::io::ErrorKind::ConnectionRefused => return Error::ConnectionRefused,
-                std::io::ErrorKind::TimedOut => return Error::ConnectionTimeout,
-                // What TLS says is inside, and not among the sources.
-                _ => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                    Some(rustls::Error::InvalidCertificate(_)) => return Error::TlsCertificateError,
-                    Some(_) => return Error::TlsProtocolError,
-                    None => {}
-                },
+            match (error.kind(), tls_error(error)) {
+                (_, Some(rustls::Error::InvalidCertificate(_))) => return Error::TlsCertificateError,
+                (_, Some(_)) => return Error::TlsProtocolError,
+                (std::io::ErrorKind::ConnectionRefused, _) => return Error::ConnectionRefused,
+                (std::io::ErrorKind::TimedOut, _) => return Error::ConnectionTimeout,
+                _ => {}
             }
         }
         if now.to_string().contains("dns error") {
@@ -222,6 +213,13 @@ fn why(error: &hyper_util::client::legacy::Error) -> Error {
         true => Error::DestinationUnavailable,
         false => Error::ConnectionTerminated,
     }
+}
+
+/// What TLS says is inside errors of input and output, and not among their sources.
+fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    let nested = || inner.downcast_ref::<std::io::Error>().and_then(tls_error);
+    inner.downcast_ref::<rustls::Error>().or_else(nested)
 }
 
 /// A body that must not pause for too long.

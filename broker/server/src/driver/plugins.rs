@@ -310,3 +310,69 @@ fn failed(call: &Call) -> Answer {
         Call::Rules { .. } | Call::Authenticate { .. } => Answer::Rules(Vec::new()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nervewire_codec::{QoS, Utf8String, Version};
+    use nervewire_core::hook::{Action, Request};
+
+    fn client() -> Client {
+        Client {
+            client_id: "c".into(),
+            username: None,
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
+            port: 1,
+            listener: "l".into(),
+            protocol: Version::V5,
+            certificate: None,
+            attributes: Vec::new(),
+            tenant: None,
+        }
+    }
+
+    fn plugins(generation: usize, awaited: usize) -> ShardPlugins {
+        ShardPlugins {
+            awaited,
+            ..ShardPlugins::new(generation as u64, Vec::new(), Vec::new(), Vec::new())
+        }
+    }
+
+    #[test]
+    fn earlier_generations_are_kept_while_somebody_waits() {
+        let mut generations = Generations::new(plugins(0, 1));
+        generations.swap(plugins(1, 0));
+        generations.swap(plugins(2, 0));
+        assert!(generations.of(0).is_some() && generations.is_waiting());
+        assert!(generations.of(1).is_none(), "nobody waits for it");
+        generations.release();
+        assert!(generations.of(0).is_some());
+        generations.answered(0);
+        generations.release();
+        assert!(generations.of(0).is_none() && !generations.is_waiting());
+        assert_eq!(generations.over_bound, 0);
+    }
+
+    #[test]
+    fn earlier_generations_are_bounded_and_what_is_asked_of_others_has_failed() {
+        let mut generations = Generations::new(plugins(0, 1));
+        for number in 1..=bounds::EARLIER_GENERATIONS + 1 {
+            generations.swap(plugins(number, 1));
+        }
+        assert_eq!(generations.over_bound, 1);
+        assert!(generations.of(0).is_none() && generations.of(1).is_some());
+        let call = Call::Authorize {
+            generation: 0,
+            authorizer: 0,
+            client: Arc::new(client()),
+            request: Request {
+                action: Action::Publish,
+                topic: Utf8String::default(),
+                qos: QoS::AtMostOnce,
+                retain: false,
+            },
+        };
+        let ran = generations.run(&call, |_| panic!("there is nobody to ask"));
+        assert!(matches!(ran, Ran::Answered(Answer::Authorize(Err(CallFailed)), 0)));
+    }
+}

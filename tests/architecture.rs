@@ -35,6 +35,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("plugins/rewrite", &["nervewire-plugin-parts", "nervewire-plugin-sdk"]),
     ("plugins/rights", &["nervewire-plugin-sdk"]),
     ("plugins/schema", &["nervewire-plugin-parts", "nervewire-plugin-sdk"]),
+    (
+        "plugins/throttle-telemetry",
+        &["nervewire-plugin-parts", "nervewire-plugin-sdk"],
+    ),
     ("plugins/webhook", &["nervewire-plugin-sdk", "nervewire-rights"]),
 ];
 

@@ -1,4 +1,4 @@
-//! The worlds of plugins/worlds: each configuration as it stands there, with other ports and with patience. What it is for
+//! The five worlds of plugins/worlds: each configuration as it stands there, with other ports and with patience. What it is for
 //! arrives as it promises, and what it forbids is refused. With the feature `real-clients` mosquitto's clients and paho say the same.
 
 mod support;
@@ -6,7 +6,7 @@ mod support;
 use support::*;
 use toml::{Table, Value};
 
-const NAMES: [&str; 4] = ["city", "industry", "health", "home"];
+const NAMES: [&str; 5] = ["city", "industry", "health", "home", "vehicle"];
 const REFUSED: u8 = 0x87;
 const INVALID: u8 = 0x99;
 
@@ -108,6 +108,7 @@ fn on_any_port(text: &str) -> String {
         let limits = limits.as_table_mut().expect("a table");
         limits.insert("call_ms".to_owned(), 1000.into());
         limits.insert("authenticate_call_ms".to_owned(), 10_000.into());
+        limits.insert("tick_call_ms".to_owned(), 10_000.into());
     }
     toml::to_string(&configuration).expect("TOML")
 }
@@ -383,6 +384,70 @@ fn home_speaks_one_language() {
     zigbee.expect_idle();
 }
 
+/// So many in one go that not each of them can find a period that has just ended.
+const POSITIONS: usize = 500;
+
+#[test]
+fn vehicle_positions_are_thinned_and_the_last_arrives() {
+    let world = World::start("vehicle", &["fleet", "map"]);
+    world.check_strangers("fleet");
+    let mut map = world.enter(Version::V5, "m", "map");
+    check_subscriptions(&mut map, &[("vehicles/+/position", 1), ("vehicles/#", REFUSED)]);
+    let mut car = world.enter_with_certificate(Version::V5, "WVW123");
+    let mut bytes = Vec::new();
+    for number in 1..=POSITIONS {
+        let position = message("vehicles/WVW123/position", number.to_string(), QoS::AtMostOnce);
+        nervewire_codec::encode(&Packet::Publish(position), Version::V5, &mut bytes).expect("encode");
+    }
+    car.send_bytes(&bytes);
+    expect(&mut map, "vehicles/WVW123/position", "1");
+    let mut seen = vec![1];
+    while seen.last() != Some(&POSITIONS) {
+        let publish = map.receive();
+        seen.push(String::from_utf8_lossy(&publish.payload).parse().expect("a number"));
+    }
+    assert!(seen.is_sorted() && seen.len() < POSITIONS / 2, "{seen:?}");
+    let counter = |name| {
+        metric(
+            &world.broker,
+            "nervewire_plugin_counter_total",
+            &[("plugin", "throttle"), ("counter", name)],
+        )
+    };
+    assert!(counter("superseded") > 0.0);
+}
+
+#[test]
+fn vehicle_alarms_are_not_held_and_commands_come_from_the_fleet_only() {
+    let world = World::start("vehicle", &["fleet", "map"]);
+    let mut fleet = world.enter(Version::V5, "f", "fleet");
+    check_subscriptions(&mut fleet, &[("vehicles/#", 1)]);
+    let mut car = world.enter_with_certificate(Version::V311, "WVW123");
+    check_subscriptions(
+        &mut car,
+        &[("vehicles/WVW123/command/#", 1), ("vehicles/WVW456/command/#", 0x80)],
+    );
+    for number in ["1", "2", "3"] {
+        car.publish("vehicles/WVW123/telemetry/alarm", number, QoS::AtLeastOnce);
+        expect(&mut fleet, "vehicles/WVW123/telemetry/alarm", number);
+    }
+    check_delivery(&mut fleet, "vehicles/WVW123/command/unlock", "now", 0);
+    expect(&mut fleet, "vehicles/WVW123/command/unlock", "now");
+    expect(&mut car, "vehicles/WVW123/command/unlock", "now");
+    let mut other = world.enter_with_certificate(Version::V5, "WVW456");
+    check_delivery(&mut other, "vehicles/WVW123/telemetry/alarm", "forged", REFUSED);
+    check_delivery(&mut other, "vehicles/WVW456/command/unlock", "mine", REFUSED);
+    check_delivery(&mut fleet, "vehicles/WVW123/position", "forged", REFUSED);
+    check_delivery(
+        &mut world.enter(Version::V5, "m", "map"),
+        "vehicles/WVW123/command/unlock",
+        "x",
+        REFUSED,
+    );
+    car.expect_idle();
+    fleet.expect_idle();
+}
+
 /// mosquitto_sub, mosquitto_pub and paho in each of the worlds.
 #[cfg(feature = "real-clients")]
 mod real_clients {
@@ -503,5 +568,25 @@ mod real_clients {
             let port = world.broker.port.to_string();
             script("paho_home.py", &[&port, version]);
         }
+    }
+
+    #[test]
+    fn vehicle_with_mosquitto() {
+        let world = World::start("vehicle", &["fleet", "map"]);
+        let car = world.machine("WVW123");
+        let map = world.listens(&world.user("m", "map"), "vehicles/+/position", 2);
+        world.is_refused(&car, "vehicles/WVW456/trip", "forged", FORBIDDEN);
+        // Each line is a message of QoS 0.
+        let lines: String = (1..=POSITIONS).map(|number| format!("{number}\n")).collect();
+        let file = world.broker.path("positions");
+        std::fs::write(&file, lines).expect("write a file");
+        let args = car.args(&["-t", "vehicles/WVW123/position", "-l"]);
+        let output = mosquitto("mosquitto_pub", &world.broker, "mqttv311", &args)
+            .stdin(std::fs::File::open(&file).expect("open a file"))
+            .output();
+        assert!(output.expect("run mosquitto_pub").status.success());
+        let lines = map.lines();
+        assert_eq!(lines[0], "vehicles/WVW123/position 1");
+        assert_ne!(lines[1], "vehicles/WVW123/position 2", "it came with the period's end");
     }
 }

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Directories of `plugins/`, and the NAME of `builtin:NAME`.
-const PLUGINS: [&str; 8] = [
+const PLUGINS: [&str; 9] = [
     "acl",
     "bridge-names",
     "jwt",
@@ -18,6 +18,7 @@ const PLUGINS: [&str; 8] = [
     "redact",
     "rewrite",
     "schema",
+    "throttle-telemetry",
     "webhook",
 ];
 /// Directories of `plugins/` that several of them are made of.

@@ -69,16 +69,66 @@ fn the_same_source_built_today_answers_alike() {
 /// A component whose every answer is known.
 fn check_answers(spec: &PluginSpec) {
     let spec = PluginSpec {
-        hooks: Some(vec![Hook::Authenticate, Hook::Authorize, Hook::Transform]),
-        ..granted(&["kv", "random"], spec.clone())
+        config_json: r#"{"tick":true}"#.to_owned(),
+        ..granted(&["kv", "random", "publish:ticks"], spec.clone())
     };
     let plugin = load(spec.clone());
     authenticates(&mut plugin.instance(Role::Authenticate).unwrap());
     let mut on_a_shard = plugin.instance(Role::Shard).unwrap();
     authorizes(&mut on_a_shard);
     transforms(&mut on_a_shard);
+    assert_eq!(plugin.hooks(), Hook::ALL);
+    assert_eq!(plugin.tick_ms(), Some(1000));
+    let mut in_the_background = plugin.instance(Role::Background).unwrap();
+    ticks(&mut in_the_background);
+    detects(&mut in_the_background);
     assert_eq!(plugin.stats().counters(), [("asked".into(), 6)]);
     refuses_its_configuration(spec);
+}
+
+fn ticks(instance: &mut Instance) {
+    let messages = instance.tick(1_700_000_000_000).unwrap();
+    let [message] = &messages[..] else {
+        panic!("{messages:?}");
+    };
+    assert_eq!((&*message.topic, message.retain), ("ticks", true));
+    assert_eq!(message.payload, "1700000000000");
+}
+
+fn detects(instance: &mut Instance) {
+    let window = |client_id: &str| Window {
+        client_id: client_id.into(),
+        username: Some("ursula".into()),
+        address: [192, 0, 2, 1].into(),
+        started_unix_ms: 1,
+        length_ms: 2,
+        messages_in: 3,
+        messages_out: 4,
+        bytes_in: 5,
+        bytes_out: 6,
+        distinct_topics: 7,
+        denials: 8,
+        malformed_packets: 9,
+        failed_logins: 10,
+        connects: 11,
+        payload_bytes_min: 12,
+        payload_bytes_max: 13,
+        payload_bytes_mean: 1.4,
+        payload_bytes_deviation: 1.5,
+    };
+    let windows = ["alert", "calm", "throttle", "disconnect", "ban"].map(window);
+    let finding = |client_id: &str, response| Finding {
+        client_id: client_id.into(),
+        response,
+        evidence: "ursula 192.0.2.1 1 2 3 4 5 6 7 8 9 12 13 14 15".to_owned(),
+    };
+    let expected = [
+        finding("alert", Response::Alert),
+        finding("throttle", Response::Throttle(11)),
+        finding("disconnect", Response::Disconnect),
+        finding("ban", Response::Ban(10)),
+    ];
+    assert_eq!(instance.detect(&windows).unwrap(), expected);
 }
 
 fn frozen() -> PluginSpec {

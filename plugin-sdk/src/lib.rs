@@ -63,6 +63,8 @@ mod bindings;
 mod config;
 mod detection;
 mod export;
+#[doc(hidden)]
+pub mod grants;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod guest;

@@ -2,6 +2,8 @@
 
 use crate::error::LoadError;
 use crate::spec::{Grant, Hook};
+use crate::wanted::Wanted;
+use nervewire_codec::topic;
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex};
 
@@ -115,15 +117,72 @@ pub(crate) fn import_names(component: &Component, engine: &Engine) -> Vec<String
         .collect()
 }
 
-/// Refuses the first import that is not allowed.
-pub(crate) fn check_imports(component: &Component, engine: &Engine, grants: &[Grant]) -> Result<(), LoadError> {
-    for name in import_names(component, engine) {
-        match import(&name)? {
-            (_, Some(grant)) if !grants.contains(&grant) => return Err(LoadError::NotGranted { import: name, grant }),
-            _ => {}
+/// The grants that these imports need and that `wanted` names.
+pub(crate) fn needed_grants(imports: &[String], wanted: &Wanted) -> Vec<Grant> {
+    let by_import = imports.iter().filter_map(|name| import(name).ok()?.1);
+    let mut needed = Vec::new();
+    for grant in by_import.chain(wanted.grants.iter().cloned()) {
+        if !needed.contains(&grant) {
+            needed.push(grant);
         }
     }
-    Ok(())
+    needed
+}
+
+/// Refuses the first import that nothing allows, and then whatever needs grants that are not there, all of them at once.
+pub(crate) fn check_grants(
+    component: &Component,
+    engine: &Engine,
+    wanted: &Wanted,
+    granted: &[Grant],
+) -> Result<(), LoadError> {
+    let imports = import_names(component, engine);
+    for name in &imports {
+        import(name)?;
+    }
+    let needed = needed_grants(&imports, wanted);
+    let missing: Vec<&Grant> = needed.iter().filter(|grant| !is_granted(grant, granted)).collect();
+    let origin_missing = needs_http(&imports)
+        && !wanted.http_is_optional
+        && !granted.iter().any(|grant| matches!(grant, Grant::Http(_)));
+    if missing.is_empty() && !origin_missing {
+        return Ok(());
+    }
+    let needs_a_missing_one = |name: &&String| match import(name) {
+        Ok((Import::Http(_), _)) => origin_missing,
+        Ok((_, Some(grant))) => missing.contains(&&grant),
+        _ => false,
+    };
+    Err(LoadError::NotGranted {
+        imports: imports.iter().filter(needs_a_missing_one).cloned().collect(),
+        write: grants_line(granted.iter().chain(missing.iter().copied()), origin_missing),
+    })
+}
+
+/// Whether a component with these imports makes HTTP requests.
+pub(crate) fn needs_http(imports: &[String]) -> bool {
+    imports
+        .iter()
+        .any(|name| matches!(import(name), Ok((Import::Http("http/outgoing-handler"), _))))
+}
+
+fn is_granted(wanted: &Grant, granted: &[Grant]) -> bool {
+    let always_there = matches!(wanted, Grant::Log | Grant::Config);
+    let includes = |grant: &Grant| match (grant, wanted) {
+        (Grant::Publish(filter), Grant::Publish(wanted)) => topic::covers(filter, wanted),
+        _ => grant == wanted,
+    };
+    always_there || granted.iter().any(includes)
+}
+
+/// As it stands in a configuration. `origin`: one more, which only the reader knows.
+fn grants_line<'a>(grants: impl Iterator<Item = &'a Grant>, origin: bool) -> String {
+    let quoted = grants.map(|grant| format!("\"{grant}\""));
+    let list: Vec<String> = quoted
+        .chain(origin.then(|| "\"http://HOST:PORT\"".to_owned()))
+        .collect();
+    let comment = if origin { "  # the origin it may reach" } else { "" };
+    format!("grants = [{}]{comment}", list.join(", "))
 }
 
 /// Where the functions of a component are.
@@ -199,6 +258,21 @@ impl Exports {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wider_publish_grant_includes_what_is_wanted() {
+        let wanted = Grant::Publish("alerts/#".to_owned());
+        let check = |granted: &[&str], expected| {
+            let granted: Vec<Grant> = granted.iter().map(|grant| grant.parse().unwrap()).collect();
+            assert_eq!(is_granted(&wanted, &granted), expected, "{granted:?}");
+        };
+        check(&[], false);
+        check(&["kv", "publish:other"], false);
+        check(&["publish:alerts/#"], true);
+        check(&["publish:alerts/fire"], false);
+        check(&["publish:#"], true);
+        assert!(is_granted(&Grant::Log, &[]));
+    }
 
     fn check(name: &str, expected: Result<(Import<'_>, Option<Grant>), &str>) {
         match (import(name), expected) {

@@ -1,6 +1,6 @@
 //! Why a component was not loaded, or an instance not started: in words for the person who changed the configuration.
 
-use crate::spec::{Grant, Hook};
+use crate::spec::Hook;
 
 /// The host could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -27,13 +27,16 @@ pub enum LoadError {
         /// What the broker speaks.
         speaks: &'static str,
     },
-    /// An import that a grant would allow.
-    #[error("the component imports `{import}`, which it is not granted; to allow it, add `grants = [\"{grant}\"]`")]
+    /// Something it imports or declares to want, which grants would allow.
+    #[error(
+        "the component {}, which it is not granted; to allow it, write `{write}`",
+        needs(imports)
+    )]
     NotGranted {
-        /// The import.
-        import: String,
-        /// The grant that is missing.
-        grant: Grant,
+        /// The imports; empty: it declares what it wants.
+        imports: Vec<String>,
+        /// What to write, whole.
+        write: String,
     },
     /// An import that nothing allows.
     #[error("the component imports `{import}`, which plugins cannot have: {why}")]
@@ -94,4 +97,11 @@ pub enum StartError {
     /// `init` asked for ticks too often.
     #[error("the component asks for a tick every {0} ms; the shortest interval is {min} ms", min = crate::MIN_TICK_MS)]
     Tick(u32),
+}
+
+fn needs(imports: &[String]) -> String {
+    match imports {
+        [] => "says it cannot do its work without more".to_owned(),
+        some => format!("imports `{}`", some.join("`, `")),
+    }
 }

@@ -1,6 +1,6 @@
 //! What an instance's store holds beside the guest: its memory limit, what it printed, and what its imports reach.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, World};
 use crate::engine::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES};
 use crate::log::PluginLog;
 use crate::outside::{Gate, Outside};
@@ -21,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) stats: Arc<PluginStats>,
     pub(crate) log: PluginLog,
     pub(crate) clock: Clock,
+    pub(crate) world: World,
     /// When the log was last told of a refused grant; 0: never.
     complained_at_ms: AtomicU64,
 }
@@ -29,12 +30,13 @@ pub(crate) struct Shared {
 const COMPLAIN_EVERY_MS: u64 = 60_000;
 
 impl Shared {
-    pub(crate) fn new(name: Arc<str>, stats: Arc<PluginStats>, log: PluginLog, clock: Clock) -> Self {
+    pub(crate) fn new(name: Arc<str>, stats: Arc<PluginStats>, log: PluginLog, clock: Clock, world: World) -> Self {
         Self {
             name,
             stats,
             log,
             clock,
+            world,
             complained_at_ms: AtomicU64::new(0),
         }
     }
@@ -65,10 +67,11 @@ pub(crate) struct Guest {
 impl Guest {
     pub(crate) fn new(shared: Arc<Shared>, max_memory_bytes: usize) -> Self {
         let memory = MemoryLimit::new(Arc::clone(&shared.stats), max_memory_bytes);
+        let noise = Noise::of(&shared.world);
         Self {
             memory,
             shared,
-            noise: Noise::default(),
+            noise,
             output: Vec::new(),
             handles: 0,
             outside: None,
@@ -79,16 +82,16 @@ impl Guest {
     /// With a way outside, which its gate watches.
     pub(crate) fn with_outside(self, gate: Gate) -> Self {
         Self {
-            outside: Some(Box::new(Outside::new(gate))),
+            outside: Some(Box::new(Outside::new(gate, &self.shared.world))),
             ..self
         }
     }
 
     /// Only the functions of asynchronous plugins ask for it; were another ever to, it would get one that leads nowhere.
     pub(crate) fn outside(&mut self) -> &mut Outside {
-        let stats = &self.shared.stats;
+        let (stats, world) = (&self.shared.stats, &self.shared.world);
         self.outside
-            .get_or_insert_with(|| Box::new(Outside::new(Gate::new([].into(), None, stats.clone()))))
+            .get_or_insert_with(|| Box::new(Outside::new(Gate::new([].into(), None, stats.clone()), world)))
     }
 
     /// A call begins that may compute for so many epochs.
@@ -201,16 +204,18 @@ impl ResourceLimiter for MemoryLimit {
 #[derive(Debug)]
 pub(crate) struct Noise(u64);
 
-impl Default for Noise {
-    fn default() -> Self {
+impl Noise {
+    fn of(world: &World) -> Self {
         let mut seed = [0; 8];
         // Without an entropy source hash maps are seeded alike; that is what "insecure" promises no more than.
-        let _ = getrandom::fill(&mut seed);
-        Self(u64::from_le_bytes(seed))
+        let _ = world.random(&mut seed);
+        Self::seeded(u64::from_le_bytes(seed))
     }
-}
 
-impl Noise {
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;

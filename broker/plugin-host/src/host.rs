@@ -1,7 +1,7 @@
 //! The plugin host: one engine, one pool of instances, and what is kept per plugin name across swaps.
 
 use crate::cache::{Cache, CacheStats};
-use crate::clock::Clock;
+use crate::clock::{Clock, World};
 use crate::contract::{self, Exports};
 use crate::engine::{self, Ticker};
 use crate::error::{HostError, LoadError};
@@ -13,6 +13,8 @@ use crate::plugin::{Checked, Plugin};
 use crate::runtime::PoolRuntime;
 use crate::spec::{Grant, Hook, PluginSpec};
 use crate::stats::PluginStats;
+use crate::tap::{Tap, TapSwitch};
+use crate::wanted::Wanted;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -38,6 +40,8 @@ pub struct HostConfig {
     pub clock: Clock,
     /// Who answers requests to granted origins.
     pub http: HttpBackend,
+    /// Time and random numbers of guests.
+    pub world: World,
 }
 
 impl Default for HostConfig {
@@ -48,6 +52,7 @@ impl Default for HostConfig {
             max_message_bytes: 1_048_576,
             clock: Clock::default(),
             http: HttpBackend::Network,
+            world: World::default(),
         }
     }
 }
@@ -64,6 +69,8 @@ pub(crate) struct HostInner {
     clock: Clock,
     http: HttpBackend,
     runtime: PoolRuntime,
+    world: World,
+    tap: TapSwitch,
     shared: Mutex<HashMap<String, Arc<Shared>>>,
 }
 
@@ -78,12 +85,25 @@ pub struct Inspection {
     pub imports: Vec<String>,
     /// Grants it cannot be loaded without.
     pub grants: Vec<Grant>,
+    /// Whether it makes HTTP requests, for which it needs the grant of at least one origin.
+    pub http: HttpNeed,
     /// Why it cannot be loaded whatever it is granted, one line per import.
     pub refusals: Vec<String>,
     /// Its size.
     pub size_bytes: usize,
     /// SHA-256, lower-case hexadecimal.
     pub digest: String,
+}
+
+/// What a component does with HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpNeed {
+    /// Nothing.
+    None,
+    /// It makes requests, and says that it works without.
+    Optional,
+    /// It is not loaded without the grant of an origin.
+    Required,
 }
 
 impl Host {
@@ -100,6 +120,8 @@ impl Host {
             clock: config.clock,
             http: config.http,
             runtime: PoolRuntime::default(),
+            world: config.world,
+            tap: TapSwitch::default(),
             shared: Mutex::default(),
             engine,
         })))
@@ -113,7 +135,8 @@ impl Host {
         spec.limits.check().map_err(LoadError::Limits)?;
         let (component, digest) = self.0.compile(&spec.name, &spec.component)?;
         let exports = Exports::of(&component, &self.0.engine)?;
-        contract::check_imports(&component, &self.0.engine, &spec.grants)?;
+        let wanted = Wanted::of(&spec.component)?;
+        contract::check_grants(&component, &self.0.engine, &wanted, &spec.grants)?;
         if exports.init.is_none() {
             return Err(LoadError::NoLifecycle);
         }
@@ -147,20 +170,22 @@ impl Host {
         let (compiled, digest) = self.0.compile("(inspected)", component)?;
         let exports = Exports::of(&compiled, &self.0.engine)?;
         let imports = contract::import_names(&compiled, &self.0.engine);
-        let (mut grants, mut refusals) = (Vec::new(), Vec::new());
-        for name in &imports {
-            match contract::import(name) {
-                Ok((_, Some(grant))) if !grants.contains(&grant) => grants.push(grant),
-                Ok(_) => {}
-                Err(error) => refusals.push(error.to_string()),
-            }
-        }
+        let wanted = Wanted::of(component)?;
+        let grants = contract::needed_grants(&imports, &wanted);
+        let http = match (contract::needs_http(&imports), wanted.http_is_optional) {
+            (false, _) => HttpNeed::None,
+            (true, true) => HttpNeed::Optional,
+            (true, false) => HttpNeed::Required,
+        };
+        let refused = imports.iter().filter_map(|name| contract::import(name).err());
+        let refusals = refused.map(|error| error.to_string()).collect();
         let (hooks, wit_version) = (exports.hooks, exports.version);
         Ok(Inspection {
             hooks,
             wit_version,
             imports,
             grants,
+            http,
             refusals,
             size_bytes: component.len(),
             digest,
@@ -176,6 +201,11 @@ impl Host {
     /// Forgets statistics and key-value entries of the names for which `keep` says false. Loaded plugins keep their own.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
         self.0.lock().retain(|name, _| keep(name));
+    }
+
+    /// Shows every call of every plugin to `tap` from now on; `None`: to nobody.
+    pub fn set_tap(&self, tap: Option<Arc<dyn Tap>>) {
+        self.0.tap.set(tap);
     }
 
     /// The statistics kept under a name.
@@ -201,6 +231,11 @@ impl HostInner {
 
     pub(crate) fn http(&self) -> &HttpBackend {
         &self.http
+    }
+
+    #[inline]
+    pub(crate) fn tap(&self) -> Option<Arc<dyn Tap>> {
+        self.tap.get()
     }
 
     pub(crate) fn max_message_bytes(&self) -> usize {
@@ -264,7 +299,7 @@ impl HostInner {
         }
         let (name, stats) = (Arc::<str>::from(name), Arc::<PluginStats>::default());
         let log = PluginLog::new(Arc::clone(&name), self.clock.clone(), Arc::clone(&stats));
-        Arc::new(Shared::new(name, stats, log, self.clock.clone()))
+        Arc::new(Shared::new(name, stats, log, self.clock.clone(), self.world.clone()))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Shared>>> {

@@ -1,6 +1,5 @@
 //! The functions of `wit/host.wit`, and the linker that gives a component what it imports and is granted, and nothing else.
 
-use crate::clock;
 use crate::contract::{self, Import};
 use crate::error::LoadError;
 use crate::guest::Guest;
@@ -11,7 +10,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, LinkerInstance};
 use wasmtime::{Engine, Result, StoreContextMut};
 
-/// A linker for this component. Its imports must have passed [`contract::check_imports`].
+/// A linker for this component. Its imports must have passed [`contract::check_grants`].
 /// `asynchronous`: WASI comes from `wasmtime-wasi`, whose functions may wait.
 pub(crate) fn linker(component: &Component, engine: &Engine, asynchronous: bool) -> Result<Linker<Guest>, LoadError> {
     let mut linker = Linker::new(engine);
@@ -73,7 +72,7 @@ fn tracing_level(level: Level) -> tracing::Level {
 }
 
 fn clock(linker: &mut LinkerInstance<'_, Guest>) -> Result<()> {
-    linker.func_wrap("now", |_: Cx<'_>, ()| Ok((clock::unix_ms(),)))
+    linker.func_wrap("now", |cx: Cx<'_>, ()| Ok((cx.data().shared.world.unix_ms(),)))
 }
 
 fn counters(linker: &mut LinkerInstance<'_, Guest>) -> Result<()> {
@@ -84,8 +83,8 @@ fn counters(linker: &mut LinkerInstance<'_, Guest>) -> Result<()> {
 }
 
 fn random(linker: &mut LinkerInstance<'_, Guest>) -> Result<()> {
-    linker.func_wrap("bytes", |_: Cx<'_>, (length,): (u32,)| {
-        Ok((inert_wasi::random_bytes(u64::from(length))?,))
+    linker.func_wrap("bytes", |cx: Cx<'_>, (length,): (u32,)| {
+        Ok((inert_wasi::random_bytes(&cx, u64::from(length))?,))
     })
 }
 

@@ -9,8 +9,6 @@
 //! interface exists but ends the call when it is called.
 
 use crate::guest::{Guest, HostRefusal};
-use std::sync::LazyLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
 use wasmtime::component::{ComponentType, LinkerInstance, Lower, Resource, ResourceType, Val};
 use wasmtime::{Engine, Result, StoreContextMut};
@@ -201,15 +199,16 @@ fn poll(linker: &mut LinkerInstance<'_, Guest>, name: &str) -> Result<()> {
 
 fn clock(linker: &mut LinkerInstance<'_, Guest>, path: &str, name: &str) -> Result<()> {
     match (path, name) {
-        ("clocks/monotonic-clock", "now") => linker.func_wrap(name, |_, ()| Ok((monotonic_ns(),))),
+        ("clocks/monotonic-clock", "now") => linker.func_wrap(name, |cx: Cx<'_>, ()| Ok((monotonic_ns(&cx),))),
         ("clocks/monotonic-clock", "resolution") => linker.func_wrap(name, |_, ()| Ok((1_u64,))),
         ("clocks/monotonic-clock", "subscribe-instant") => linker.func_wrap(name, |mut cx: Cx<'_>, (at,): (u64,)| {
-            Ok((own::<Pollable>(&mut cx, u32::from(at <= monotonic_ns()))?,))
+            let ready = u32::from(at <= monotonic_ns(&cx));
+            Ok((own::<Pollable>(&mut cx, ready)?,))
         }),
         ("clocks/monotonic-clock", "subscribe-duration") => linker.func_wrap(name, |mut cx: Cx<'_>, (ns,): (u64,)| {
             Ok((own::<Pollable>(&mut cx, u32::from(ns == 0))?,))
         }),
-        ("clocks/wall-clock", "now") => linker.func_wrap(name, |_, ()| Ok((wall_clock(),))),
+        ("clocks/wall-clock", "now") => linker.func_wrap(name, |cx: Cx<'_>, ()| Ok((wall_clock(&cx),))),
         ("clocks/wall-clock", "resolution") => linker.func_wrap(name, |_, ()| {
             Ok((Datetime {
                 seconds: 0,
@@ -239,9 +238,13 @@ fn random(linker: &mut LinkerInstance<'_, Guest>, path: &str, name: &str) -> Res
         }
         // Linked only with the grant `random`.
         ("random/random", "get-random-bytes") => {
-            linker.func_wrap(name, |_, (length,): (u64,)| Ok((random_bytes(length)?,)))
+            linker.func_wrap(name, |cx: Cx<'_>, (length,): (u64,)| Ok((random_bytes(&cx, length)?,)))
         }
-        ("random/random", "get-random-u64") => linker.func_wrap(name, |_, ()| Ok((getrandom::u64()?,))),
+        ("random/random", "get-random-u64") => linker.func_wrap(name, |cx: Cx<'_>, ()| {
+            let mut word = [0; 8];
+            cx.data().shared.world.random(&mut word)?;
+            Ok((u64::from_le_bytes(word),))
+        }),
         _ => absent(linker, name),
     }
 }
@@ -261,10 +264,10 @@ fn http(linker: &mut LinkerInstance<'_, Guest>, name: &str) -> Result<()> {
     }
 }
 
-/// Random numbers from the operating system.
-pub(crate) fn random_bytes(length: u64) -> Result<Vec<u8>> {
+/// Random numbers that nobody can guess, in the machine's world.
+pub(crate) fn random_bytes(cx: &Cx<'_>, length: u64) -> Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(check_random_bytes(length)?)?];
-    getrandom::fill(&mut bytes)?;
+    cx.data().shared.world.random(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -275,13 +278,12 @@ fn check_random_bytes(length: u64) -> Result<u64> {
     Ok(length)
 }
 
-fn monotonic_ns() -> u64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+fn monotonic_ns(cx: &Cx<'_>) -> u64 {
+    cx.data().shared.world.monotonic_ns()
 }
 
-fn wall_clock() -> Datetime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+fn wall_clock(cx: &Cx<'_>) -> Datetime {
+    let since = cx.data().shared.world.unix_time();
     Datetime {
         seconds: since.as_secs(),
         nanoseconds: since.subsec_nanos(),

@@ -8,6 +8,7 @@ use crate::plugin::Plugin;
 use crate::question::{self, ClientFacts};
 use crate::spec::{Hook, Role};
 use crate::stats::{Call, Outcome};
+use crate::tap::{TappedAnswer, TappedCall, TappedQuestion};
 use crate::wire;
 use nervewire_core::hook::{
     AppMessage, Authentication, CallFailed, Client, Credentials, Finding, Request, Rule, Transformation, Verdict,
@@ -68,12 +69,14 @@ impl Instance {
     pub fn authenticate(&mut self, client: &Client, credentials: &Credentials) -> Result<Authentication, CallFailed> {
         let facts = ClientFacts::new(client);
         let params = (facts.lower(), question::credentials(credentials));
-        self.call(
+        let answer = self.call(
             Call::Authenticate,
             |functions| functions.authenticate,
             params,
             answer::authentication,
-        )
+        );
+        let question = TappedQuestion::Authenticate(client, credentials);
+        self.show(question, answer, |answer| TappedAnswer::Authentication(answer))
     }
 
     /// The rules for a client, `None`: ask for every request.
@@ -82,12 +85,15 @@ impl Instance {
     /// As for [`Instance::authenticate`].
     pub fn rules(&mut self, client: &Client) -> Result<Option<Vec<Rule>>, CallFailed> {
         let facts = ClientFacts::new(client);
-        self.call(
+        let answer = self.call(
             Call::Rules,
             |functions| functions.rules,
             (facts.lower(),),
             answer::rules,
-        )
+        );
+        self.show(TappedQuestion::Rules(client), answer, |rules| {
+            TappedAnswer::Rules(rules.as_deref())
+        })
     }
 
     /// Hook `authorize`: may this client do that?
@@ -97,12 +103,15 @@ impl Instance {
     pub fn authorize(&mut self, client: &Client, request: &Request) -> Result<Verdict, CallFailed> {
         let facts = ClientFacts::new(client);
         let params = (facts.lower(), question::request(request));
-        self.call(
+        let answer = self.call(
             Call::Authorize,
             |functions| functions.authorize,
             params,
             |answer| Ok(answer::verdict(answer)),
-        )
+        );
+        self.show(TappedQuestion::Authorize(client, request), answer, |answer| {
+            TappedAnswer::Verdict(answer)
+        })
     }
 
     /// Hook `transform`: what does this message look like when it is delivered?
@@ -114,7 +123,10 @@ impl Instance {
         let (facts, properties) = (ClientFacts::new(client), question::user_properties(message));
         let params = (facts.lower(), question::message(message, &properties));
         let parse = |answer| answer::transformation(answer, max_message_bytes);
-        self.call(Call::Transform, |functions| functions.transform, params, parse)
+        let answer = self.call(Call::Transform, |functions| functions.transform, params, parse);
+        self.show(TappedQuestion::Transform(client, message), answer, |answer| {
+            TappedAnswer::Transformation(answer)
+        })
     }
 
     /// `tick` at a Unix time in milliseconds: the messages to be published in the plugin's name, as far as its `publish:` grants
@@ -125,7 +137,8 @@ impl Instance {
     pub fn tick(&mut self, now_unix_ms: u64) -> Result<Vec<AppMessage>, CallFailed> {
         let max_message_bytes = self.plugin.max_message_bytes();
         let parse = |answer| answer::tick(answer, max_message_bytes);
-        let answer = self.call(Call::Tick, |functions| functions.tick, (now_unix_ms,), parse)?;
+        let answer = self.call(Call::Tick, |functions| functions.tick, (now_unix_ms,), parse);
+        let answer = answer.map_err(|_| CallFailed)?;
         Ok(self.plugin.granted(answer))
     }
 
@@ -141,6 +154,7 @@ impl Instance {
             (windows.as_slice(),),
             answer::findings,
         )
+        .map_err(|_| CallFailed)
     }
 
     /// How long the last call took, the replacement of an instance before it included, in nanoseconds; 0 where the breaker
@@ -160,7 +174,7 @@ impl Instance {
         function: impl FnOnce(&Functions) -> Option<Function<Params, Answer>>,
         params: Params,
         parse: impl FnOnce(Answer) -> Result<Parsed, Invalid>,
-    ) -> Result<Parsed, CallFailed>
+    ) -> Result<Parsed, Outcome>
     where
         Params: ComponentNamedList + Lower,
         (Answer,): ComponentNamedList + Lift,
@@ -169,7 +183,7 @@ impl Instance {
         if admission == Admission::Refuse {
             self.last_call_ns = 0;
             self.plugin.stats().count(self.cell, call, Outcome::Breaker, None);
-            return Err(CallFailed);
+            return Err(Outcome::Breaker);
         }
         let start = Instant::now();
         let result = self.attempt(call, function, params, parse);
@@ -211,7 +225,7 @@ impl Instance {
         }
     }
 
-    fn conclude<T>(&self, call: Call, admission: Admission, result: Result<T, Failure>) -> Result<T, CallFailed> {
+    fn conclude<T>(&self, call: Call, admission: Admission, result: Result<T, Failure>) -> Result<T, Outcome> {
         let stats = self.plugin.stats();
         match result {
             Ok(answer) => {
@@ -223,9 +237,30 @@ impl Instance {
                 let ran = failure.outcome != Outcome::Unavailable;
                 stats.count(self.cell, call, failure.outcome, ran.then_some(self.last_call_ns));
                 self.plugin.failed(admission, call, failure.outcome, &failure.detail);
-                Err(CallFailed)
+                Err(failure.outcome)
             }
         }
+    }
+
+    /// Hands an answer on, past whoever listens.
+    #[inline]
+    fn show<'a, T>(
+        &'a self,
+        question: TappedQuestion<'a>,
+        answer: Result<T, Outcome>,
+        shown: impl Fn(&T) -> TappedAnswer<'_>,
+    ) -> Result<T, CallFailed> {
+        if let Some(tap) = self.plugin.tap() {
+            tap.call(&TappedCall {
+                plugin: self.plugin.name(),
+                generation: self.plugin.generation(),
+                digest: self.plugin.digest(),
+                question,
+                answer: answer.as_ref().map(shown).map_err(|outcome| *outcome),
+                took_ns: self.last_call_ns,
+            });
+        }
+        answer.map_err(|_| CallFailed)
     }
 }
 

@@ -30,6 +30,8 @@ mod question;
 mod runtime;
 mod spec;
 mod stats;
+mod tap;
+mod wanted;
 mod wire;
 
 pub use answer::{
@@ -38,11 +40,11 @@ pub use answer::{
 };
 pub use breaker::{Admission, Breaker, BreakerState, FAILURE_WINDOW_MS, FAILURES_TO_OPEN, FIRST_OPEN_MS, MAX_OPEN_MS};
 pub use cache::{CacheStats, MAX_CACHED_BYTES, MAX_CACHED_FILES};
-pub use clock::Clock;
+pub use clock::{Clock, VirtualWorld, World};
 pub use contract::WIT_VERSION;
 pub use error::{HostError, LoadError, StartError};
 pub use guest::{MAX_HANDLES, MAX_OUTPUT_BYTES};
-pub use host::{Host, HostConfig, Inspection};
+pub use host::{Host, HostConfig, HttpNeed, Inspection};
 pub use http::{HttpBackend, MAX_REQUEST_BODY_BYTES, Script, ScriptedRequest, ScriptedResponse};
 pub use instance::Instance;
 pub use kv::{ENTRY_OVERHEAD_BYTES, KvError, KvStore, MAX_KEY_BYTES, MAX_KV_BYTES, MAX_KV_ENTRIES, MAX_VALUE_BYTES};
@@ -56,3 +58,4 @@ pub use spec::{
     Role, SpecError,
 };
 pub use stats::{Call, LATENCY_BUCKETS_NS, Latency, MAX_COUNTER_NAME_BYTES, MAX_COUNTER_NAMES, Outcome, PluginStats};
+pub use tap::{Tap, TappedAnswer, TappedCall, TappedQuestion};

@@ -1,6 +1,7 @@
 //! What an instance of an asynchronous plugin has beside the others: WASI with nothing behind it but time, so that it can wait, and
 //! a gate to the origins it is granted.
 
+use crate::clock::World;
 use crate::guest::{Guest, MAX_OUTPUT_BYTES};
 use crate::http::{HttpClient, Sent};
 use crate::inert_wasi::MAX_RANDOM_BYTES;
@@ -9,7 +10,9 @@ use crate::stats::PluginStats;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use wasmtime::component::ResourceTable;
+use wasmtime_wasi::HostWallClock;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -33,14 +36,20 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
-    pub(crate) fn new(gate: Gate) -> Self {
+    /// Its time is the world's; what it waits for is real, and so are its secrets.
+    pub(crate) fn new(gate: Gate, world: &World) -> Self {
         let printed = Printed::default();
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HTTP_HANDLES);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(MAX_HEADERS_BYTES);
         // No directory, environment, argument or address: all of that is absent unless it is given.
+        let mut seed = [0; 16];
+        // Without an entropy source hash maps are seeded alike; "insecure" promises no more.
+        let _ = world.random(&mut seed);
         let wasi = WasiCtx::builder()
+            .wall_clock(world.clone())
+            .insecure_random_seed(u128::from_le_bytes(seed))
             .stdout(printed.clone())
             .stderr(printed.clone())
             .max_random_size(MAX_RANDOM_BYTES)
@@ -59,6 +68,16 @@ impl Outside {
     /// What was printed since the last time.
     pub(crate) fn take_printed(&self) -> Vec<u8> {
         std::mem::take(&mut *self.printed.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl HostWallClock for World {
+    fn resolution(&self) -> Duration {
+        Duration::from_nanos(1)
+    }
+
+    fn now(&self) -> Duration {
+        self.unix_time()
     }
 }
 

@@ -13,6 +13,7 @@ use crate::outside::Gate;
 use crate::pool::{self, Pool};
 use crate::spec::{Grant, Hook, Limits, MIN_TICK_MS, PluginSpec, Role};
 use crate::stats::{Call, Outcome, PluginStats};
+use crate::tap::Tap;
 use crate::wire;
 use nervewire_codec::topic;
 use nervewire_core::hook::AppMessage;
@@ -43,6 +44,7 @@ pub struct Plugin {
     tick_ms: OnceLock<Option<u32>>,
     /// How long the slowest `init` took so far, in milliseconds, rounded up.
     init_ms: AtomicU64,
+    generation: AtomicU64,
 }
 
 /// What [`Host::load`](crate::Host::load) found out before the first instance is made.
@@ -79,6 +81,7 @@ impl Plugin {
             breaker: SharedBreaker::default(),
             tick_ms: OnceLock::new(),
             init_ms: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
         });
         if let Some(pool) = &plugin.pool {
             plugin.warm_up(pool)?;
@@ -119,6 +122,22 @@ impl Plugin {
     /// SHA-256 of the component, lower-case hexadecimal.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// Says which generation of the configuration it belongs to, for those who listen to its calls.
+    pub fn set_generation(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Relaxed);
+    }
+
+    /// As told by [`Plugin::set_generation`]; 0 before that.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Who listens to the calls.
+    #[inline]
+    pub(crate) fn tap(&self) -> Option<Arc<dyn Tap>> {
+        self.host.tap()
     }
 
     /// Numbers kept under its name.

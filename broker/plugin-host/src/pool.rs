@@ -248,6 +248,7 @@ async fn attempt(plugin: Arc<Plugin>, question: Question, warm: Option<Warm>) ->
     let admission = plugin.admit();
     if admission == Admission::Refuse {
         stats.count(cell, call, Outcome::Breaker, None);
+        plugin.show_pooled(&question, Err(Outcome::Breaker), 0);
         return (question.failed(), warm);
     }
     let start = Instant::now();
@@ -259,11 +260,13 @@ async fn attempt(plugin: Arc<Plugin>, question: Question, warm: Option<Warm>) ->
     match answer {
         Ok(reply) => {
             stats.count(cell, call, Outcome::Ok, Some(ns));
+            plugin.show_pooled(&question, Ok(&reply), ns);
             plugin.succeeded(admission);
             (reply, live.map(|live| Warm { live, cell }))
         }
         Err(failure) => {
             let ran = failure.outcome != Outcome::Unavailable;
+            plugin.show_pooled(&question, Err(failure.outcome), ns);
             stats.count(cell, call, failure.outcome, ran.then_some(ns));
             if let Some(mut live) = live.filter(|_| ran) {
                 // Dead: it was left in the middle of a call, or nobody knows what it is like.

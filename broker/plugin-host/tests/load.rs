@@ -26,10 +26,20 @@ fn text_component(wat: &str) -> PluginSpec {
 
 #[test]
 fn imports_need_their_grants() {
-    check_refused(spec("counting"), &["nervewire:plugin/kv@0.1.0", "grants = [\"kv\"]"]);
     check_refused(
-        granted(&["kv"], spec("counting")),
-        &["nervewire:plugin/random@0.1.0", "grants = [\"random\"]"],
+        spec("counting"),
+        &[
+            "nervewire:plugin/kv@0.1.0",
+            "nervewire:plugin/random@0.1.0",
+            "write `grants = [\"kv\", \"random\"]`",
+        ],
+    );
+    check_refused(
+        granted(&["publish:a/#", "kv"], spec("counting")),
+        &[
+            "imports `nervewire:plugin/random@0.1.0`, which",
+            "write `grants = [\"publish:a/#\", \"kv\", \"random\"]`",
+        ],
     );
     assert!(
         host()

@@ -140,18 +140,3 @@ fn a_list_that_is_not_understood_refuses_the_client() {
         refused(&mut plugin, json!({"exp": exp, "acl": list}), why);
     }
 }
-
-/// Each request is held against all of them, within the deadline of a call.
-#[test]
-fn a_token_that_means_too_many_topics_is_refused() {
-    let mut plugin = with_secret(r#"{"attributes": {"g": "g"}}"#);
-    let groups: Vec<u32> = (0..32).collect();
-    let lines = |count: usize| json!({"pub": vec!["${attr.g}/x"; count]});
-    let_in(&mut plugin, json!({"g": groups, "acl": lines(16)}));
-    let exp = NOW_S + 60;
-    refused(
-        &mut plugin,
-        json!({"exp": exp, "g": groups, "acl": lines(17)}),
-        "access to 544 topics",
-    );
-}

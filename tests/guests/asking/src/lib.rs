@@ -1,6 +1,6 @@
 //! Asks a backend in every hook: what it answers is what is decided. `/authenticate`, `/authorize` and `/transform` under `url`.
 
-use nervewire_plugin_sdk::{export, prelude::*};
+use nervewire_plugin_sdk::{export, grants, prelude::*};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -147,4 +147,5 @@ impl Transform for Asking {
     }
 }
 
+grants!(optional "http");
 export!(Asking: authenticate, authorize, transform);

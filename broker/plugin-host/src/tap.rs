@@ -1,0 +1,134 @@
+//! A tap on the calls: while somebody listens, every call about a client is shown with its question and its answer. While nobody does, a call
+//! pays for one look at a flag.
+
+use crate::plugin::Plugin;
+use crate::pool::{Question, Reply};
+use crate::stats::Outcome;
+use nervewire_core::hook::{AppMessage, Authentication, Client, Credentials, Request, Rule, Transformation, Verdict};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Listens to calls, on the threads that make them: it must neither wait nor take long.
+pub trait Tap: Send + Sync {
+    /// A call has ended.
+    fn call(&self, call: &TappedCall<'_>);
+}
+
+/// A call that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct TappedCall<'a> {
+    /// The plugin's name in the configuration.
+    pub plugin: &'a str,
+    /// The generation that loaded it; see [`Plugin::set_generation`](crate::Plugin::set_generation).
+    pub generation: u64,
+    /// SHA-256 of its component, lower-case hexadecimal.
+    pub digest: &'a str,
+    /// What it was asked. Credentials are secret: a listener must not keep them.
+    pub question: TappedQuestion<'a>,
+    /// What it answered, or how the call failed.
+    pub answer: Result<TappedAnswer<'a>, Outcome>,
+    /// How long it took, in nanoseconds.
+    pub took_ns: u64,
+}
+
+/// What a plugin was asked.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)] // The hooks.
+pub enum TappedQuestion<'a> {
+    Authenticate(&'a Client, &'a Credentials),
+    Rules(&'a Client),
+    Authorize(&'a Client, &'a Request),
+    Transform(&'a Client, &'a AppMessage),
+}
+
+/// What it answered.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub enum TappedAnswer<'a> {
+    Authentication(&'a Authentication),
+    Rules(Option<&'a [Rule]>),
+    Verdict(&'a Verdict),
+    Transformation(&'a Transformation),
+}
+
+impl<'a> TappedQuestion<'a> {
+    /// The client it is about.
+    pub fn client(self) -> &'a Client {
+        match self {
+            Self::Authenticate(client, _) | Self::Rules(client) => client,
+            Self::Authorize(client, _) | Self::Transform(client, _) => client,
+        }
+    }
+}
+
+impl Plugin {
+    /// Shows a call of the pool to whoever listens.
+    pub(crate) fn show_pooled(&self, question: &Question, answer: Result<&Reply, Outcome>, took_ns: u64) {
+        let Some(tap) = self.tap() else { return };
+        let question = match question {
+            Question::Authenticate { client, credentials } => TappedQuestion::Authenticate(client, credentials),
+            Question::Rules { client } => TappedQuestion::Rules(client),
+            Question::Authorize { client, request } => TappedQuestion::Authorize(client, request),
+            Question::Transform { client, message } => TappedQuestion::Transform(client, message),
+            // About no client: not shown in this version.
+            Question::Tick { .. } | Question::Detect { .. } => return,
+        };
+        let answer = answer.and_then(|reply| tapped(reply).ok_or(Outcome::Unavailable));
+        tap.call(&TappedCall {
+            plugin: self.name(),
+            generation: self.generation(),
+            digest: self.digest(),
+            question,
+            answer,
+            took_ns,
+        });
+    }
+}
+
+fn tapped(reply: &Reply) -> Option<TappedAnswer<'_>> {
+    match reply {
+        Reply::Authenticate(answer) => answer.as_ref().ok().map(TappedAnswer::Authentication),
+        Reply::Rules(answer) => answer.as_ref().ok().map(|rules| TappedAnswer::Rules(rules.as_deref())),
+        Reply::Authorize(answer) => answer.as_ref().ok().map(TappedAnswer::Verdict),
+        Reply::Transform(answer) => answer.as_ref().ok().map(TappedAnswer::Transformation),
+        Reply::Tick(_) | Reply::Detect(_) => None,
+    }
+}
+
+/// Whether somebody listens, and who.
+#[derive(Default)]
+pub(crate) struct TapSwitch {
+    on: AtomicBool,
+    tap: RwLock<Option<Arc<dyn Tap>>>,
+}
+
+impl TapSwitch {
+    pub(crate) fn set(&self, tap: Option<Arc<dyn Tap>>) {
+        let on = tap.is_some();
+        *self.tap.write().unwrap_or_else(PoisonError::into_inner) = tap;
+        self.on.store(on, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> Option<Arc<dyn Tap>> {
+        if self.on.load(Ordering::Relaxed) {
+            self.listener()
+        } else {
+            None
+        }
+    }
+
+    #[cold]
+    fn listener(&self) -> Option<Arc<dyn Tap>> {
+        self.tap.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for TapSwitch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TapSwitch")
+            .field("on", &self.on)
+            .finish_non_exhaustive()
+    }
+}

@@ -30,6 +30,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("plugins/fluent-uri", &[]),
     ("plugins/jwt", &["nervewire-plugin-sdk", "nervewire-rights"]),
     ("plugins/parts", &["nervewire-plugin-sdk"]),
+    ("plugins/noop", &["nervewire-plugin-sdk"]),
     ("plugins/password", &["nervewire-plugin-sdk"]),
     ("plugins/redact", &["nervewire-plugin-parts", "nervewire-plugin-sdk"]),
     ("plugins/rewrite", &["nervewire-plugin-parts", "nervewire-plugin-sdk"]),

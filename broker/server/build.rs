@@ -23,6 +23,8 @@ const PLUGINS: [&str; 9] = [
 ];
 /// Directories of `plugins/` that several of them are made of.
 const PARTS: [&str; 4] = ["ahash", "fluent-uri", "parts", "rights"];
+/// Directory in `plugins/` of the plugin that `plugin bench` compares with.
+const NOOP: &str = "noop";
 const TARGET: &str = "wasm32-wasip2";
 
 fn main() -> ExitCode {
@@ -64,6 +66,7 @@ fn watch(root: &Path) {
     let plugins = PLUGINS
         .iter()
         .chain(&PARTS)
+        .chain([&NOOP])
         .flat_map(|name| [format!("plugins/{name}/src"), format!("plugins/{name}/Cargo.toml")]);
     for path in shared.into_iter().chain(plugins) {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
@@ -113,7 +116,7 @@ fn guests_dir(root: &Path, out_dir: &Path) -> PathBuf {
     target_dir.join("guests")
 }
 
-/// The components, in the order of [`PLUGINS`].
+/// The components, in the order of [`PLUGINS`], and [`NOOP`] at last.
 fn compile(root: &Path, guests: &Path) -> Result<Vec<PathBuf>> {
     let mut cargo = Command::new(variable("CARGO")?);
     cargo
@@ -131,6 +134,7 @@ fn compile(root: &Path, guests: &Path) -> Result<Vec<PathBuf>> {
     cargo.args(
         PLUGINS
             .iter()
+            .chain([&NOOP])
             .flat_map(|name| ["-p".to_owned(), format!("nervewire-plugin-{name}")]),
     );
     scrub(&mut cargo);
@@ -144,7 +148,7 @@ fn compile(root: &Path, guests: &Path) -> Result<Vec<PathBuf>> {
             .join("wasm")
             .join(format!("nervewire_plugin_{}.wasm", name.replace('-', "_")))
     };
-    Ok(PLUGINS.iter().map(component).collect())
+    Ok(PLUGINS.iter().chain([&NOOP]).map(component).collect())
 }
 
 /// What this build was told for the host (flags, wrappers such as clippy's, directories) is not meant for the plugins.
@@ -203,8 +207,9 @@ fn generated(root: &Path, components: &[PathBuf], sdk: &[PathBuf]) -> String {
         .zip(components)
         .map(|(name, path)| (PathBuf::from(name), path.clone()));
     let sdk = sdk.iter().map(|path| (path.clone(), root.join(path)));
+    let noop = components.last().cloned().unwrap_or_default();
     format!(
-        "/// Bundled plugins: name and component.\n{}\n/// The SDK and wit/: path in the repository and contents.\n{}",
+        "/// Bundled plugins: name and component.\n{}\n/// The plugin that does nothing.\npub(crate) static NOOP: &[u8] = include_bytes!({noop:?});\n\n/// The SDK and wit/: path in the repository and contents.\n{}",
         table("BUILTINS", builtins),
         table("EMBEDDED_SDK", sdk)
     )

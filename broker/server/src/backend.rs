@@ -3,7 +3,7 @@
 use crate::admin::api::AdminCounters;
 use crate::admin::backend::{
     Answer, Backend, CallTimes, ClientInfo, ClientKey, ClientPage, ListenerStatus, PageRequest, PluginInfo,
-    ReloadError, ReloadReport, RollbackReport, Status, StoreStatus,
+    RecordError, RecordRequest, RecordStatus, ReloadError, ReloadReport, RollbackReport, Status, StoreStatus,
 };
 use crate::admin::diff::PluginDiff;
 use crate::admin::explain::{Explained, Wanted};
@@ -59,6 +59,19 @@ impl Running {
             tokio::task::spawn_blocking(move || question(&supervisor))
                 .await
                 .unwrap_or_default()
+        })
+    }
+
+    /// As [`Running::ask`], for what may be refused.
+    fn try_ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Supervisor) -> Result<T, RecordError> + Send + 'static,
+    ) -> Answer<'_, Result<T, RecordError>> {
+        let answer = self.ask(move |supervisor| Some(question(supervisor)));
+        Box::pin(async {
+            answer
+                .await
+                .unwrap_or_else(|| Err(RecordError("the broker is stopping".to_owned())))
         })
     }
 }
@@ -150,6 +163,28 @@ impl Backend for Running {
                 .await
                 .unwrap_or_else(|_| Err(ending()))
         })
+    }
+
+    fn record_start(&self, request: RecordRequest) -> Answer<'_, Result<RecordStatus, RecordError>> {
+        self.try_ask(move |supervisor| {
+            let plugins: Vec<_> = supervisor
+                .current()
+                .generation
+                .plugins
+                .iter()
+                .map(|loaded| loaded.settings.name.clone())
+                .collect();
+            let names: Vec<&str> = plugins.iter().map(|name| &**name).collect();
+            supervisor.recorder().start(request, &names)
+        })
+    }
+
+    fn record_stop(&self) -> Answer<'_, Result<RecordStatus, RecordError>> {
+        self.try_ask(|supervisor| supervisor.recorder().stop())
+    }
+
+    fn record_status(&self) -> Answer<'_, RecordStatus> {
+        self.ask(|supervisor| supervisor.recorder().status())
     }
 
     fn metrics(&self) -> Answer<'_, MetricsSnapshot> {
@@ -409,6 +444,9 @@ fn snapshot(supervisor: &Supervisor) -> MetricsSnapshot {
     let plugins = plugins.collect();
     let mut snapshot = metrics::snapshot(&reports, supervisor.shared(), &current);
     snapshot.plugins = plugins;
+    snapshot
+        .bounds_hit
+        .push(("record_queue_calls", supervisor.recorder().over_bound()));
     snapshot.uptime_s = uptime_s(supervisor.shared());
     snapshot
 }

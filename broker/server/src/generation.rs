@@ -96,6 +96,7 @@ fn load_plugin(host: &Host, settings: &config::Plugin, number: u64, previous: &[
              `hooks = [...]` to use the component"
         ));
     }
+    plugin.set_generation(number);
     Ok(LoadedPlugin {
         plugin,
         settings: settings.clone(),
@@ -113,7 +114,8 @@ fn component_bytes(component: &Component) -> Result<Arc<[u8]>> {
     }
 }
 
-fn read_files(settings: &config::Plugin) -> Result<Vec<(String, Vec<u8>)>> {
+/// The files of its table `files`, by name.
+pub(crate) fn read_files(settings: &config::Plugin) -> Result<Vec<(String, Vec<u8>)>> {
     settings
         .files
         .iter()

@@ -16,8 +16,9 @@ mod logging;
 mod metrics;
 mod numbers;
 mod passwd;
-mod plugin_inspect;
 mod plugin_new;
+mod plugin_tools;
+mod record;
 mod restore;
 mod rollback;
 mod run;
@@ -67,7 +68,10 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             print(&format!("{}\n", done?))
         }
         Command::Plugin(PluginCommand::New(args)) => plugin_new::run(&args),
-        Command::Plugin(PluginCommand::Inspect(args)) => plugin_inspect::run(&args),
+        Command::Plugin(PluginCommand::Inspect(args)) => plugin_tools::inspect::run(&args),
+        Command::Plugin(PluginCommand::Test(args)) => plugin_tools::test::run(&args),
+        Command::Plugin(PluginCommand::Bench(args)) => plugin_tools::bench::run(&args),
+        Command::Plugin(PluginCommand::Replay(args)) => plugin_tools::replay::run(&args),
         Command::Admin(command) => {
             let done = admin::client::run(&command, admin_endpoint, &mut std::io::stdout());
             Ok(done.map_or_else(

@@ -8,6 +8,7 @@ use crate::config::{self, Config};
 use crate::driver::{ListenerSettings, ShardEvent, Shared, Swap, anonymous_code};
 use crate::generation::{self, Generation, LoadedPlugin};
 use crate::listeners::{bind, bind_admin, cloned, is_running, listener_settings};
+use crate::record::Recorder;
 use crate::rollback::{Cause, Fallback, Probation, Rollbacks, Verdict};
 use crate::run::{max_connections, shard_config};
 use crate::tick::{Ticker, Ticking};
@@ -32,6 +33,7 @@ pub(crate) struct Supervisor {
     reloading: Mutex<()>,
     admin: Mutex<Option<AdminListener>>,
     ticker: Ticker,
+    recorder: Recorder,
 }
 
 /// What is in force.
@@ -88,6 +90,7 @@ impl Supervisor {
         ticker: Ticker,
     ) -> Self {
         Self {
+            recorder: Recorder::new(host.clone(), current.config.broker.data_dir.clone()),
             host,
             shared,
             file,
@@ -121,6 +124,11 @@ impl Supervisor {
     /// What is in force.
     pub(crate) fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records calls of plugins.
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

@@ -33,7 +33,7 @@
 mod pattern;
 mod rule;
 
-use nervewire_plugin_sdk::{export, prelude::*};
+use nervewire_plugin_sdk::{Effect, export, prelude::*};
 use rule::{AccessRule, RuleConfig};
 
 /// The `config` table.
@@ -66,6 +66,15 @@ impl Plugin for Acl {
 impl Authorize for Acl {
     fn rules(&mut self, client: &Client) -> Option<Vec<Rule>> {
         Some(self.rules.iter().flat_map(|rule| rule.for_client(client)).collect())
+    }
+
+    /// The same decision for one request. The broker asks for none, since it has the rules; whoever does is told the truth.
+    fn authorize(&mut self, client: &Client, request: &Request) -> Verdict {
+        match self.rules.iter().find_map(|rule| rule.decide(client, request)) {
+            Some(Effect::Allow) => Verdict::allow(),
+            Some(Effect::Deny) => Verdict::deny(),
+            Some(Effect::Ask) | None => Verdict::abstain(),
+        }
     }
 }
 

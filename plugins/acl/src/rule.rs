@@ -1,7 +1,7 @@
 //! One line of the rules: as it is written, and as it is applied.
 
 use crate::pattern::Pattern;
-use nervewire_plugin_sdk::{Actions, Effect, prelude::*, topic::Template};
+use nervewire_plugin_sdk::{Action, Actions, Effect, prelude::*, topic::Template};
 use std::collections::BTreeMap;
 
 /// A rule as it is written.
@@ -95,6 +95,30 @@ impl AccessRule {
         topics
             .iter()
             .filter_map(|topic| Some(self.line(topic.for_client(client)?)))
+    }
+
+    /// What the rule says to a request; `None`: it does not apply.
+    pub(crate) fn decide(&self, client: &Client, request: &Request) -> Option<Effect> {
+        let (about, same_retain) = match request.action {
+            Action::Publish => (self.actions.publish, self.has_retain(request.retain)),
+            // A rule about one retain flag is about some of the messages only.
+            Action::Subscribe => (self.actions.subscribe, self.retain.is_none()),
+            Action::Deliver => {
+                let about = self.actions.subscribe || self.actions.deliver;
+                (about, self.has_retain(request.retain))
+            }
+        };
+        let selects = |filter: String| match request.action {
+            Action::Subscribe => topic::covers(&filter, &request.topic),
+            Action::Publish | Action::Deliver => topic::matches(&filter, &request.topic),
+        };
+        let applies = about && same_retain && request.qos <= self.max_qos && self.is_about(client);
+        let mut topics = self.topics.iter().filter_map(|topic| topic.for_client(client));
+        (applies && topics.any(selects)).then_some(self.effect)
+    }
+
+    fn has_retain(&self, retain: bool) -> bool {
+        self.retain.is_none_or(|only| only == retain)
     }
 
     fn is_about(&self, client: &Client) -> bool {

@@ -1,5 +1,5 @@
 use super::Acl;
-use nervewire_plugin_sdk::{prelude::*, testing};
+use nervewire_plugin_sdk::{Action, Decision, prelude::*, testing};
 
 fn rules(config: &str, client: &Client) -> Vec<Rule> {
     testing::load::<Acl>(config).unwrap().rules(client).unwrap()
@@ -160,4 +160,38 @@ fn a_table_without_rules_is_refused_and_an_empty_list_abstains() {
         Err("config: missing field `rules`".to_owned())
     );
     assert_eq!(rules(r#"{"rules": []}"#, &testing::client("7")), []);
+}
+
+#[test]
+fn asked_about_one_request_it_says_what_the_rules_say() {
+    let mut plugin: Acl = testing::load(
+        r##"{"rules": [
+            {"deny": "publish", "topics": ["cmd/#"], "retain": true},
+            {"allow": "both", "topics": ["cmd/+", "dev/${client_id}/#"], "max_qos": 1},
+            {"deny": "deliver", "topics": ["log"]},
+            {"allow": "subscribe", "user": "ann", "topics": ["#"]}
+        ]}"##,
+    )
+    .unwrap();
+    let mut check = |action, topic: &str, qos, retain, expected| {
+        let request = Request {
+            action,
+            topic: topic.to_owned(),
+            qos,
+            retain,
+        };
+        let client = testing::client("7").with_username("ann");
+        assert_eq!(plugin.authorize(&client, &request).decision, expected, "{request:?}");
+    };
+    use Action::{Deliver, Publish, Subscribe};
+    use Decision::{Abstain, Allow, Deny};
+    check(Publish, "cmd/x", Qos::AtMostOnce, true, Deny);
+    check(Publish, "cmd/x", Qos::AtLeastOnce, false, Allow);
+    check(Publish, "cmd/x", Qos::ExactlyOnce, false, Abstain);
+    check(Publish, "dev/7/x", Qos::AtMostOnce, true, Allow);
+    check(Publish, "dev/8/x", Qos::AtMostOnce, false, Abstain);
+    check(Subscribe, "dev/7/+", Qos::AtMostOnce, false, Allow);
+    check(Subscribe, "dev/+/x", Qos::ExactlyOnce, false, Allow);
+    check(Deliver, "log", Qos::AtMostOnce, false, Deny);
+    check(Deliver, "cmd/x", Qos::AtMostOnce, true, Allow);
 }

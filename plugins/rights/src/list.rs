@@ -7,9 +7,6 @@ use serde::Deserialize;
 
 /// Lines of one list.
 pub const MAX_ENTRIES: usize = 256;
-/// Topics that the lists of one client may be about, all names in them replaced: each request is held against all of them
-/// within the deadline of a call.
-const MAX_TOPICS: usize = 512;
 /// Rules that a client may have in the broker, less those that deny the rest.
 const MAX_RULES: usize = 1020;
 
@@ -69,16 +66,6 @@ impl AccessList {
         let decision = self.entries.iter().find_map(|entry| entry.decide(client, request));
         let rest = (self.denies_the_rest && !is_delivery(request)).then_some(Decision::Deny);
         decision.or(rest)
-    }
-
-    /// # Errors
-    /// These lists mean too many topics for this client, because names in them stand for many values.
-    pub fn check_topics(lists: &[&Self], client: &Client) -> Result<(), String> {
-        let topics: usize = lists.iter().map(|list| list.topics(client).len()).sum();
-        if topics > MAX_TOPICS {
-            return Err(format!("access to {topics} topics, at most {MAX_TOPICS} are taken"));
-        }
-        Ok(())
     }
 
     pub(crate) fn topics(&self, client: &Client) -> Vec<String> {

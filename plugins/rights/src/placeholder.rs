@@ -4,7 +4,7 @@ use nervewire_plugin_sdk::Client;
 use nervewire_plugin_sdk::topic::{Template, substitutable};
 
 /// Topics that one template may become where a name stands for several values.
-const MAX_EXPANSIONS: usize = 64;
+const MAX_EXPANSIONS: usize = 256;
 
 /// Whether a name means something in a topic.
 pub fn is_placeholder(name: &str) -> bool {

@@ -20,6 +20,8 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+mod record;
+
 use super::backend::{Backend, ClientKey, ErrorBody, Kicked, PageRequest, ReloadError};
 use super::diff::DiffReset;
 use super::explain::Wanted;
@@ -89,6 +91,9 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/explain", post(explain))
         .route(RELOAD_PATH, post(reload))
         .route(ROLLBACK_PATH, post(rollback))
+        .route("/v1/record", get(record::status))
+        .route("/v1/record/start", post(record::start))
+        .route("/v1/record/stop", post(record::stop))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -260,14 +265,14 @@ async fn to_the_end<T: Send + 'static>(change: impl Future<Output = T> + Send + 
 async fn no_such_path() -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
-        "no such path; there are /v1/status, /v1/clients, /v1/plugins, /v1/reload, /v1/rollback, /metrics and /healthz",
+        "no such path; there are /v1/status, /v1/clients, /v1/plugins, /v1/reload, /v1/rollback, /v1/record, /metrics and /healthz",
     )
 }
 
 async fn no_such_method() -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "this path is for GET, or for POST if it changes something (kick, reload, rollback)",
+        "this path is for GET, or for POST if it changes something (kick, reload, rollback, record)",
     )
 }
 

@@ -52,6 +52,15 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// a reload through the same server is unanswered.
     fn rollback(&self) -> Answer<'_, Result<RollbackReport, ReloadError>>;
 
+    /// Starts to record calls of plugins.
+    fn record_start(&self, request: RecordRequest) -> Answer<'_, Result<RecordStatus, RecordError>>;
+
+    /// Ends the recording that runs; answers after the file is complete.
+    fn record_stop(&self) -> Answer<'_, Result<RecordStatus, RecordError>>;
+
+    /// The recording that runs, or the last one.
+    fn record_status(&self) -> Answer<'_, RecordStatus>;
+
     /// Every counter and gauge, summed over the shards.
     fn metrics(&self) -> Answer<'_, MetricsSnapshot>;
 
@@ -331,6 +340,92 @@ pub(crate) struct ReloadError {
     /// What is wrong and what to write instead, one entry per finding.
     pub messages: Vec<String>,
 }
+
+/// Body of `POST /v1/record/start`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RecordRequest {
+    /// Name of the file in `recordings/` of the broker's data_dir.
+    pub file: String,
+    /// Only calls of this plugin.
+    #[serde(default)]
+    pub plugin: Option<String>,
+    /// Only calls about this client identifier.
+    #[serde(default)]
+    pub client: Option<String>,
+    /// Only calls of this hook.
+    #[serde(default)]
+    pub hook: Option<String>,
+    /// When it ends by itself.
+    #[serde(default = "RecordRequest::default_seconds")]
+    pub seconds: u64,
+    /// How large the file may become.
+    #[serde(default = "RecordRequest::default_max_mib")]
+    pub max_mib: u64,
+    /// Whether payloads and correlation data are kept.
+    #[serde(default = "RecordRequest::default_payloads")]
+    pub payloads: bool,
+}
+
+impl RecordRequest {
+    fn default_seconds() -> u64 {
+        60
+    }
+
+    fn default_max_mib() -> u64 {
+        64
+    }
+
+    fn default_payloads() -> bool {
+        true
+    }
+}
+
+impl Default for RecordRequest {
+    fn default() -> Self {
+        Self {
+            file: String::new(),
+            plugin: None,
+            client: None,
+            hook: None,
+            seconds: Self::default_seconds(),
+            max_mib: Self::default_max_mib(),
+            payloads: Self::default_payloads(),
+        }
+    }
+}
+
+/// Answer of the requests about recordings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecordStatus {
+    /// Whether calls are being recorded.
+    pub active: bool,
+    /// The file on the broker's machine; `None`: nothing was recorded since the start.
+    pub file: Option<String>,
+    /// Only calls of this plugin.
+    pub plugin: Option<String>,
+    /// Only calls about this client identifier.
+    pub client: Option<String>,
+    /// Only calls of this hook.
+    pub hook: Option<String>,
+    /// Whether payloads and correlation data are kept.
+    pub payloads: bool,
+    /// Calls written.
+    pub records: u64,
+    /// Calls that were not, because the file was written more slowly than they came.
+    pub dropped: u64,
+    /// Size of the file.
+    pub bytes: u64,
+    /// Until it ends by itself.
+    pub seconds_left: Option<u64>,
+    /// Why it ended.
+    pub ended: Option<String>,
+}
+
+/// A recording that cannot be started or stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct RecordError(pub String);
 
 /// The JSON of every answer that is not a success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

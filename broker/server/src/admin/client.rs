@@ -1,4 +1,5 @@
-//! The commands that speak to a running broker: `status`, `clients`, `kick`, `plugins`, `reload`, `rollback`.
+//! The commands that speak to a running broker: `status`, `clients`, `kick`, `plugins`, `reload`, `rollback`,
+//! `record`.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -13,13 +14,16 @@ use ureq::http::{Response, Uri};
 
 use super::DEFAULT_ADMIN_ADDRESS;
 use super::api::{RELOAD_TIMEOUT, REQUEST_TIMEOUT};
-use super::backend::{ClientInfo, ClientPage, ErrorBody, Kicked, PluginInfo, ReloadReport, RollbackReport, Status};
+use super::backend::{
+    ClientInfo, ClientPage, ErrorBody, Kicked, PluginInfo, RecordRequest, RecordStatus, ReloadReport, RollbackReport,
+    Status,
+};
 use super::diff::{DiffReset, PluginDiff};
 use super::explain::Explained;
 use super::guard::Token;
 use super::table::printable;
 use super::view::View;
-use crate::cli::{AdminArgs, AdminCommand, ClientsArgs, KickArgs, PluginsArgs, PluginsCommand};
+use crate::cli::{AdminArgs, AdminCommand, ClientsArgs, KickArgs, PluginsArgs, PluginsCommand, RecordCommand};
 
 /// The broker's own limit comes first, so that its words are printed and not "timeout".
 const MARGIN: Duration = Duration::from_secs(5);
@@ -89,6 +93,7 @@ fn answer(
             present::<Explained>(api.send("/v1/explain", REQUEST_TIMEOUT, &wanted)?, args.list.json)
         }
         AdminCommand::Plugins(args) => plugins(&api, args),
+        AdminCommand::Record(command) => record(&api, command),
         AdminCommand::Reload(args) => present::<ReloadReport>(api.post("/v1/reload", RELOAD_TIMEOUT)?, args.json),
         AdminCommand::Rollback(args) => present::<RollbackReport>(api.post("/v1/rollback", RELOAD_TIMEOUT)?, args.json),
     }
@@ -120,6 +125,27 @@ fn plugins(api: &Connection, args: &PluginsArgs) -> Result<String, ClientError> 
 fn kick(api: &Connection, args: &KickArgs) -> Result<String, ClientError> {
     let path = client_path(&args.id, "/kick", args.tenant.as_deref());
     present::<Kicked>(api.post(&path, REQUEST_TIMEOUT)?, false)
+}
+
+fn record(api: &Connection, command: &RecordCommand) -> Result<String, ClientError> {
+    let (answer, json) = match command {
+        RecordCommand::Start(args) => {
+            let request = RecordRequest {
+                file: args.file.clone(),
+                plugin: args.plugin.clone(),
+                client: args.client.clone(),
+                hook: args.hook.clone(),
+                seconds: args.seconds,
+                max_mib: args.max_mib,
+                payloads: !args.no_payloads,
+            };
+            let body = serde_json::to_string(&request).map_err(io::Error::other)?;
+            (api.send("/v1/record/start", REQUEST_TIMEOUT, &body)?, args.list.json)
+        }
+        RecordCommand::Stop(args) => (api.post("/v1/record/stop", REQUEST_TIMEOUT)?, args.json),
+        RecordCommand::Status(args) => (api.get("/v1/record")?, args.json),
+    };
+    present::<RecordStatus>(answer, json)
 }
 
 fn client_path(id: &str, action: &str, tenant: Option<&str>) -> String {

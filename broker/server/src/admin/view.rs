@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::backend::{
-    ClientInfo, ClientPage, Kicked, ListenerStatus, PluginInfo, ReloadReport, RollbackReport, Status, StoreStatus,
+    ClientInfo, ClientPage, Kicked, ListenerStatus, PluginInfo, RecordStatus, ReloadReport, RollbackReport, Status,
+    StoreStatus,
 };
 use super::table::{Table, ago, bytes, call_time, duration, printable};
 
@@ -336,5 +337,31 @@ impl View for ReloadReport {
             let _ = writeln!(text, "  {}", printable(change));
         }
         text
+    }
+}
+
+impl View for RecordStatus {
+    fn view(&self, _: u64) -> String {
+        let Some(file) = &self.file else {
+            return "nothing was recorded since the start\n".into();
+        };
+        let state = match (&self.ended, self.seconds_left) {
+            (Some(why), _) => format!("ended: {why}"),
+            (None, left) => format!("recording, {} left", duration(left.unwrap_or(0))),
+        };
+        let only = [("plugin", &self.plugin), ("client", &self.client), ("hook", &self.hook)];
+        let only: Vec<String> = only
+            .into_iter()
+            .filter_map(|(what, name)| Some(format!("{what} {}", name.as_ref()?)))
+            .collect();
+        let pairs = Table::of_pairs([
+            ("file", file.clone()),
+            ("state", state),
+            ("only", if only.is_empty() { "-".into() } else { only.join(", ") }),
+            ("payloads", yes_no(self.payloads)),
+            ("calls", format!("{}, {} dropped", self.records, self.dropped)),
+            ("size", bytes(self.bytes)),
+        ]);
+        pairs.to_string()
     }
 }

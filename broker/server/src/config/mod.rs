@@ -11,7 +11,7 @@ mod schema;
 mod section;
 mod validate;
 
-pub(crate) use error::{ConfigError, ConfigErrors};
+pub(crate) use error::{ConfigError, ConfigErrors, position};
 pub(crate) use schema::*;
 
 use std::fs::File;

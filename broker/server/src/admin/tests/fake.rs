@@ -204,6 +204,23 @@ impl Backend for FakeBackend {
         })
     }
 
+    fn record_start(&self, request: RecordRequest) -> Answer<'_, Result<RecordStatus, RecordError>> {
+        ready(Ok(RecordStatus {
+            active: true,
+            file: Some(request.file),
+            seconds_left: Some(request.seconds),
+            ..RecordStatus::default()
+        }))
+    }
+
+    fn record_stop(&self) -> Answer<'_, Result<RecordStatus, RecordError>> {
+        ready(Err(RecordError("nothing is being recorded".to_owned())))
+    }
+
+    fn record_status(&self) -> Answer<'_, RecordStatus> {
+        ready(RecordStatus::default())
+    }
+
     fn metrics(&self) -> Answer<'_, MetricsSnapshot> {
         ready(MetricsSnapshot {
             connections: 1,

@@ -1,13 +1,11 @@
 //! `nervewire plugin inspect`: what a component is, without running it.
 
-use crate::builtin;
+use super::component;
 use crate::cli::PluginInspectArgs;
-use anyhow::{Context, Result, anyhow};
-use nervewire_plugin_host::{Host, HostConfig, Inspection};
-use std::borrow::Cow;
+use anyhow::{Result, anyhow};
+use nervewire_plugin_host::{Host, HostConfig, HttpNeed, Inspection};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 
 /// Prints it; exit code 1 for a component that no configuration can load.
@@ -36,19 +34,6 @@ pub(crate) fn run(args: &PluginInspectArgs) -> Result<ExitCode> {
     })
 }
 
-/// A file, or a bundled plugin by its name in a configuration.
-fn component(file: &Path) -> Result<Cow<'static, [u8]>> {
-    let builtin = file
-        .to_str()
-        .and_then(|name| builtin::component(name.strip_prefix("builtin:")?));
-    match builtin {
-        Some(component) => Ok(Cow::Borrowed(component)),
-        None => std::fs::read(file)
-            .map(Cow::Owned)
-            .with_context(|| format!("{} cannot be read", file.display())),
-    }
-}
-
 fn json(inspection: &Inspection) -> Result<String> {
     let hooks: Vec<&str> = inspection.hooks.iter().map(|hook| hook.name()).collect();
     let grants: Vec<String> = inspection.grants.iter().map(ToString::to_string).collect();
@@ -56,12 +41,22 @@ fn json(inspection: &Inspection) -> Result<String> {
         "hooks": hooks,
         "wit_version": inspection.wit_version,
         "grants": grants,
+        "http": http(inspection),
         "imports": inspection.imports,
         "refusals": inspection.refusals,
         "size_bytes": inspection.size_bytes,
         "digest": inspection.digest,
     });
     Ok(format!("{}\n", serde_json::to_string_pretty(&value)?))
+}
+
+/// `null`: it makes no requests.
+fn http(inspection: &Inspection) -> Option<&'static str> {
+    match inspection.http {
+        HttpNeed::None => None,
+        HttpNeed::Optional => Some("optional"),
+        HttpNeed::Required => Some("required"),
+    }
 }
 
 fn words(inspection: &Inspection) -> String {
@@ -73,7 +68,9 @@ fn words(inspection: &Inspection) -> String {
         }
     };
     let hooks = list(inspection.hooks.iter().map(|hook| hook.name().to_owned()).collect());
-    let grants = list(inspection.grants.iter().map(|grant| format!("\"{grant}\"")).collect());
+    let http = http(inspection).map(|need| format!("\"http://HOST:PORT\" ({need})"));
+    let grants = inspection.grants.iter().map(|grant| format!("\"{grant}\""));
+    let grants = list(grants.chain(http).collect());
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "{name:<8} {value}"); // Writing to a String cannot fail.

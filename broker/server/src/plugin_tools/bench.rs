@@ -1,0 +1,279 @@
+//! `nervewire plugin bench`: what a call of each hook costs, beside a native function that does nothing and a component that does
+//! nothing, so that one sees which part is the sandbox and which the plugin.
+
+use super::bench_report;
+use super::bench_table::{Ask, Row, rows};
+use super::cases::{self, Setup};
+use super::{component, name_of, refused};
+use crate::builtin::NOOP;
+use crate::cli::PluginBenchArgs;
+use anyhow::Result;
+use nervewire_core::hook::{CallFailed, Client};
+use nervewire_plugin_host::{Host, HostConfig, Instance, Limits, Plugin, PluginSpec, Role};
+use std::hint::black_box;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The three are measured in turn so many times, so that a machine that becomes busy is unfair to none.
+const ROUNDS: u32 = 5;
+/// A batch takes at least so long: a look at the clock costs a thousandth of it.
+const BATCH: Duration = Duration::from_micros(30);
+const MAX_BATCH_CALLS: u32 = 65_536;
+/// Batches kept per row and subject.
+const MAX_BATCHES: usize = 1_000_000;
+
+/// Nanoseconds per call, of one subject at one row.
+#[derive(Debug, Default)]
+pub(super) struct Timing {
+    batch_calls: u32,
+    /// Of each batch, per call.
+    batches_ns: Vec<f64>,
+    calls: u64,
+    total_ns: f64,
+    pub(super) failed: u64,
+}
+
+/// A row and its three timings.
+pub(super) struct Measured {
+    pub(super) row: Row,
+    pub(super) native: Timing,
+    pub(super) noop: Timing,
+    pub(super) plugin: Timing,
+}
+
+/// Measures every hook that the component exports. Exit code 2 where it cannot be loaded, 1 where calls failed.
+///
+/// # Errors
+/// A component that cannot be read.
+pub(crate) fn run(args: &PluginBenchArgs) -> Result<ExitCode> {
+    let (setup, cases) = match &args.cases {
+        Some(path) => match cases::read(path) {
+            Ok(cases) => (cases.setup, cases.cases),
+            Err(wrong) => return Ok(refused(&wrong.to_string())),
+        },
+        None => (Setup::default(), Vec::new()),
+    };
+    let setup = match &args.config_json {
+        Some(config) if serde_json::from_str::<serde_json::Map<_, serde_json::Value>>(config).is_err() => {
+            return Ok(refused(
+                "--config-json is no JSON object; write --config-json '{\"key\": 1}'",
+            ));
+        }
+        Some(config) => Setup {
+            config_json: config.clone(),
+            ..setup
+        },
+        None => setup,
+    };
+    let host = Host::new(HostConfig {
+        max_instances: 16,
+        ..HostConfig::default()
+    })?;
+    let name = name_of(&args.file);
+    let plugin = match load(&host, &name, component(&args.file)?.into(), &setup) {
+        Ok(plugin) => plugin,
+        Err(error) => {
+            let advice = "; --cases CASES.toml or --config-json JSON say how it is configured";
+            return Ok(refused(&format!("{}: {error}{advice}", args.file.display())));
+        }
+    };
+    let noop = load(&host, "noop", NOOP.into(), &Setup::default())?;
+    if plugin.is_asynchronous() {
+        return Ok(refused(&format!(
+            "{}: with a grant for an origin a call waits for a backend, which says nothing of the plugin; leave the grant out",
+            args.file.display()
+        )));
+    }
+    let rows = rows(&plugin, &cases);
+    let subjects_and_rows = u32::try_from(rows.len()).unwrap_or(u32::MAX).saturating_mul(3).max(1);
+    let budget = Duration::from_secs_f64(args.seconds) / subjects_and_rows;
+    let measured = rows.into_iter().map(|row| measure(row, &plugin, &noop, budget));
+    let measured: Vec<_> = measured.collect::<Result<_>>()?;
+    let text = match args.json {
+        true => bench_report::json(&name, &measured)?,
+        false => bench_report::words(&name, &measured),
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(match measured.iter().all(|measured| measured.plugin.failed == 0) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+fn load(host: &Host, name: &str, component: Arc<[u8]>, setup: &Setup) -> Result<Arc<Plugin>> {
+    const CALL_MS: u32 = 10_000;
+    Ok(host.load(PluginSpec {
+        name: name.to_owned(),
+        component,
+        hooks: None,
+        grants: setup.grants.clone(),
+        limits: Limits {
+            call_ms: CALL_MS,
+            authenticate_call_ms: CALL_MS,
+            ..Limits::default()
+        },
+        files: setup.files.clone(),
+        config_json: setup.config_json.clone(),
+    })?)
+}
+
+fn measure(row: Row, plugin: &Arc<Plugin>, noop: &Arc<Plugin>, budget: Duration) -> Result<Measured> {
+    let (mut native, mut nothing, mut tested) = (Timing::default(), Timing::default(), Timing::default());
+    let mut noop = noop.instance(row.role)?;
+    let mut instance = plugin.instance(row.role)?;
+    for _ in 0..ROUNDS {
+        let round = budget / ROUNDS;
+        native.run(round, cycle(&row.questions, native_noop));
+        nothing.run(round, cycle(&row.questions, |client, ask| call(&mut noop, client, ask)));
+        tested.run(
+            round,
+            cycle(&row.questions, |client, ask| call(&mut instance, client, ask)),
+        );
+    }
+    Ok(Measured {
+        row,
+        native,
+        noop: nothing,
+        plugin: tested,
+    })
+}
+
+/// One question after the other, and again from the first.
+fn cycle<'a>(
+    questions: &'a [(Client, Ask)],
+    mut ask: impl FnMut(&Client, &Ask) -> Result<(), CallFailed> + 'a,
+) -> impl FnMut() -> bool + 'a {
+    let mut all = questions.iter().cycle();
+    move || {
+        all.next()
+            .is_some_and(|(client, question)| ask(client, question).is_ok())
+    }
+}
+
+/// What the same call costs where nothing is in the way: not inlined, and its arguments are looked at.
+#[inline(never)]
+#[allow(clippy::unnecessary_wraps)] // As the others.
+fn native_noop(client: &Client, ask: &Ask) -> Result<(), CallFailed> {
+    black_box((client, ask));
+    Ok(())
+}
+
+fn call(instance: &mut Instance, client: &Client, ask: &Ask) -> Result<(), CallFailed> {
+    match ask {
+        Ask::Authenticate(credentials) => instance
+            .authenticate(client, credentials)
+            .map(|answer| drop(black_box(answer))),
+        Ask::Rules => instance.rules(client).map(|answer| drop(black_box(answer))),
+        Ask::Authorize(request) => instance.authorize(client, request).map(|answer| {
+            black_box(answer);
+        }),
+        Ask::Transform(message) => instance
+            .transform(client, message)
+            .map(|answer| drop(black_box(answer))),
+    }
+}
+
+impl Timing {
+    fn run(&mut self, budget: Duration, mut call: impl FnMut() -> bool) {
+        if self.batch_calls == 0 {
+            self.batch_calls = calibrate(&mut call);
+        }
+        let end = Instant::now() + budget;
+        loop {
+            let start = Instant::now();
+            let failed = (0..self.batch_calls).filter(|_| !call()).count();
+            let now = Instant::now();
+            self.add((now - start).as_nanos() as f64, failed as u64);
+            if now >= end {
+                return;
+            }
+        }
+    }
+
+    fn add(&mut self, batch_ns: f64, failed: u64) {
+        self.failed += failed;
+        self.calls += u64::from(self.batch_calls);
+        self.total_ns += batch_ns;
+        if self.batches_ns.len() < MAX_BATCHES {
+            self.batches_ns.push(batch_ns / f64::from(self.batch_calls));
+        }
+    }
+
+    pub(super) fn mean_ns(&self) -> f64 {
+        self.total_ns / self.calls.max(1) as f64
+    }
+
+    /// What so many of a hundred batches did not exceed per call.
+    pub(super) fn percentile_ns(&self, percent: f64) -> f64 {
+        let mut sorted = self.batches_ns.clone();
+        sorted.sort_by(f64::total_cmp);
+        let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
+        sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+    }
+
+    pub(super) fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    pub(super) fn batch_calls(&self) -> u32 {
+        self.batch_calls
+    }
+}
+
+/// Calls per batch, so that it takes as long as [`BATCH`]; the plugin is warm afterwards.
+fn calibrate(call: &mut impl FnMut() -> bool) -> u32 {
+    let mut calls = 1;
+    loop {
+        let start = Instant::now();
+        (0..calls).for_each(|_| {
+            call();
+        });
+        if start.elapsed() >= BATCH || calls >= MAX_BATCH_CALLS {
+            return calls;
+        }
+        calls *= 2;
+    }
+}
+
+/// The role a hook is called in.
+pub(super) fn role(ask: &Ask) -> Role {
+    match ask {
+        Ask::Authenticate(_) => Role::Authenticate,
+        _ => Role::Shard,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_a_batch_that_was_measured() {
+        let mut timing = Timing {
+            batch_calls: 2,
+            ..Timing::default()
+        };
+        for ns in 1..=100 {
+            timing.add(f64::from(ns) * 2.0, 0);
+        }
+        assert_eq!(timing.percentile_ns(50.0), 50.0);
+        assert_eq!(timing.percentile_ns(99.0), 99.0);
+        assert_eq!(timing.mean_ns(), 50.5);
+        assert_eq!(timing.calls(), 200);
+        assert_eq!(Timing::default().percentile_ns(99.0), 0.0);
+    }
+
+    #[test]
+    fn questions_are_asked_in_turn_and_failures_counted() {
+        let client = cases::default_client();
+        let questions = [(client.clone(), Ask::Rules), (client, Ask::Rules)];
+        let mut asked = 0;
+        let mut call = cycle(&questions, |_, _| {
+            asked += 1;
+            if asked % 2 == 0 { Err(CallFailed) } else { Ok(()) }
+        });
+        assert!([call(), !call(), call()].into_iter().all(|as_expected| as_expected));
+    }
+}

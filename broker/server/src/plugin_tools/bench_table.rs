@@ -1,0 +1,191 @@
+//! Which calls `plugin bench` measures: each hook by itself, with questions of the cases where there are some.
+
+use super::cases::{Case, Question, default_client};
+use nervewire_codec::{QoS, Utf8String};
+use nervewire_core::hook::{Action, AppMessage, Client, Credentials, Request};
+use nervewire_plugin_host::{Hook, Plugin, Role};
+use std::borrow::Cow;
+
+/// Payload sizes of `transform`.
+const PAYLOADS: [(&str, usize); 3] = [("64 B", 64), ("1 KiB", 1024), ("64 KiB", 65_536)];
+
+/// A call to measure.
+#[derive(Clone, Debug)]
+pub(super) enum Ask {
+    Authenticate(Credentials),
+    Rules,
+    /// Called directly, also where the plugin's rules would spare the broker the call.
+    Authorize(Request),
+    Transform(AppMessage),
+}
+
+/// One line of the table: questions that are asked in turn.
+pub(super) struct Row {
+    pub(super) label: String,
+    pub(super) role: Role,
+    pub(super) questions: Vec<(Client, Ask)>,
+}
+
+impl Row {
+    fn new(label: impl Into<String>, questions: Vec<(Client, Ask)>) -> Self {
+        let role = questions
+            .first()
+            .map_or(Role::Shard, |(_, ask)| super::bench::role(ask));
+        Self {
+            label: label.into(),
+            role,
+            questions,
+        }
+    }
+}
+
+pub(super) fn rows(plugin: &Plugin, cases: &[Case]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    if plugin.has_hook(Hook::Authenticate) {
+        let logins = asked(cases, |question| match question {
+            Question::Authenticate(credentials) => Some(Ask::Authenticate(credentials.clone())),
+            _ => None,
+        });
+        rows.push(Row::new(
+            "authenticate",
+            or_default(logins, || Ask::Authenticate(login())),
+        ));
+    }
+    if plugin.has_hook(Hook::Authorize) {
+        let requests = asked(cases, |question| match question {
+            Question::Authorize(request) => Some(Ask::Authorize(request.clone())),
+            _ => None,
+        });
+        let requests = or_default(requests, || Ask::Authorize(publish()));
+        let rules = requests
+            .iter()
+            .map(|(client, _)| (client.clone(), Ask::Rules))
+            .collect();
+        rows.push(Row::new("authorize", requests));
+        rows.push(Row::new("rules", rules));
+    }
+    if plugin.has_hook(Hook::Transform) {
+        let messages = asked(cases, |question| match question {
+            Question::Transform(message) => Some(Ask::Transform(message.clone())),
+            _ => None,
+        });
+        rows.extend(transforms(messages));
+    }
+    rows
+}
+
+/// The messages of the cases as they are, and each size with the topics of the cases.
+fn transforms(messages: Vec<(Client, Ask)>) -> Vec<Row> {
+    let written = !messages.is_empty();
+    let messages = or_default(messages, || Ask::Transform(message()));
+    let sized = PAYLOADS.iter().map(|(size, bytes)| {
+        let questions = messages
+            .iter()
+            .map(|(client, ask)| (client.clone(), filled(ask, *bytes)));
+        Row::new(format!("transform {size}"), questions.collect())
+    });
+    let sized: Vec<_> = sized.collect();
+    let as_written = written.then(|| Row::new("transform, as in the cases", messages));
+    as_written.into_iter().chain(sized).collect()
+}
+
+fn asked(cases: &[Case], ask: impl Fn(&Question) -> Option<Ask>) -> Vec<(Client, Ask)> {
+    let questions = cases
+        .iter()
+        .filter_map(|case| Some((case.client.clone(), ask(&case.question)?)));
+    questions.collect()
+}
+
+fn or_default(questions: Vec<(Client, Ask)>, default: impl FnOnce() -> Ask) -> Vec<(Client, Ask)> {
+    match questions.is_empty() {
+        true => vec![(default_client(), default())],
+        false => questions,
+    }
+}
+
+/// The same message with a payload of so many bytes; one that is a JSON object stays one.
+fn filled(ask: &Ask, bytes: usize) -> Ask {
+    let Ask::Transform(message) = ask else {
+        return ask.clone();
+    };
+    let payload = object(&message.payload, bytes).unwrap_or_else(|| vec![b'x'; bytes]);
+    Ask::Transform(AppMessage {
+        payload: payload.into(),
+        ..message.clone()
+    })
+}
+
+/// The object with one more field at its end, which fills it up. `None`: it is no object, or too long already.
+fn object(payload: &[u8], bytes: usize) -> Option<Vec<u8>> {
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(payload).ok()?;
+    let (open, close) = match object.is_empty() {
+        true => ("\"filler\":\"", "\"}"),
+        false => (",\"filler\":\"", "\"}"),
+    };
+    let text = payload.trim_ascii_end();
+    let mut filled = text.strip_suffix(b"}")?.to_vec();
+    let filler = bytes.checked_sub(filled.len() + open.len() + close.len())?;
+    filled.extend_from_slice(open.as_bytes());
+    filled.resize(filled.len() + filler, b'x');
+    filled.extend_from_slice(close.as_bytes());
+    Some(filled)
+}
+
+fn login() -> Credentials {
+    Credentials {
+        username: Some(constant("bench")),
+        password: Some(bytes::Bytes::from_static(b"a password")),
+        ..Credentials::default()
+    }
+}
+
+fn publish() -> Request {
+    Request {
+        action: Action::Publish,
+        topic: constant("bench/some/topic"),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+    }
+}
+
+fn message() -> AppMessage {
+    AppMessage {
+        topic: constant("bench/some/topic"),
+        payload: bytes::Bytes::new(),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        properties: None,
+    }
+}
+
+fn constant(text: &'static str) -> Utf8String {
+    Utf8String::from_static(text)
+}
+
+/// What `row` is called in a table.
+pub(super) fn label(row: &Row) -> Cow<'_, str> {
+    match row.questions.len() {
+        1 => Cow::Borrowed(&row.label),
+        many => Cow::Owned(format!("{} ({many} questions)", row.label)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_filled_up_and_stays_one() {
+        let check = |payload: &str, bytes: usize| {
+            let filled = object(payload.as_bytes(), bytes).unwrap();
+            assert_eq!(filled.len(), bytes, "{payload}");
+            let read: serde_json::Map<_, _> = serde_json::from_slice(&filled).unwrap();
+            assert!(read.contains_key("filler"), "{read:?}");
+            read.len()
+        };
+        assert_eq!(check("{}", 64), 1);
+        assert_eq!(check("{\"a\": 1}\n", 1024), 2);
+        assert_eq!(object(b"{\"a\": 1}", 10), None, "too long already");
+        assert_eq!(object(b"[1]", 64), None);
+    }
+}

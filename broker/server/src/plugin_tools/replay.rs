@@ -1,0 +1,332 @@
+//! `nervewire plugin replay`: recorded calls through a component, and what it answers now. Time is that of the recording and
+//! random numbers follow from a seed, so that a replay repeats itself.
+
+use super::cases::{self, Question, Setup};
+use super::recording::{CallLine, Footer, Header, VERSION};
+use super::said::Said;
+use super::subject::Subject;
+use super::{answers, component, name_of, refused};
+use crate::cli::PluginReplayArgs;
+use crate::config::Config;
+use crate::{builtin, generation};
+use anyhow::{Context, Result, anyhow, bail};
+use nervewire_plugin_host::Hook;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Longest line of a recording that is read: a message of the largest packet, in base64, asked and answered sixteen times.
+const MAX_LINE_BYTES: u64 = 512 * 1024 * 1024;
+
+/// One call of the recording, and what became of it.
+struct Replayed {
+    line: usize,
+    call: CallLine,
+    now: Now,
+}
+
+/// What the component does with a call now.
+enum Now {
+    Answers { answer: Value, same: bool },
+    Skipped(&'static str),
+}
+
+/// What was read of a recording.
+struct Recording {
+    header: Header,
+    calls: Vec<(usize, CallLine)>,
+    complete: bool,
+}
+
+/// How many calls ended in which way.
+#[derive(Default)]
+struct Counts {
+    same: usize,
+    different: usize,
+    skipped: usize,
+}
+
+/// Replays a recording. Exit code 2 where recording or configuration are wrong, 1 where answers differ and that was to fail.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(crate) fn run(args: &PluginReplayArgs) -> Result<ExitCode> {
+    let recording = match read(&args.recording) {
+        Ok(recording) => recording,
+        Err(error) => return Ok(refused(&format!("{error:#}"))),
+    };
+    let (setup, calls) = match setup(args).and_then(|setup| Ok((setup, select(args, recording.calls)?))) {
+        Ok(ready) => ready,
+        Err(error) => return Ok(refused(&format!("{error:#}"))),
+    };
+    let setup = Setup {
+        now_ms: recording.header.started_unix_ms,
+        ..setup
+    };
+    let said = Said::listen();
+    let bytes = component(&args.file)?;
+    let mut subject = match Subject::load(&name_of(&args.file), bytes.into(), &setup) {
+        Ok(subject) => subject,
+        Err(error) => {
+            said.take().iter().for_each(|line| eprintln!("{line}"));
+            let advice = "--config FILE.toml --plugin NAME or --cases CASES.toml say how it is configured";
+            return Ok(refused(&format!("{}: {error:#}; {advice}", args.file.display())));
+        }
+    };
+    let replayed = calls.into_iter().map(|(line, call)| replay(line, call, &mut subject));
+    let replayed: Vec<_> = replayed.collect::<Result<_>>()?;
+    let counts = count(&replayed);
+    let text = match args.json {
+        true => to_json(&replayed, &counts, recording.complete)?,
+        false => words(&replayed, &counts, recording.complete, args.only_differences),
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(match args.fail_on_difference && counts.different > 0 {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+fn read(path: &Path) -> Result<Recording> {
+    let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let mut file = BufReader::new(file);
+    let at = |line: usize| format!("{}:{line}", path.display());
+    let first = next_line(&mut file)?.with_context(|| format!("{}: is empty", at(1)))?;
+    let header: Header = serde_json::from_str(&first)
+        .with_context(|| format!("{}: is no recording; `nervewire record start` makes one", at(1)))?;
+    if header.nervewire_recording != VERSION {
+        let version = header.nervewire_recording;
+        bail!(
+            "{}: is of version {version}; this nervewire reads version {VERSION}",
+            at(1)
+        );
+    }
+    let (mut calls, mut complete) = (Vec::new(), false);
+    for number in 2.. {
+        let Some(line) = next_line(&mut file)? else { break };
+        if serde_json::from_str::<Footer>(&line).is_ok() {
+            complete = true;
+            break;
+        }
+        match serde_json::from_str(&line) {
+            Ok(call) => calls.push((number, call)),
+            // The broker ended while it wrote the last line.
+            Err(_) if next_line(&mut file)?.is_none() => break,
+            Err(error) => bail!("{}: is no recorded call: {error}", at(number)),
+        }
+    }
+    Ok(Recording {
+        header,
+        calls,
+        complete,
+    })
+}
+
+fn next_line(file: &mut impl BufRead) -> Result<Option<String>> {
+    let mut line = String::new();
+    let read = std::io::Read::take(file, MAX_LINE_BYTES).read_line(&mut line)?;
+    Ok((read > 0).then_some(line))
+}
+
+/// Configuration, files and grants: of a broker's configuration, or of a file of cases.
+fn setup(args: &PluginReplayArgs) -> Result<Setup> {
+    if let Some(path) = &args.cases {
+        return Ok(cases::read(path).map_err(|wrong| anyhow!("{wrong}"))?.setup);
+    }
+    let (Some(file), Some(name)) = (&args.config, &args.plugin) else {
+        return Ok(Setup::default());
+    };
+    let config = Config::load(file, &builtin::names()).map_err(|wrong| anyhow!("{wrong}"))?;
+    let plugin = config.plugins.iter().find(|plugin| *plugin.name == **name);
+    let plugin = plugin.ok_or_else(|| anyhow!("{} has no plugin {name:?}", file.display()))?;
+    Ok(Setup {
+        config_json: Value::Object(plugin.config.clone()).to_string(),
+        files: generation::read_files(plugin)?,
+        grants: plugin.grants.clone(),
+        ..Setup::default()
+    })
+}
+
+/// The calls of the plugin that is meant.
+fn select(args: &PluginReplayArgs, calls: Vec<(usize, CallLine)>) -> Result<Vec<(usize, CallLine)>> {
+    let mut names: Vec<&str> = calls.iter().map(|(_, call)| call.plugin.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let list = names.join(", ");
+    match &args.plugin {
+        Some(name) if !names.is_empty() && !names.contains(&name.as_str()) => {
+            bail!("the recording has no call of a plugin {name:?}; it has calls of: {list}")
+        }
+        None if names.len() > 1 => bail!("the recording has calls of several plugins; write --plugin, one of: {list}"),
+        _ => {}
+    }
+    let meant = |call: &CallLine| args.plugin.as_ref().is_none_or(|name| *name == call.plugin);
+    Ok(calls.into_iter().filter(|(_, call)| meant(call)).collect())
+}
+
+fn replay(line: usize, call: CallLine, subject: &mut Subject) -> Result<Replayed> {
+    subject.world().move_to(call.at_unix_ms);
+    let now = match question(&call, subject) {
+        Err(why) => Now::Skipped(why),
+        Ok(asked) => {
+            let client = call.client.client();
+            let answer = match asked {
+                None => subject.rules(&client)?,
+                Some(Question::Authorize(request)) => subject.authorize(&client, &request)?,
+                Some(question) => subject.answer(&client, &question)?,
+            };
+            let recorded = match &call.failed {
+                Some(_) => &Value::from(answers::FAILED),
+                None => &call.answer,
+            };
+            Now::Answers {
+                same: answer == *recorded,
+                answer,
+            }
+        }
+    };
+    Ok(Replayed { line, call, now })
+}
+
+/// `Ok(None)`: its rules; an error says why the call cannot be replayed.
+fn question(call: &CallLine, subject: &Subject) -> Result<Option<Question>, &'static str> {
+    let hook = |hook| match subject.has_hook(hook) {
+        true => Ok(()),
+        false => Err("the component does not export the hook"),
+    };
+    let broken = "the line is not complete";
+    match call.call.as_str() {
+        "authenticate" => Err("credentials are not recorded"),
+        "rules" => hook(Hook::Authorize).map(|()| None),
+        "authorize" => {
+            hook(Hook::Authorize)?;
+            let request = call.request.as_ref().and_then(|request| request.request().ok());
+            request.map(|request| Some(Question::Authorize(request))).ok_or(broken)
+        }
+        "transform" => {
+            hook(Hook::Transform)?;
+            if call.redacted_payload_bytes.is_some() {
+                return Err("the payload was not recorded");
+            }
+            let message = call.message.as_ref().and_then(|message| message.message().ok());
+            message.map(|message| Some(Question::Transform(message))).ok_or(broken)
+        }
+        _ => Err("this version does not know the call"),
+    }
+}
+
+fn count(replayed: &[Replayed]) -> Counts {
+    let mut counts = Counts::default();
+    for call in replayed {
+        match call.now {
+            Now::Answers { same: true, .. } => counts.same += 1,
+            Now::Answers { same: false, .. } => counts.different += 1,
+            Now::Skipped(_) => counts.skipped += 1,
+        }
+    }
+    counts
+}
+
+fn words(replayed: &[Replayed], counts: &Counts, complete: bool, only_differences: bool) -> String {
+    let mut text = String::new();
+    for replayed in replayed {
+        let what = what(&replayed.call);
+        // Writing into a String cannot fail.
+        match &replayed.now {
+            Now::Answers { answer, same: false } => {
+                let _ = writeln!(text, "DIFFERENT line {}  {what}", replayed.line);
+                let _ = writeln!(text, "          recorded {}", recorded(&replayed.call));
+                let _ = writeln!(text, "          now      {answer}");
+            }
+            _ if only_differences => {}
+            Now::Answers { answer, .. } => {
+                let _ = writeln!(text, "same      line {}  {what}: {answer}", replayed.line);
+            }
+            Now::Skipped(why) => {
+                let _ = writeln!(text, "skipped   line {}  {what}: {why}", replayed.line);
+            }
+        }
+    }
+    for (why, number) in reasons(replayed) {
+        let _ = writeln!(text, "{number} skipped: {why}");
+    }
+    if !complete {
+        let _ = writeln!(
+            text,
+            "the recording has no end: the broker ended before it, or still records"
+        );
+    }
+    let Counts {
+        same,
+        different,
+        skipped,
+    } = counts;
+    let _ = writeln!(
+        text,
+        "{} calls: {same} the same, {different} different, {skipped} skipped",
+        replayed.len()
+    );
+    text
+}
+
+/// Why calls were skipped, and how many.
+fn reasons(replayed: &[Replayed]) -> Vec<(&'static str, usize)> {
+    let mut reasons: Vec<(&'static str, usize)> = Vec::new();
+    for replayed in replayed {
+        let Now::Skipped(why) = replayed.now else { continue };
+        match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, number)) => *number += 1,
+            None => reasons.push((why, 1)),
+        }
+    }
+    reasons
+}
+
+fn what(call: &CallLine) -> String {
+    let client = &call.client.client_id;
+    match (&call.request, &call.message) {
+        (Some(request), _) => {
+            let action = json!(request.action);
+            let action = action.as_str().unwrap_or_default();
+            format!("{} client {client:?} {action} {:?}", call.call, request.topic)
+        }
+        (_, Some(message)) => format!("{} client {client:?} {:?}", call.call, message.topic),
+        _ => format!("{} client {client:?}", call.call),
+    }
+}
+
+fn recorded(call: &CallLine) -> String {
+    match &call.failed {
+        Some(outcome) => format!("no answer: {outcome}"),
+        None => call.answer.to_string(),
+    }
+}
+
+fn to_json(replayed: &[Replayed], counts: &Counts, complete: bool) -> Result<String> {
+    let calls: Vec<Value> = replayed
+        .iter()
+        .map(|replayed| {
+            let call = &replayed.call;
+            let mut row = json!({
+                "line": replayed.line, "call": call.call, "client_id": call.client.client_id,
+                "request": call.request, "topic": call.message.as_ref().map(|message| &message.topic),
+                "recorded": call.answer, "recorded_failure": call.failed,
+            });
+            match &replayed.now {
+                Now::Answers { answer, same } => {
+                    row["now"] = answer.clone();
+                    row["same"] = (*same).into();
+                }
+                Now::Skipped(why) => row["skipped"] = (*why).into(),
+            }
+            row
+        })
+        .collect();
+    let report = json!({
+        "same": counts.same, "different": counts.different, "skipped": counts.skipped, "complete": complete, "calls": calls,
+    });
+    Ok(format!("{}\n", serde_json::to_string_pretty(&report)?))
+}

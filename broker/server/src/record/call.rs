@@ -1,0 +1,200 @@
+//! A call on its way to the recording: everything but what is secret, cheap to take along.
+
+use crate::plugin_tools::answers;
+use crate::plugin_tools::nouns::{ClientText, MessageText, RequestText};
+use crate::plugin_tools::recording::{CallLine, CredentialsLine, REDACTED};
+use bytes::Bytes;
+use nervewire_core::hook::{
+    AppMessage, Authentication, Client, Credentials, Identity, Request, Rule, Transformation, Verdict,
+};
+use nervewire_plugin_host::{TappedAnswer, TappedCall, TappedQuestion};
+use serde_json::Value;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A call, detached from the thread that made it.
+pub(super) struct Recorded {
+    at_unix_ms: u64,
+    plugin: String,
+    generation: u64,
+    digest: String,
+    call: &'static str,
+    client: Client,
+    question: Question,
+    answer: Result<Answer, &'static str>,
+    took_ns: u64,
+    payloads: bool,
+}
+
+enum Question {
+    Authenticate(CredentialsLine),
+    Rules,
+    Authorize(Request),
+    Transform(AppMessage, usize),
+}
+
+enum Answer {
+    Authentication(Authentication),
+    Rules(Option<Vec<Rule>>),
+    Verdict(Verdict),
+    Transformation(Transformation),
+}
+
+impl Recorded {
+    pub(super) fn of(call: &TappedCall<'_>, payloads: bool) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let question = match call.question {
+            TappedQuestion::Authenticate(_, credentials) => Question::Authenticate(redacted(credentials)),
+            TappedQuestion::Rules(_) => Question::Rules,
+            TappedQuestion::Authorize(_, request) => Question::Authorize(request.clone()),
+            TappedQuestion::Transform(_, message) => {
+                Question::Transform(kept(message, payloads), message.payload.len())
+            }
+        };
+        let answer = call.answer.map(|answer| match answer {
+            TappedAnswer::Authentication(answer) => Answer::Authentication(without_secrets(answer)),
+            TappedAnswer::Rules(rules) => Answer::Rules(rules.map(<[Rule]>::to_vec)),
+            TappedAnswer::Verdict(verdict) => Answer::Verdict(*verdict),
+            TappedAnswer::Transformation(answer) => Answer::Transformation(kept_answer(answer, payloads)),
+        });
+        Self {
+            at_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            plugin: call.plugin.to_owned(),
+            generation: call.generation,
+            digest: call.digest.to_owned(),
+            call: name(call.question),
+            client: call.question.client().clone(),
+            question,
+            answer: answer.map_err(|outcome| outcome.label()),
+            took_ns: call.took_ns,
+            payloads,
+        }
+    }
+
+    /// About what it holds while it waits.
+    pub(super) fn size_bytes(&self) -> usize {
+        const FACTS_BYTES: usize = 1024;
+        let message = |message: &AppMessage| message.topic.len() + message.payload.len();
+        let asked = match &self.question {
+            Question::Transform(asked, _) => message(asked),
+            _ => 0,
+        };
+        let answered = match &self.answer {
+            Ok(Answer::Transformation(Transformation::Replace(answer))) => message(answer),
+            Ok(Answer::Transformation(Transformation::Emit(answers))) => answers.iter().map(message).sum(),
+            Ok(Answer::Rules(Some(rules))) => rules.iter().map(|rule| rule.topic_filter.len() + 64).sum(),
+            _ => 0,
+        };
+        FACTS_BYTES + asked + answered
+    }
+
+    /// As it is written.
+    pub(super) fn line(&self) -> CallLine {
+        let (mut credentials, mut request, mut message, mut redacted_payload_bytes) = (None, None, None, None);
+        match &self.question {
+            Question::Authenticate(line) => credentials = Some(line.clone()),
+            Question::Rules => {}
+            Question::Authorize(asked) => request = Some(RequestText::of(asked)),
+            Question::Transform(asked, bytes) => {
+                message = Some(MessageText::of(asked));
+                redacted_payload_bytes = (!self.payloads).then_some(*bytes);
+            }
+        }
+        CallLine {
+            at_unix_ms: self.at_unix_ms,
+            plugin: self.plugin.clone(),
+            generation: self.generation,
+            digest: self.digest.clone(),
+            call: self.call.to_owned(),
+            client: ClientText::of(&self.client),
+            credentials,
+            request,
+            message,
+            redacted_payload_bytes,
+            answer: self.answer.as_ref().map_or(Value::Null, Answer::json),
+            failed: self.answer.as_ref().err().map(|outcome| (*outcome).to_owned()),
+            took_ns: self.took_ns,
+        }
+    }
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        match self {
+            Answer::Authentication(answer) => answers::authentication(answer),
+            Answer::Rules(rules) => answers::rules(rules.as_deref()),
+            Answer::Verdict(verdict) => answers::verdict(verdict),
+            Answer::Transformation(answer) => answers::transformation(answer),
+        }
+    }
+}
+
+/// The function that was called.
+fn name(question: TappedQuestion<'_>) -> &'static str {
+    match question {
+        TappedQuestion::Authenticate(..) => "authenticate",
+        TappedQuestion::Rules(_) => "rules",
+        TappedQuestion::Authorize(..) => "authorize",
+        TappedQuestion::Transform(..) => "transform",
+    }
+}
+
+/// The hook it belongs to.
+pub(super) fn hook(question: TappedQuestion<'_>) -> &'static str {
+    match name(question) {
+        "rules" => "authorize",
+        name => name,
+    }
+}
+
+/// Which credentials there were. Nothing is kept of a secret, no hash either: a password's could be guessed.
+fn redacted(credentials: &Credentials) -> CredentialsLine {
+    let marker = |there: bool| there.then(|| REDACTED.to_owned());
+    CredentialsLine {
+        username: credentials.username.as_ref().map(ToString::to_string),
+        password: marker(credentials.password.is_some()),
+        method: credentials.method.as_ref().map(ToString::to_string),
+        data: marker(credentials.data.is_some()),
+        state: marker(credentials.state.is_some()),
+        reauthentication: credentials.reauthentication,
+    }
+}
+
+fn without_secrets(answer: &Authentication) -> Authentication {
+    let marker = || Bytes::from_static(REDACTED.as_bytes());
+    match answer {
+        Authentication::Allow(identity) => Authentication::Allow(Identity {
+            data: identity.data.as_ref().map(|_| marker()),
+            ..identity.clone()
+        }),
+        Authentication::Challenge { .. } => Authentication::Challenge {
+            data: marker(),
+            state: marker(),
+        },
+        Authentication::Deny(_) | Authentication::Abstain => answer.clone(),
+    }
+}
+
+fn kept(message: &AppMessage, payloads: bool) -> AppMessage {
+    if payloads {
+        return message.clone();
+    }
+    let mut properties = message.properties.as_deref().cloned();
+    if let Some(properties) = &mut properties {
+        properties.correlation_data = None;
+    }
+    AppMessage {
+        payload: Bytes::new(),
+        properties: properties.map(Into::into),
+        ..message.clone()
+    }
+}
+
+fn kept_answer(answer: &Transformation, payloads: bool) -> Transformation {
+    match answer {
+        Transformation::Replace(message) => Transformation::Replace(kept(message, payloads)),
+        Transformation::Emit(messages) => {
+            Transformation::Emit(messages.iter().map(|message| kept(message, payloads)).collect())
+        }
+        other => other.clone(),
+    }
+}

@@ -246,4 +246,14 @@ fn build(dir: &Path) {
         printed.contains("authenticate, authorize, transform, detect"),
         "{printed}"
     );
+    let cases = package.join("CASES.toml");
+    run(
+        &[
+            "plugin",
+            "test",
+            &component.display().to_string(),
+            &cases.display().to_string(),
+        ],
+        0,
+    );
 }

@@ -191,7 +191,7 @@ fn called_hooks(hooks: &[Hook]) -> String {
         .filter(|hook| *hook != Hook::Detect && hooks.contains(hook));
     let called: Vec<_> = called.map(|hook| format!("{:?}", hook_name(hook))).collect();
     if called.is_empty() {
-        return "# This version calls no detect: until one does, CASES.toml says whether the plugin is right.\n"
+        return "# This version calls no detect: until one does, its own tests say whether it is right.\n"
             .to_owned();
     }
     format!(

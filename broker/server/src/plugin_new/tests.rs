@@ -64,7 +64,8 @@ fn check(language: Language, file: &str, hook: Hook, belongs_to: impl Fn(Hook) -
     let cases = fs::read_to_string(dir.join("CASES.toml")).unwrap();
     for other in HOOKS {
         let has_case = cases.contains(&format!("hook = \"{}\"", hook_name(other)));
-        assert_eq!(has_case, hook == other, "{cases}");
+        // What no tool asks yet has no case.
+        assert_eq!(has_case, hook == other && hook != Hook::Detect, "{cases}");
     }
     if language == Language::Rust {
         assert!(

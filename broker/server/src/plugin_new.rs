@@ -191,8 +191,7 @@ fn called_hooks(hooks: &[Hook]) -> String {
         .filter(|hook| *hook != Hook::Detect && hooks.contains(hook));
     let called: Vec<_> = called.map(|hook| format!("{:?}", hook_name(hook))).collect();
     if called.is_empty() {
-        return "# This version calls no detect: until one does, its own tests say whether it is right.\n"
-            .to_owned();
+        return "# This version calls no detect: until one does, its own tests say whether it is right.\n".to_owned();
     }
     format!(
         "hooks = [{}] # without detect, which this version does not call\n",

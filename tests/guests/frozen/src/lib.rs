@@ -29,7 +29,10 @@ impl lifecycle::Guest for Guest {
             return Err(format!("refused {} and {} files", config, files.len()));
         }
         for file in &files {
-            log::log(log::Level::Info, &format!("{} has {} bytes", file.name, file.contents.len()));
+            log::log(
+                log::Level::Info,
+                &format!("{} has {} bytes", file.name, file.contents.len()),
+            );
         }
         Ok(lifecycle::Ready {
             tick_milliseconds: config.contains("tick").then_some(1000),
@@ -62,7 +65,10 @@ impl authentication::Guest for Guest {
 }
 
 fn identity(client: &Client, credentials: &authentication::Credentials) -> authentication::Identity {
-    let certificate = client.certificate.as_ref().map_or("none", |certificate| &certificate.subject);
+    let certificate = client
+        .certificate
+        .as_ref()
+        .map_or("none", |certificate| &certificate.subject);
     let facts = format!(
         "{} {} {} {} {:?} {}",
         client.client_id, client.address, client.port, client.listener, client.protocol, certificate
@@ -95,7 +101,13 @@ impl authorization::Guest for Guest {
         (client.client_id == "ruled").then(|| {
             vec![
                 rule(Effect::Allow, Actions::PUBLISH, "a/#", Qos::AtLeastOnce, Some(true)),
-                rule(Effect::Ask, Actions::SUBSCRIBE | Actions::DELIVER, "+", Qos::ExactlyOnce, None),
+                rule(
+                    Effect::Ask,
+                    Actions::SUBSCRIBE | Actions::DELIVER,
+                    "+",
+                    Qos::ExactlyOnce,
+                    None,
+                ),
                 rule(Effect::Deny, Actions::all(), "#", Qos::AtMostOnce, Some(false)),
             ]
         })

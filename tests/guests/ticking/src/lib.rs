@@ -29,7 +29,10 @@ thread_local! {
 
 /// The value of a field of a flat JSON object without commas or colons in its strings; empty when there is none.
 fn field(json: &str, name: &str) -> String {
-    let mut pairs = json.trim_matches(['{', '}', ' ']).split(',').filter_map(|pair| pair.split_once(':'));
+    let mut pairs = json
+        .trim_matches(['{', '}', ' '])
+        .split(',')
+        .filter_map(|pair| pair.split_once(':'));
     pairs
         .find(|(key, _)| key.trim().trim_matches('"') == name)
         .map_or_else(String::new, |(_, value)| value.trim().trim_matches('"').to_owned())

@@ -153,6 +153,47 @@ fn a_plugin_that_traps_or_loops_in_shadow_mode_harms_nobody() {
 }
 
 #[test]
+fn who_would_not_be_let_in_is_named() {
+    let password = |name: &str, users: &str, mode: &str| {
+        let rest = "hooks = [\"authenticate\"]\nlimits = { authenticate_call_ms = 10_000 }\n";
+        format!(
+            "[[plugin]]\nname = \"{name}\"\ncomponent = \"builtin:password\"\nfiles = {{ users = \"{users}\" }}\n{mode}{rest}"
+        )
+    };
+    let shadow = "mode = \"shadow\"\nshadow_of = \"password\"\n";
+    let plugins = password("password", "passwd", "") + &password("next", "fewer", shadow);
+    let setup = Setup::new()
+        .auth("anonymous = \"deny\"\ndefault = \"allow\"")
+        .toml(&plugins);
+    for (file, user) in [("passwd", "ann"), ("passwd", "bob"), ("fewer", "ann")] {
+        let file = setup.path(file).display().to_string();
+        let output = nervewire_with_input(&["passwd", &file, user], &format!("{user}\n"));
+        assert!(output.status.success(), "{output:?}");
+    }
+    let broker = setup.start();
+    for user in ["ann", "bob"] {
+        Client::connect(&broker, login(Version::V5, user, user, user))
+            .0
+            .expect_idle();
+    }
+    let seen = compared(&broker, "next", "authenticate", 2);
+    assert_eq!(seen["differences"]["authenticate"]["would_deny"], 1, "{seen}");
+    let sample = &seen["samples"][0];
+    assert_eq!(
+        (&sample["client_id"], &sample["action"]),
+        (&"bob".into(), &"connect".into()),
+        "{seen}"
+    );
+    assert!(
+        sample["enforced"]
+            .as_str()
+            .is_some_and(|words| words.ends_with("by password")),
+        "{seen}"
+    );
+    assert!(!seen.to_string().contains("\"password\":"), "no secrets are kept");
+}
+
+#[test]
 fn one_in_whose_place_it_cannot_stand_is_refused() {
     let rewrite =
         "[[plugin]]\nname = \"next\"\ncomponent = \"builtin:rewrite\"\nmode = \"shadow\"\nshadow_of = \"acl\"\n";

@@ -233,7 +233,15 @@ impl Handshake {
         Step::Send(auth_packet(ReasonCode::ContinueAuthentication, method, Some(data)))
     }
 
-    fn abstained(&self, pending: Pending) -> Step {
+    /// What becomes of the client where every authenticator abstains; `None`: nobody is being asked.
+    pub fn unanswered(&self) -> Option<Authentication> {
+        match &self.state {
+            State::Deciding(pending) => Some(self.default_for(pending)),
+            _ => None,
+        }
+    }
+
+    fn default_for(&self, pending: &Pending) -> Authentication {
         let connect = &pending.connect;
         let facts = ConnectFacts {
             has_username: connect.username.is_some(),
@@ -244,12 +252,15 @@ impl Handshake {
             peer: self.peer.address,
             loopback_listener: self.peer.listener_is_loopback,
         };
-        match unanswered_authentication(&facts, self.anonymous) {
+        unanswered_authentication(&facts, self.anonymous)
+    }
+
+    fn abstained(&self, pending: Pending) -> Step {
+        let version = pending.connect.version;
+        match self.default_for(&pending) {
             Authentication::Allow(identity) => accept(pending, identity),
-            Authentication::Deny(reason) => refuse(connect.version, reason),
-            Authentication::Challenge { .. } | Authentication::Abstain => {
-                refuse(connect.version, ReasonCode::NotAuthorized)
-            }
+            Authentication::Deny(reason) => refuse(version, reason),
+            Authentication::Challenge { .. } | Authentication::Abstain => refuse(version, ReasonCode::NotAuthorized),
         }
     }
 }

@@ -438,7 +438,7 @@ fn snapshot(supervisor: &Supervisor) -> MetricsSnapshot {
     let plugins = current.generation.plugins.iter();
     let plugins = plugins.map(|loaded| PluginMetrics {
         cache_hits: cache_hits(&reports, &loaded.settings.name),
-        shadow: shadow_tally(&reports, &loaded.settings.name),
+        shadow: shadow_tally(&reports, supervisor.shared(), &loaded.settings.name),
         ..plugin_metrics(loaded)
     });
     let plugins = plugins.collect();
@@ -455,8 +455,12 @@ fn cache_hits(reports: &[ShardReport], plugin: &str) -> u64 {
     reports.iter().filter_map(|report| report.cache_hits.get(plugin)).sum()
 }
 
-fn shadow_tally(reports: &[ShardReport], plugin: &str) -> Tally {
+fn shadow_tally(reports: &[ShardReport], shared: &Shared, plugin: &str) -> Tally {
     let mut sum = Tally::default();
+    let logins = shared.shadows.logins().into_iter();
+    logins
+        .filter(|known| *known.plugin == *plugin)
+        .for_each(|known| sum.add(&known.total));
     let tallies = reports.iter().flat_map(|report| &report.shadows);
     let of_plugin = tallies.filter(|(name, _)| **name == *plugin);
     of_plugin.for_each(|(_, tally)| sum.add(tally));

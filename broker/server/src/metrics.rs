@@ -121,7 +121,10 @@ fn bounds_hit(
         ("subscriptions", core(|c| c.subscriptions_refused)),
         ("retained", core(|c| c.retained_refused)),
         ("cached_verdicts", core(|c| c.verdict_cache_cleared)),
-        ("shadow_comparisons", core(|c| c.shadow_over_bound)),
+        (
+            "shadow_comparisons",
+            core(|c| c.shadow_over_bound) + shared.shadows.over_bound(),
+        ),
         ("messages_per_publish", core(|c| c.emitted_over_bound)),
         ("gather_topics", core(|c| c.gather_topics_over_bound)),
         ("gathered_messages", core(|c| c.gathered_over_bound)),

@@ -1,17 +1,22 @@
 //! Plugins in shadow mode are asked on a thread of their own: what they do, and however long they take, nobody waits for it.
 
 mod diff;
+mod login;
 
 pub(crate) use diff::{diff, reset};
+pub(crate) use login::Login;
 
-use crate::driver::{ShardEvent, Shared};
+use crate::driver::{ShardEvent, Shared, busy};
 use crate::generation::{self, LoadedPlugin};
 use anyhow::{Context, Result, bail};
-use nervewire_core::hook::CallFailed;
+use login::Logins;
+use nervewire_core::hook::{Authentication, CallFailed};
+use nervewire_core::limits::MAX_SHADOW_COMPARISONS;
 use nervewire_core::policy::{Place, Policy, Shadow};
-use nervewire_core::shadow::{ShadowAnswer, ShadowCall, ShadowQuestion};
+use nervewire_core::shadow::{Differences, ShadowAnswer, ShadowCall, ShadowQuestion};
 use nervewire_plugin_host::{Hook, Instance, Plugin, Question, Reply, Role};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// The plugins in shadow mode as the policy knows them, in the order of the configuration.
@@ -37,12 +42,6 @@ fn shadow(plugins: &[LoadedPlugin], at: usize, loaded: &LoadedPlugin) -> Result<
                 names(loaded)
             );
         }
-    }
-    if loaded.plugin.has_hook(Hook::Authenticate) {
-        bail!(
-            "plugin \"{name}\": the hook authenticate is not compared in this version; write hooks = [\"authorize\"] or \
-             hooks = [\"transform\"], or mode = \"enforce\""
-        );
     }
     let authorizes = loaded.plugin.has_hook(Hook::Authorize);
     let transforms = loaded.plugin.has_hook(Hook::Transform);
@@ -88,6 +87,7 @@ pub(crate) struct ShadowPlugins {
     shadows: Vec<Arc<Plugin>>,
     /// By their position in [`Policy::authorizers`].
     authorizers: Vec<Arc<Plugin>>,
+    logins: Logins,
 }
 
 impl ShadowPlugins {
@@ -102,6 +102,7 @@ impl ShadowPlugins {
                 .map(plugin)
                 .collect(),
             authorizers: plugins.iter().filter(authorizes).map(plugin).collect(),
+            logins: Logins::new(plugins),
         }
     }
 
@@ -116,6 +117,11 @@ impl ShadowPlugins {
     }
 }
 
+enum Job {
+    Question(u16, ShadowQuestion),
+    Login(Box<Login>),
+}
+
 /// The thread, and what waits for it. It is started with the first plugin in shadow mode.
 #[derive(Default)]
 pub(crate) struct ShadowPool {
@@ -126,6 +132,11 @@ pub(crate) struct ShadowPool {
 #[derive(Default)]
 struct Queue {
     state: Mutex<State>,
+    /// Some plugin in shadow mode authenticates.
+    watches_logins: AtomicBool,
+    /// What was seen of those.
+    logins: Mutex<Vec<Differences>>,
+    over_bound: AtomicU64,
     wake: Condvar,
     replies: OnceLock<Weak<Shared>>,
 }
@@ -134,6 +145,7 @@ struct Queue {
 struct State {
     /// Bounded by the comparisons that may wait on each shard.
     questions: VecDeque<(u16, ShadowQuestion)>,
+    logins: VecDeque<Login>,
     plugins: Arc<ShadowPlugins>,
     closed: bool,
 }
@@ -150,6 +162,13 @@ impl ShadowPool {
     /// The thread cannot be started.
     pub(crate) fn swap(&self, plugins: ShadowPlugins) -> Result<()> {
         let is_needed = !plugins.shadows.is_empty();
+        let watched = plugins.logins.is_watched();
+        self.queue.watches_logins.store(watched, Ordering::Relaxed);
+        {
+            let mut known = self.queue.logins();
+            let before = std::mem::take(&mut *known);
+            *known = plugins.logins.succeed(before);
+        }
         self.queue.lock().plugins = Arc::new(plugins);
         if is_needed && self.started.set(()).is_ok() {
             let queue = self.queue.clone();
@@ -158,6 +177,43 @@ impl ShadowPool {
             thread.context("the thread for plugins in shadow mode cannot be started")?;
         }
         Ok(())
+    }
+
+    /// Whether logins are to be compared.
+    pub(crate) fn watches_logins(&self) -> bool {
+        self.queue.watches_logins.load(Ordering::Relaxed)
+    }
+
+    /// Compares a login, unless too many wait already, or it was refused because the broker was busy.
+    pub(crate) fn watch(&self, login: Login) {
+        if login.outcome == busy() {
+            return;
+        }
+        let mut state = self.queue.lock();
+        if state.logins.len() >= MAX_SHADOW_COMPARISONS {
+            self.queue.over_bound.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        state.logins.push_back(login);
+        drop(state);
+        self.queue.wake.notify_one();
+    }
+
+    /// Logins that were not compared.
+    pub(crate) fn over_bound(&self) -> u64 {
+        self.queue.over_bound.load(Ordering::Relaxed)
+    }
+
+    /// What was seen of logins.
+    pub(crate) fn logins(&self) -> Vec<Differences> {
+        self.queue.logins().clone()
+    }
+
+    /// Forgets what was seen of logins, of one plugin; whether it is in shadow mode and authenticates.
+    pub(crate) fn reset_logins(&self, plugin: &str) -> bool {
+        let mut known = self.queue.logins();
+        let known = known.iter_mut().find(|known| *known.plugin == *plugin);
+        known.map(Differences::reset).is_some()
     }
 
     /// Asks for a shard.
@@ -179,14 +235,21 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self) -> Option<(u16, ShadowQuestion, Arc<ShadowPlugins>)> {
+    fn logins(&self) -> MutexGuard<'_, Vec<Differences>> {
+        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> Option<(Job, Arc<ShadowPlugins>)> {
         let mut state = self.lock();
         loop {
             if state.closed {
                 return None;
             }
             if let Some((shard, question)) = state.questions.pop_front() {
-                return Some((shard, question, state.plugins.clone()));
+                return Some((Job::Question(shard, question), state.plugins.clone()));
+            }
+            if let Some(login) = state.logins.pop_front() {
+                return Some((Job::Login(Box::new(login)), state.plugins.clone()));
             }
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -202,7 +265,14 @@ impl Queue {
 /// The thread: its instances are made anew when the generation changes.
 fn work(queue: &Arc<Queue>) {
     let mut instances = Instances::default();
-    while let Some((shard, question, plugins)) = queue.next() {
+    while let Some((job, plugins)) = queue.next() {
+        let (shard, question) = match job {
+            Job::Question(shard, question) => (shard, question),
+            Job::Login(login) => {
+                compare_login(queue, &mut instances, &plugins, &login);
+                continue;
+            }
+        };
         let plugin = plugins
             .plugin(&question.call)
             .filter(|_| question.generation == plugins.generation);
@@ -215,6 +285,24 @@ fn work(queue: &Arc<Queue>) {
             None => queue.reply(shard, question.id, None),
         }
     }
+}
+
+fn compare_login(queue: &Queue, instances: &mut Instances, plugins: &ShadowPlugins, login: &Login) {
+    let Some(now) = queue
+        .replies
+        .get()
+        .and_then(Weak::upgrade)
+        .map(|shared| shared.clock.now())
+    else {
+        return;
+    };
+    instances.keep_generation(plugins.generation);
+    let ask = |plugin: &Arc<Plugin>| instances.authenticate(plugin, login);
+    plugins.logins.compare(login, ask, |position, difference| {
+        if let Some(known) = queue.logins().get_mut(position) {
+            login::enter(known, now, &login.client, difference);
+        }
+    });
 }
 
 /// Such a plugin may wait for others: it answers when it has.
@@ -242,16 +330,13 @@ fn ask_in_pool(queue: &Arc<Queue>, shard: u16, question: ShadowQuestion, plugin:
 #[derive(Default)]
 struct Instances {
     generation: u64,
-    of: Vec<(Arc<Plugin>, Instance)>,
+    of: Vec<(Arc<Plugin>, Role, Instance)>,
 }
 
 impl Instances {
     fn answer(&mut self, generation: u64, plugin: &Arc<Plugin>, call: &ShadowCall) -> ShadowAnswer {
-        if self.generation != generation {
-            self.generation = generation;
-            self.of.clear();
-        }
-        match (call, self.get(plugin)) {
+        self.keep_generation(generation);
+        match (call, self.get(plugin, Role::Shard)) {
             (ShadowCall::Rules { client, .. }, Some(instance)) => ShadowAnswer::Rules(instance.rules(client)),
             (ShadowCall::Rules { .. }, None) => ShadowAnswer::Rules(Err(CallFailed)),
             (ShadowCall::Authorize { client, request, .. }, Some(instance)) => {
@@ -265,19 +350,40 @@ impl Instances {
         }
     }
 
+    fn authenticate(&mut self, plugin: &Arc<Plugin>, login: &Login) -> Result<Authentication, CallFailed> {
+        let (client, credentials) = (&login.client, &login.credentials);
+        if plugin.is_asynchronous() {
+            let (client, credentials) = (client.clone(), credentials.clone());
+            return match plugin.ask(Question::Authenticate { client, credentials }) {
+                Reply::Authenticate(answer) => answer,
+                _ => Err(CallFailed),
+            };
+        }
+        let instance = self.get(plugin, Role::Authenticate).ok_or(CallFailed)?;
+        instance.authenticate(client, credentials)
+    }
+
+    fn keep_generation(&mut self, generation: u64) {
+        if self.generation != generation {
+            self.generation = generation;
+            self.of.clear();
+        }
+    }
+
     /// Made at its first use.
-    fn get(&mut self, plugin: &Arc<Plugin>) -> Option<&mut Instance> {
-        let at = self.of.iter().position(|(known, _)| Arc::ptr_eq(known, plugin));
+    fn get(&mut self, plugin: &Arc<Plugin>, role: Role) -> Option<&mut Instance> {
+        let is_it = |(known, its, _): &(Arc<Plugin>, Role, Instance)| Arc::ptr_eq(known, plugin) && *its == role;
+        let at = self.of.iter().position(is_it);
         let at = match at {
             Some(at) => at,
             None => {
-                let instance = plugin.instance(Role::Shard).inspect_err(
+                let instance = plugin.instance(role).inspect_err(
                     |error| tracing::error!(plugin = plugin.name(), %error, "no instance for comparisons"),
                 );
-                self.of.push((plugin.clone(), instance.ok()?));
+                self.of.push((plugin.clone(), role, instance.ok()?));
                 self.of.len() - 1
             }
         };
-        self.of.get_mut(at).map(|(_, instance)| instance)
+        self.of.get_mut(at).map(|(_, _, instance)| instance)
     }
 }

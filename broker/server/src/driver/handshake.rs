@@ -5,11 +5,12 @@ use super::inbox::{ShardEvent, bounds};
 use super::socket::{Readable, Socket};
 use super::worker::{Kind, Worker};
 use crate::auth_pool::{Job, ReplyTo};
+use crate::shadow::Login;
 use bytes::{Bytes, BytesMut};
 use mio::Interest;
 use nervewire_codec::{Packet, ReasonCode, Version, decode, encode};
 use nervewire_core::handshake::{Accepted, ChainOutcome, Handshake, Peer, Step};
-use nervewire_core::hook::{Authentication, Certificate};
+use nervewire_core::hook::{Authentication, Certificate, Client, Credentials};
 use nervewire_core::outbuf::OutBuf;
 use nervewire_core::shard::home_shard;
 use std::net::SocketAddr;
@@ -37,6 +38,8 @@ pub(super) struct Pending {
     out: OutBuf,
     /// The authenticators are at work.
     deciding: bool,
+    /// What an authenticator in shadow mode is to be asked, too.
+    watched: Option<Box<(Arc<Client>, Credentials)>>,
     /// Refused: close when the last bytes are written.
     closing: bool,
 }
@@ -71,6 +74,7 @@ impl Worker {
             readable: true,
             out: OutBuf::default(),
             deciding: false,
+            watched: None,
             closing: false,
         };
         self.numbers.insert(Stage::Pending(Box::new(pending)));
@@ -171,10 +175,12 @@ impl Worker {
                 only,
             } => {
                 let shard = self.number;
+                let is_watched = only.is_none() && self.shared.shadows.watches_logins();
                 let Some(pending) = self.pending(slot) else {
                     return;
                 };
                 pending.deciding = true;
+                pending.watched = is_watched.then(|| Box::new((client.clone(), credentials.clone())));
                 let reply_to = ReplyTo::Pending {
                     shard,
                     slot,
@@ -219,8 +225,22 @@ impl Worker {
         let Some(handshake) = &mut pending.handshake else {
             return;
         };
+        let watched = pending.watched.take();
+        let watched = watched.and_then(|watched| Some((watched, handshake.unanswered()?)));
+        let login = watched.map(|(watched, unanswered)| {
+            let (client, credentials) = *watched;
+            Login {
+                client,
+                credentials,
+                outcome: outcome.clone(),
+                unanswered,
+            }
+        });
         let step = handshake.outcome(outcome);
         self.step(slot, step);
+        if let Some(login) = login {
+            self.shared.shadows.watch(login);
+        }
     }
 
     fn send_pending(&mut self, slot: usize, packet: &Packet) {

@@ -20,7 +20,9 @@ pub(crate) fn diff(supervisor: &Supervisor, plugin: &str) -> Option<PluginDiff> 
     };
     let name = plugin.to_owned();
     let shards = ask_all(supervisor.shared(), move |worker| worker.shadow_differences(&name));
-    let seen: Vec<Differences> = shards.into_iter().flatten().collect();
+    let logins = supervisor.shared().shadows.logins().into_iter();
+    let logins = logins.filter(|known| *known.plugin == *plugin);
+    let seen: Vec<Differences> = shards.into_iter().flatten().chain(logins).collect();
     let mut sum = Tally::default();
     seen.iter().for_each(|known| sum.add(&known.recent));
     let mut samples: Vec<_> = seen.iter().flat_map(Differences::samples).map(sample).collect();
@@ -39,9 +41,11 @@ pub(crate) fn diff(supervisor: &Supervisor, plugin: &str) -> Option<PluginDiff> 
 /// Forgets what was seen of a plugin, and answers whether it is in shadow mode.
 pub(crate) fn reset(supervisor: &Supervisor, plugin: &str) -> bool {
     let name = plugin.to_owned();
-    ask_all(supervisor.shared(), move |worker| worker.reset_shadow(&name))
+    let logins = supervisor.shared().shadows.reset_logins(plugin);
+    let on_shards = ask_all(supervisor.shared(), move |worker| worker.reset_shadow(&name))
         .into_iter()
-        .any(|known| known)
+        .any(|known| known);
+    logins || on_shards
 }
 
 fn compared(tally: &Tally) -> BTreeMap<String, u64> {

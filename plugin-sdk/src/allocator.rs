@@ -248,7 +248,7 @@ mod tests {
                     }
                     _ => {
                         let block = blocks.alloc(layout(bytes));
-                        assert!(bytes > MAX_BLOCK_BYTES || block.addr() % UNIT_BYTES == 0);
+                        assert!(bytes > MAX_BLOCK_BYTES || block.addr().is_multiple_of(UNIT_BYTES));
                         block.write_bytes(mark, bytes);
                         alive.push((block, bytes, mark));
                     }

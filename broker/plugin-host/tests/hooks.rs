@@ -169,7 +169,7 @@ fn a_request_reaches_the_authorizer_and_its_verdict_comes_back() {
         };
         assert_eq!(instance.authorize(&known_client(), &request), Ok(expected), "{topic}");
     };
-    let (c, u, t) = ([true, false, false], [false, true, false], [false, false, true]);
+    let (c, u, t) = ([true, false, true], [false, true, true], [false, false, true]);
     check(
         Action::Publish,
         "yes/1",

@@ -173,9 +173,10 @@ impl authorization::Guest for Guest {
             Some("no") => Decision::Deny,
             _ => Decision::Abstain,
         };
+        // More than the topic is declared only to be seen to arrive.
         let depends_on = match request.action {
-            Action::Publish => Dependencies::CLIENT,
-            Action::Subscribe => Dependencies::USER,
+            Action::Publish => Dependencies::CLIENT | Dependencies::TOPIC,
+            Action::Subscribe => Dependencies::USER | Dependencies::TOPIC,
             Action::Deliver => Dependencies::TOPIC,
         };
         let cache_milliseconds =

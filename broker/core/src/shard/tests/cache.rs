@@ -181,7 +181,7 @@ fn honest(authorizer: usize, generation: u64, now: u64, client: &Client, request
     let mut read = digest((authorizer, era, request.action, request.qos, request.retain));
     let mut depends = [false; 3];
     for step in 0..3 {
-        if read % 4 == 0 {
+        if read.is_multiple_of(4) {
             break;
         }
         let fact = (read / 4 + step) as usize % 3;
@@ -193,7 +193,7 @@ fn honest(authorizer: usize, generation: u64, now: u64, client: &Client, request
         };
     }
     let decision = [Decision::Allow, Decision::Deny, Decision::Abstain][(read / 12 % 3) as usize];
-    let lives = (read / 36) % 4 > 0;
+    let lives = !(read / 36).is_multiple_of(4);
     Verdict {
         decision,
         cache_ms: if lives { (ERA_MS - now % ERA_MS) as u32 } else { 0 },

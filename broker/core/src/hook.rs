@@ -1,9 +1,10 @@
 //! What the core says to plugins and hears from them: the plugin contract's nouns as plain data. The driver carries the calls
 //! out; nothing here knows how.
 
+use crate::policy::RequestRef;
 use bytes::Bytes;
 use nervewire_codec::{Properties, QoS, ReasonCode, Utf8String, Version};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// Facts about one connection, built once and kept by the session for as long as it lives.
@@ -27,6 +28,23 @@ pub struct Client {
     pub attributes: Vec<(Arc<str>, Arc<str>)>,
     /// Name space of its topics and client identifier.
     pub tenant: Option<Arc<str>>,
+}
+
+impl Client {
+    /// A client of which only the name is known.
+    pub fn unknown(client_id: Arc<str>, tenant: Option<Arc<str>>) -> Self {
+        Self {
+            client_id,
+            username: None,
+            address: Ipv4Addr::UNSPECIFIED.into(),
+            port: 0,
+            listener: "".into(),
+            protocol: Version::V5,
+            certificate: None,
+            attributes: Vec::new(),
+            tenant,
+        }
+    }
 }
 
 /// What was verified about a client certificate.
@@ -138,8 +156,18 @@ pub struct Request {
 }
 
 impl Request {
+    /// The same request, borrowed.
+    pub fn by_reference(&self) -> RequestRef<'_> {
+        RequestRef {
+            action: self.action,
+            topic: &self.topic,
+            qos: self.qos,
+            retain: self.retain,
+        }
+    }
+
     /// Whether it is this request.
-    pub(crate) fn is(&self, other: &crate::policy::RequestRef<'_>) -> bool {
+    pub(crate) fn is(&self, other: &RequestRef<'_>) -> bool {
         self.action == other.action
             && self.qos == other.qos
             && self.retain == other.retain

@@ -273,7 +273,7 @@ impl Shadowing {
         let Some(rules) = waiting.rules.clone() else {
             return self.ask_for_rules(now, waiting);
         };
-        let request = reference(&waiting.request);
+        let request = waiting.request.by_reference();
         let known = |member| {
             let said = waiting.answered.iter().find(|(known, _)| *known == member);
             let said = said.map(|(_, decision)| *decision);
@@ -400,7 +400,7 @@ impl Shadowing {
             return None;
         }
         let (generation, shadow) = (self.policy.generation, waiting.shadow);
-        let request = reference(&waiting.request);
+        let request = waiting.request.by_reference();
         let own = waiting.session.and_then(|(slot, serial)| {
             let known = self.clients.get(&slot)?;
             let same = known.serial == serial && Arc::ptr_eq(&known.client, &waiting.client);
@@ -547,14 +547,5 @@ fn known_rules<'a>(
         Some(Known::Rules(_, Some(until))) if *until <= now => &Known::Nothing,
         Some(known) => known,
         None => &Known::Nothing,
-    }
-}
-
-fn reference(request: &Request) -> RequestRef<'_> {
-    RequestRef {
-        action: request.action,
-        topic: &request.topic,
-        qos: request.qos,
-        retain: request.retain,
     }
 }

@@ -9,12 +9,12 @@ use crate::driver::ask;
 use crate::generation::LoadedPlugin;
 use crate::supervisor::Supervisor;
 use asking::Asking;
-use nervewire_codec::{QoS, Utf8String, Version};
+use nervewire_codec::{QoS, Utf8String};
 use nervewire_core::explain::{Inquiry, Remembered};
 use nervewire_core::fold::{AuthorizationFold, DefaultDecision, failed_decision, failed_transformation};
 use nervewire_core::hook::{Action, AppMessage, Client, Decision, Request, Transformation};
 use nervewire_core::limits::MAX_MESSAGES_PER_PUBLISH;
-use nervewire_core::policy::{Authorizer, ClientRules, Policy, RequestRef};
+use nervewire_core::policy::{Authorizer, ClientRules, Policy};
 use nervewire_core::shard::home_shard;
 use nervewire_plugin_host::Hook;
 use std::net::Ipv4Addr;
@@ -126,15 +126,13 @@ fn request(wanted: &Wanted) -> Result<Request, String> {
 /// A client with the given facts, from this machine.
 fn supposed(wanted: &Wanted, listener: Arc<str>) -> Client {
     Client {
-        client_id: wanted.client_id.as_str().into(),
         username: wanted.username.as_deref().map(Arc::from),
         address: Ipv4Addr::LOCALHOST.into(),
-        port: 0,
         listener,
-        protocol: Version::V5,
-        certificate: None,
-        attributes: Vec::new(),
-        tenant: wanted.tenant.as_deref().map(Arc::from),
+        ..Client::unknown(
+            wanted.client_id.as_str().into(),
+            wanted.tenant.as_deref().map(Arc::from),
+        )
     }
 }
 
@@ -220,7 +218,7 @@ impl Explaining<'_> {
         at: Option<usize>,
         request: &Request,
     ) -> (ExplainedStep, Option<Decision>) {
-        let reference = reference(request);
+        let reference = request.by_reference();
         if !authorizer.concerns(request.action, &request.topic) {
             let words = "not concerned: none of its topics".to_owned();
             return (step(loaded, "not_concerned", None, words), None);
@@ -359,15 +357,6 @@ impl Explaining<'_> {
         );
         self.transforms.push(step(loaded, "authorized_again", None, words));
         ruled.allowed
-    }
-}
-
-fn reference(request: &Request) -> RequestRef<'_> {
-    RequestRef {
-        action: request.action,
-        topic: &request.topic,
-        qos: request.qos,
-        retain: request.retain,
     }
 }
 

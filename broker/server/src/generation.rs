@@ -8,11 +8,10 @@ use crate::driver::{Place, ShardPlugins};
 use crate::shadow::{self, ShadowPlugins};
 use crate::tick::Ticking;
 use anyhow::{Context, Result, anyhow};
-use nervewire_codec::{Utf8String, Version};
+use nervewire_codec::Utf8String;
 use nervewire_core::hook::Client;
 use nervewire_core::policy::{Authorizer, Policy, Publisher, Transform};
 use nervewire_plugin_host::{Hook, Host, Plugin, PluginSpec, Role};
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -172,17 +171,7 @@ pub(crate) fn transform(loaded: &LoadedPlugin) -> Result<Transform> {
 
 /// Whom transforms are told that a plugin's own messages come from.
 fn publishing_client(plugin: &str) -> Client {
-    Client {
-        client_id: format!("$plugin/{plugin}").into(),
-        username: None,
-        address: Ipv4Addr::UNSPECIFIED.into(),
-        port: 0,
-        listener: "".into(),
-        protocol: Version::V5,
-        certificate: None,
-        attributes: Vec::new(),
-        tenant: None,
-    }
+    Client::unknown(format!("$plugin/{plugin}").into(), None)
 }
 
 /// Topic filters as the core wants them; none: everywhere.

@@ -313,20 +313,11 @@ pub(crate) fn clip(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nervewire_codec::Version;
-    use std::net::{IpAddr, Ipv4Addr};
 
     fn client(id: &str) -> Client {
         Client {
-            client_id: id.into(),
             username: Some("ann".into()),
-            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port: 1,
-            listener: "l".into(),
-            protocol: Version::V5,
-            certificate: None,
-            attributes: Vec::new(),
-            tenant: None,
+            ..Client::unknown(id.into(), None)
         }
     }
 

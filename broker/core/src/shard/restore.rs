@@ -17,8 +17,7 @@ use crate::session::Will;
 use crate::store::{ClientKey, EnqueuedFor, Partition, Position, Record, SessionState, StoredWill};
 use crate::table::Table;
 use hashbrown::{HashMap, HashSet};
-use nervewire_codec::{PacketId, Utf8String, Version};
-use std::net::{IpAddr, Ipv4Addr};
+use nervewire_codec::{PacketId, Utf8String};
 use std::sync::Arc;
 
 /// What a shard keeps while it is restored.
@@ -308,15 +307,5 @@ fn will_of(stored: StoredWill) -> Box<Will> {
 
 /// Whose session it is, until its record says more.
 fn unknown_client(key: &ClientKey) -> Client {
-    Client {
-        client_id: key.client_id.clone(),
-        tenant: key.tenant.clone(),
-        username: None,
-        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        port: 0,
-        listener: Arc::from(""),
-        protocol: Version::V5,
-        certificate: None,
-        attributes: Vec::new(),
-    }
+    Client::unknown(key.client_id.clone(), key.tenant.clone())
 }

@@ -1,21 +1,12 @@
 use super::*;
-use nervewire_codec::Version;
-use std::net::{IpAddr, Ipv4Addr};
 
 const USER: (bool, bool, bool) = (false, true, false);
 const TOPIC: (bool, bool, bool) = (false, false, true);
 
 fn client(client_id: &str, username: Option<&str>, tenant: Option<&str>) -> Client {
     Client {
-        client_id: client_id.into(),
         username: username.map(Arc::from),
-        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        port: 1,
-        listener: "l".into(),
-        protocol: Version::V5,
-        certificate: None,
-        attributes: Vec::new(),
-        tenant: tenant.map(Arc::from),
+        ..Client::unknown(client_id.into(), tenant.map(Arc::from))
     }
 }
 

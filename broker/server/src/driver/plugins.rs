@@ -314,21 +314,11 @@ fn failed(call: &Call) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nervewire_codec::{QoS, Utf8String, Version};
+    use nervewire_codec::{QoS, Utf8String};
     use nervewire_core::hook::{Action, Request};
 
     fn client() -> Client {
-        Client {
-            client_id: "c".into(),
-            username: None,
-            address: std::net::Ipv4Addr::LOCALHOST.into(),
-            port: 1,
-            listener: "l".into(),
-            protocol: Version::V5,
-            certificate: None,
-            attributes: Vec::new(),
-            tenant: None,
-        }
+        Client::unknown("c".into(), None)
     }
 
     fn plugins(generation: usize, awaited: usize) -> ShardPlugins {

@@ -6,7 +6,6 @@ use nervewire_codec::ReasonCode;
 use nervewire_core::counters::Counters;
 use nervewire_core::explain::Inquiry;
 use nervewire_core::hook::{AppMessage, Client, Request};
-use nervewire_core::policy::RequestRef;
 use nervewire_core::shadow::{Differences, Tally};
 use nervewire_core::shard::{SessionInfo, ShardInfo};
 use std::collections::BTreeMap;
@@ -89,13 +88,7 @@ impl Worker {
 
     /// What is known about a request of a client.
     pub(crate) fn inquire(&self, supposed: &Arc<Client>, request: &Request) -> Inquiry {
-        let request = RequestRef {
-            action: request.action,
-            topic: &request.topic,
-            qos: request.qos,
-            retain: request.retain,
-        };
-        self.shard.inquire(self.now, supposed, &request)
+        self.shard.inquire(self.now, supposed, &request.by_reference())
     }
 
     /// What was seen of one plugin in shadow mode.

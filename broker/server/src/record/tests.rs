@@ -1,5 +1,4 @@
 use super::*;
-use nervewire_codec::Version;
 use nervewire_core::hook::{Authentication, Client, Credentials};
 use nervewire_plugin_host::{HostConfig, TappedAnswer, TappedQuestion};
 
@@ -19,17 +18,7 @@ fn request(file: &str) -> RecordRequest {
 }
 
 fn client(id: &str) -> Client {
-    Client {
-        client_id: id.into(),
-        username: None,
-        address: [127, 0, 0, 1].into(),
-        port: 1,
-        listener: "l".into(),
-        protocol: Version::V5,
-        certificate: None,
-        attributes: Vec::new(),
-        tenant: None,
-    }
+    Client::unknown(id.into(), None)
 }
 
 fn show(recorder: &Recorder, plugin: &str, id: &str) {

@@ -1,6 +1,6 @@
 //! The text of `/metrics`.
 
-use nervewire_codec::{QoS, Version};
+use nervewire_codec::QoS;
 use nervewire_core::hook::Client;
 use nervewire_core::shadow::{Differences, Kind, Noticed, ShadowHook, Tally, Words};
 
@@ -37,17 +37,7 @@ fn plugin(name: &str) -> PluginMetrics {
 
 /// Two comparisons, one of them a difference.
 fn shadow() -> Tally {
-    let client = Client {
-        client_id: "c".into(),
-        username: None,
-        address: std::net::Ipv4Addr::LOCALHOST.into(),
-        port: 1,
-        listener: "l".into(),
-        protocol: Version::V5,
-        certificate: None,
-        attributes: Vec::new(),
-        tenant: None,
-    };
+    let client = Client::unknown("c".into(), None);
     let mut differences = Differences::new("acl".into(), 1);
     differences.compared(ShadowHook::Authorize);
     differences.compared(ShadowHook::Authorize);

@@ -76,7 +76,7 @@ impl ShardPlugins {
         }
     }
 
-    fn run(&mut self, call: &Call, path: ReplyPath) -> Ran {
+    fn run(&mut self, call: &Call, path: impl FnOnce() -> ReplyPath) -> Ran {
         let ran = match call {
             Call::Rules { client, .. } => self.rules(client, path),
             Call::Authorize {
@@ -87,7 +87,7 @@ impl ShardPlugins {
             } => match self.authorizers.get(*authorizer) {
                 Some(Place::Pool(plugin)) => {
                     let (client, request) = (client.clone(), request.clone());
-                    submit(plugin, Question::Authorize { client, request }, path)
+                    submit(plugin, Question::Authorize { client, request }, path())
                 }
                 place => {
                     let place = here(place);
@@ -103,7 +103,7 @@ impl ShardPlugins {
             } => match self.transforms.get(*transform) {
                 Some(Place::Pool(plugin)) => {
                     let (client, message) = (client.clone(), message.clone());
-                    submit(plugin, Question::Transform { client, message }, path)
+                    submit(plugin, Question::Transform { client, message }, path())
                 }
                 place => {
                     let place = here(place);
@@ -118,7 +118,7 @@ impl ShardPlugins {
     }
 
     /// Asks every authorizer: those on this shard at once, the others meanwhile.
-    fn rules(&mut self, client: &Arc<Client>, path: ReplyPath) -> Ran {
+    fn rules(&mut self, client: &Arc<Client>, path: impl FnOnce() -> ReplyPath) -> Ran {
         let mut answers: Vec<Option<Rules>> = Vec::with_capacity(self.authorizers.len());
         let mut total_ns = 0;
         let mut elsewhere = Vec::new();
@@ -140,7 +140,7 @@ impl ShardPlugins {
             return Ran::Answered(whole(answers), total_ns);
         }
         let gathering = Arc::new(Gathering {
-            path,
+            path: path(),
             state: Mutex::new((answers, elsewhere.len())),
         });
         for (position, plugin) in elsewhere {
@@ -262,7 +262,8 @@ impl Generations {
         }
     }
 
-    /// Carries out a call, by the plugins of the policy that asks. Where those are gone, it has failed.
+    /// Carries out a call, by the plugins of the policy that asks. Where those are gone, it has failed. The path is made only for
+    /// what is answered later: it counts references that all shards share.
     pub(super) fn run(&mut self, call: &Call, path: impl FnOnce(u64) -> ReplyPath) -> Ran {
         let generation = match call {
             Call::Rules { generation, .. }
@@ -271,7 +272,7 @@ impl Generations {
             Call::Authenticate { .. } => return Ran::NotHere,
         };
         match self.of(generation) {
-            Some(plugins) => plugins.run(call, path(generation)),
+            Some(plugins) => plugins.run(call, || path(generation)),
             None => Ran::Answered(failed(call), 0),
         }
     }

@@ -8,7 +8,7 @@ use crate::plugin::Plugin;
 use crate::question::{self, ClientFacts};
 use crate::spec::{Hook, Role};
 use crate::stats::{Call, Outcome};
-use crate::tap::{TappedAnswer, TappedCall, TappedQuestion};
+use crate::tap::{TappedAnswer, TappedQuestion};
 use crate::wire;
 use nervewire_core::hook::{
     AppMessage, Authentication, CallFailed, Client, Credentials, Finding, Request, Rule, Transformation, Verdict,
@@ -188,7 +188,9 @@ impl Instance {
         let start = Instant::now();
         let result = self.attempt(call, function, params, parse);
         self.last_call_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.conclude(call, admission, result)
+        self.plugin
+            .conclude(self.cell, call, admission, result.as_ref().err(), self.last_call_ns);
+        result.map_err(|failure| failure.outcome)
     }
 
     fn attempt<Params, Answer, Parsed>(
@@ -225,23 +227,6 @@ impl Instance {
         }
     }
 
-    fn conclude<T>(&self, call: Call, admission: Admission, result: Result<T, Failure>) -> Result<T, Outcome> {
-        let stats = self.plugin.stats();
-        match result {
-            Ok(answer) => {
-                stats.count(self.cell, call, Outcome::Ok, Some(self.last_call_ns));
-                self.plugin.succeeded(admission);
-                Ok(answer)
-            }
-            Err(failure) => {
-                let ran = failure.outcome != Outcome::Unavailable;
-                stats.count(self.cell, call, failure.outcome, ran.then_some(self.last_call_ns));
-                self.plugin.failed(admission, call, failure.outcome, &failure.detail);
-                Err(failure.outcome)
-            }
-        }
-    }
-
     /// Hands an answer on, past whoever listens.
     #[inline]
     fn show<'a, T>(
@@ -251,14 +236,8 @@ impl Instance {
         shown: impl Fn(&T) -> TappedAnswer<'_>,
     ) -> Result<T, CallFailed> {
         if let Some(tap) = self.plugin.tap() {
-            tap.call(&TappedCall {
-                plugin: self.plugin.name(),
-                generation: self.plugin.generation(),
-                digest: self.plugin.digest(),
-                question,
-                answer: answer.as_ref().map(shown).map_err(|outcome| *outcome),
-                took_ns: self.last_call_ns,
-            });
+            let shown = answer.as_ref().map(shown).map_err(|outcome| *outcome);
+            self.plugin.show(&*tap, question, shown, self.last_call_ns);
         }
         answer.map_err(|_| CallFailed)
     }
@@ -272,6 +251,11 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// Whether the guest was called at all.
+    pub(crate) fn ran(&self) -> bool {
+        self.outcome != Outcome::Unavailable
+    }
+
     pub(crate) fn invalid(invalid: Invalid) -> Self {
         Self {
             outcome: Outcome::Invalid,

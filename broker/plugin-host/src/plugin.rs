@@ -251,7 +251,23 @@ impl Plugin {
         admission
     }
 
-    pub(crate) fn succeeded(&self, admission: Admission) {
+    /// Counts a call that ended after so many nanoseconds, and tells the breaker. Where there was no instance nothing ran that took
+    /// its time.
+    pub(crate) fn conclude(&self, cell: usize, call: Call, admission: Admission, failure: Option<&Failure>, ns: u64) {
+        let stats = &self.shared.stats;
+        match failure {
+            None => {
+                stats.count(cell, call, Outcome::Ok, Some(ns));
+                self.succeeded(admission);
+            }
+            Some(failure) => {
+                stats.count(cell, call, failure.outcome, failure.ran().then_some(ns));
+                self.failed(admission, call, failure.outcome, &failure.detail);
+            }
+        }
+    }
+
+    fn succeeded(&self, admission: Admission) {
         if admission == Admission::Probe {
             self.breaker.success(admission);
             self.shared.stats.set_breaker_state(BreakerState::Closed);

@@ -257,23 +257,16 @@ async fn attempt(plugin: Arc<Plugin>, question: Question, warm: Option<Warm>) ->
     let answer = tokio::time::timeout(patience, asked(&plugin, &question, &mut live)).await;
     let answer = answer.unwrap_or_else(|_| Err(Failure::too_late(plugin.limits().http_call_ms)));
     let ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    plugin.show_pooled(&question, answer.as_ref().map_err(|failure| failure.outcome), ns);
+    plugin.conclude(cell, call, admission, answer.as_ref().err(), ns);
     match answer {
-        Ok(reply) => {
-            stats.count(cell, call, Outcome::Ok, Some(ns));
-            plugin.show_pooled(&question, Ok(&reply), ns);
-            plugin.succeeded(admission);
-            (reply, live.map(|live| Warm { live, cell }))
-        }
+        Ok(reply) => (reply, live.map(|live| Warm { live, cell })),
         Err(failure) => {
-            let ran = failure.outcome != Outcome::Unavailable;
-            plugin.show_pooled(&question, Err(failure.outcome), ns);
-            stats.count(cell, call, failure.outcome, ran.then_some(ns));
-            if let Some(mut live) = live.filter(|_| ran) {
+            if let Some(mut live) = live.filter(|_| failure.ran()) {
                 // Dead: it was left in the middle of a call, or nobody knows what it is like.
                 live.store.data_mut().flush_output();
                 stats.replace_instance();
             }
-            plugin.failed(admission, call, failure.outcome, &failure.detail);
             (question.failed(), None)
         }
     }

@@ -75,6 +75,17 @@ impl Plugin {
             Question::Tick { .. } | Question::Detect { .. } => return,
         };
         let answer = answer.and_then(|reply| tapped(reply).ok_or(Outcome::Unavailable));
+        self.show(&*tap, question, answer, took_ns);
+    }
+
+    /// Shows one of its calls.
+    pub(crate) fn show(
+        &self,
+        tap: &dyn Tap,
+        question: TappedQuestion<'_>,
+        answer: Result<TappedAnswer<'_>, Outcome>,
+        took_ns: u64,
+    ) {
         tap.call(&TappedCall {
             plugin: self.name(),
             generation: self.generation(),

@@ -63,16 +63,39 @@ impl Running {
     }
 
     /// As [`Running::ask`], for what may be refused.
-    fn try_ask<T: Send + 'static>(
+    fn try_ask<T: Send + 'static, E: From<Stopping> + Send + 'static>(
         &self,
-        question: impl FnOnce(&Supervisor) -> Result<T, RecordError> + Send + 'static,
-    ) -> Answer<'_, Result<T, RecordError>> {
+        question: impl FnOnce(&Supervisor) -> Result<T, E> + Send + 'static,
+    ) -> Answer<'_, Result<T, E>> {
         let answer = self.ask(move |supervisor| Some(question(supervisor)));
-        Box::pin(async {
-            answer
-                .await
-                .unwrap_or_else(|| Err(RecordError("the broker is stopping".to_owned())))
-        })
+        Box::pin(async { answer.await.unwrap_or_else(|| Err(Stopping.into())) })
+    }
+}
+
+/// Nobody is there to answer any more.
+struct Stopping;
+
+impl Stopping {
+    const WORDS: &str = "the broker is stopping";
+}
+
+impl From<Stopping> for String {
+    fn from(_: Stopping) -> Self {
+        Stopping::WORDS.to_owned()
+    }
+}
+
+impl From<Stopping> for ReloadError {
+    fn from(stopping: Stopping) -> Self {
+        Self {
+            messages: vec![stopping.into()],
+        }
+    }
+}
+
+impl From<Stopping> for RecordError {
+    fn from(stopping: Stopping) -> Self {
+        Self(stopping.into())
     }
 }
 
@@ -125,44 +148,20 @@ impl Backend for Running {
     }
 
     fn explain(&self, wanted: Wanted) -> Answer<'_, Result<Explained, String>> {
-        let ending = || Err("the broker is stopping".to_owned());
         let one_at_a_time = self.explaining.clone();
-        let answer = self.ask(move |supervisor| {
+        self.try_ask(move |supervisor| {
             // Each makes instances, of which there are not many to spare.
             let _turn = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
-            Some(explain::explain(supervisor, &wanted))
-        });
-        Box::pin(async move { answer.await.unwrap_or_else(ending) })
+            explain::explain(supervisor, &wanted)
+        })
     }
 
     fn reload(&self) -> Answer<'_, Result<ReloadReport, ReloadError>> {
-        let supervisor = self.supervisor.upgrade();
-        Box::pin(async move {
-            let ending = || ReloadError {
-                messages: vec!["the broker is stopping".to_owned()],
-            };
-            let Some(supervisor) = supervisor else {
-                return Err(ending());
-            };
-            tokio::task::spawn_blocking(move || supervisor.reload())
-                .await
-                .unwrap_or_else(|_| Err(ending()))
-        })
+        self.try_ask(Supervisor::reload)
     }
 
     fn rollback(&self) -> Answer<'_, Result<RollbackReport, ReloadError>> {
-        let supervisor = self.supervisor.upgrade();
-        Box::pin(async move {
-            let ending = || ReloadError {
-                messages: vec!["the broker is stopping".to_owned()],
-            };
-            let Some(supervisor) = supervisor else {
-                return Err(ending());
-            };
-            tokio::task::spawn_blocking(move || supervisor.roll_back_by_hand())
-                .await
-                .unwrap_or_else(|_| Err(ending()))
-        })
+        self.try_ask(Supervisor::roll_back_by_hand)
     }
 
     fn record_start(&self, request: RecordRequest) -> Answer<'_, Result<RecordStatus, RecordError>> {

@@ -9,7 +9,7 @@ use crate::builtin::NOOP;
 use crate::cli::PluginBenchArgs;
 use anyhow::Result;
 use nervewire_core::hook::{CallFailed, Client};
-use nervewire_plugin_host::{Host, HostConfig, Instance, Limits, Plugin, PluginSpec, Role};
+use nervewire_plugin_host::{Host, HostConfig, Instance, Limits, Plugin, Role};
 use std::hint::black_box;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -72,14 +72,14 @@ pub(crate) fn run(args: &PluginBenchArgs) -> Result<ExitCode> {
         ..HostConfig::default()
     })?;
     let name = name_of(&args.file);
-    let plugin = match load(&host, &name, component(&args.file)?.into(), &setup) {
+    let plugin = match host.load(setup.spec(&name, component(&args.file)?.into(), Limits::default())) {
         Ok(plugin) => plugin,
         Err(error) => {
             let advice = "; --cases CASES.toml or --config-json JSON say how it is configured";
             return Ok(refused(&format!("{}: {error}{advice}", args.file.display())));
         }
     };
-    let noop = load(&host, "noop", NOOP.into(), &Setup::default())?;
+    let noop = host.load(Setup::default().spec("noop", NOOP.into(), Limits::default()))?;
     if plugin.is_asynchronous() {
         return Ok(refused(&format!(
             "{}: with a grant for an origin a call waits for a backend, which says nothing of the plugin; leave the grant out",
@@ -100,23 +100,6 @@ pub(crate) fn run(args: &PluginBenchArgs) -> Result<ExitCode> {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
-}
-
-fn load(host: &Host, name: &str, component: Arc<[u8]>, setup: &Setup) -> Result<Arc<Plugin>> {
-    const CALL_MS: u32 = 10_000;
-    Ok(host.load(PluginSpec {
-        name: name.to_owned(),
-        component,
-        hooks: None,
-        grants: setup.grants.clone(),
-        limits: Limits {
-            call_ms: CALL_MS,
-            authenticate_call_ms: CALL_MS,
-            ..Limits::default()
-        },
-        files: setup.files.clone(),
-        config_json: setup.config_json.clone(),
-    })?)
 }
 
 fn measure(row: Row, plugin: &Arc<Plugin>, noop: &Arc<Plugin>, budget: Duration) -> Result<Measured> {

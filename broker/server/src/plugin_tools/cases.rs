@@ -5,12 +5,13 @@ use super::nouns::{ClientText, CredentialsText, MessageText, RequestText};
 use super::script::Exchange;
 use crate::config::{ConfigError, position};
 use nervewire_core::hook::{AppMessage, Client, Credentials, Request};
-use nervewire_plugin_host::{Grant, Hook};
+use nervewire_plugin_host::{Grant, Hook, Limits, PluginSpec};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use toml::Spanned;
 
 /// Where the virtual clock starts where nothing is said: a day on which every certificate of a test is valid.
@@ -44,6 +45,27 @@ impl Default for Setup {
             grants: Vec::new(),
             now_ms: NOW_MS,
             http: Vec::new(),
+        }
+    }
+}
+
+impl Setup {
+    /// How a component is loaded with it. `limits` are those of calls; deadlines are long, because a slow machine fails no test.
+    pub(crate) fn spec(&self, name: &str, component: Arc<[u8]>, limits: Limits) -> PluginSpec {
+        const CALL_MS: u32 = 10_000;
+        PluginSpec {
+            name: name.to_owned(),
+            component,
+            hooks: None,
+            grants: self.grants.clone(),
+            limits: Limits {
+                call_ms: CALL_MS,
+                authenticate_call_ms: CALL_MS,
+                http_call_ms: CALL_MS,
+                ..limits
+            },
+            files: self.files.clone(),
+            config_json: self.config_json.clone(),
         }
     }
 }

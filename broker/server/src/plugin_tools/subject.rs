@@ -8,14 +8,12 @@ use nervewire_core::hook::{
     Action, AppMessage, Authentication, CallFailed, Client, Credentials, Request, Rule, Transformation, Verdict,
 };
 use nervewire_core::rules::{CompiledRules, RuleDecision};
-use nervewire_plugin_host::{Hook, Host, HostConfig, Instance, Limits, Plugin, PluginSpec, Role, VirtualWorld, World};
+use nervewire_plugin_host::{Hook, Host, HostConfig, Instance, Limits, Plugin, Role, VirtualWorld, World};
 use serde_json::Value;
 use std::sync::Arc;
 
 /// The random numbers of every test and replay begin here.
 const SEED: u64 = 7;
-/// Deadline of a call: a slow machine fails no test.
-const CALL_MS: u32 = 10_000;
 
 /// The plugin under test.
 pub(crate) struct Subject {
@@ -44,22 +42,12 @@ impl Subject {
             world: World::Virtual(world.clone()),
             ..HostConfig::default()
         })?;
-        let plugin = host.load(PluginSpec {
-            name: name.to_owned(),
-            component,
-            hooks: None,
-            grants: setup.grants.clone(),
-            limits: Limits {
-                call_ms: CALL_MS,
-                authenticate_call_ms: CALL_MS,
-                http_call_ms: CALL_MS,
-                // One instance, so that calls see what earlier ones left.
-                http_calls: 1,
-                ..Limits::default()
-            },
-            files: setup.files.clone(),
-            config_json: setup.config_json.clone(),
-        })?;
+        // One instance, so that calls see what earlier ones left.
+        let limits = Limits {
+            http_calls: 1,
+            ..Limits::default()
+        };
+        let plugin = host.load(setup.spec(name, component, limits))?;
         Ok(Self {
             world,
             plugin,

@@ -5,13 +5,13 @@
 mod backend;
 mod support;
 
-use backend::{Answer, Asked, Backend};
+use backend::{Answer, Asked, Backend, Door};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use support::*;
 
@@ -55,22 +55,6 @@ fn calls(broker: &Broker, hook: &str, outcome: &str) -> f64 {
 
 fn bound_hit(broker: &Broker, bound: &str) -> f64 {
     metric(broker, "nervewire_bounds_hit_total", &[("bound", bound)])
-}
-
-/// Answers wait in front of it until the test opens it.
-#[derive(Default)]
-struct Door(Mutex<bool>, Condvar);
-
-impl Door {
-    fn wait(&self) {
-        let open = self.0.lock().expect("no thread panicked");
-        drop(self.1.wait_while(open, |open| !*open).expect("no thread panicked"));
-    }
-
-    fn open(&self) {
-        *self.0.lock().expect("no thread panicked") = true;
-        self.1.notify_all();
-    }
 }
 
 /// A backend that answers 200, to some only when the door is open.

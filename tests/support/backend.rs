@@ -4,8 +4,24 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
+
+/// Answers of a backend wait in front of it until the test opens it.
+#[derive(Default)]
+pub(crate) struct Door(Mutex<bool>, Condvar);
+
+impl Door {
+    pub(crate) fn wait(&self) {
+        let open = self.0.lock().expect("no thread panicked");
+        drop(self.1.wait_while(open, |open| !*open).expect("no thread panicked"));
+    }
+
+    pub(crate) fn open(&self) {
+        *self.0.lock().expect("no thread panicked") = true;
+        self.1.notify_all();
+    }
+}
 
 /// A request as the backend read it.
 #[derive(Clone, Debug)]

@@ -5,14 +5,14 @@ mod support;
 #[path = "../../../tests/support/backend.rs"]
 mod backend;
 
-use backend::{Answer, Asked, Backend};
+use backend::{Answer, Asked, Backend, Door};
 use nervewire_core::hook::{Authentication, CallFailed, Decision, Transformation};
 use nervewire_plugin_host::{
     BreakerState, Busy, Call, FAILURES_TO_OPEN, FIRST_OPEN_MS, Host, HostConfig, HttpBackend, Limits, Outcome, Plugin,
     PluginSpec, Question, Reply, Role, ScriptedRequest, ScriptedResponse,
 };
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use support::{client, credentials, granted, host, host_with_clock, message, request, small_config, spec};
 
 /// The guest `asking`, which asks this backend and may.
@@ -113,22 +113,6 @@ fn every_hook_can_ask() {
     assert_eq!(first.header("content-type"), ["application/x-www-form-urlencoded"]);
     assert_eq!(backend.connections(), 1, "one after the other, they use one connection");
     assert_eq!(plugin.stats().calls(Call::Authorize, Outcome::Ok), 1);
-}
-
-/// A backend whose answers wait until the test opens it.
-#[derive(Default)]
-struct Door(Mutex<bool>, Condvar);
-
-impl Door {
-    fn wait(&self) {
-        let open = self.0.lock().expect("no thread panicked");
-        drop(self.1.wait_while(open, |open| !*open).expect("no thread panicked"));
-    }
-
-    fn open(&self) {
-        *self.0.lock().expect("no thread panicked") = true;
-        self.1.notify_all();
-    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::admin::server::serve;
 use crate::auth_pool::AuthPool;
 use crate::backend::Running;
 use crate::config::{Config, Durability};
+use crate::defence::Defence;
 use crate::driver::{self, Clock, ShardEvent, ShardSetup, ShardStore, Shared, anonymous_code};
 use crate::generation::{self, Generation};
 use crate::listeners::{bind, bind_admin, listener_settings};
@@ -100,6 +101,7 @@ impl Broker {
             mesh,
             authenticators,
             shadows: ShadowPool::default(),
+            defence: Arc::new(Defence::new(clock)),
             connections: AtomicUsize::new(0),
             max_connections: AtomicUsize::new(max_connections(&config)),
             anonymous: AtomicU8::new(anonymous_code(config.auth.anonymous)),
@@ -110,6 +112,7 @@ impl Broker {
         });
         shared.authenticators.reply_through(&shared);
         shared.shadows.reply_through(&shared);
+        shared.defence.reach(&shared);
         shared.shadows.swap(generation.shadow_plugins())?;
         let mut threads = Vec::new();
         if let Some(journal) = &shared.journal {

@@ -1,6 +1,6 @@
 //! What an operator may see and do.
 
-use super::Shard;
+use super::{ConnId, Shard, Waiter};
 use crate::hook::Client;
 use crate::retained::Retained;
 use crate::session::Session;
@@ -81,6 +81,38 @@ impl Shard {
         self.counters.disconnects_server += 1;
         self.disconnect(now, id, ReasonCode::AdministrativeAction, None);
         true
+    }
+
+    /// Disconnects every client of which this holds, also those whose CONNECT is still being judged; answers how many. MQTT 5.0
+    /// clients that are connected hear of an administrative action: 0x8A is a code of CONNACK alone (section 2.4).
+    pub fn banish(&mut self, now: Millis, is_banned: impl Fn(&Client) -> bool) -> usize {
+        let found: Vec<(ConnId, u64)> = self.connecting(&is_banned);
+        for (id, serial) in &found {
+            if self.same_conn(*id, *serial).is_some() {
+                self.refuse_connect(*id, ReasonCode::Banned);
+            }
+        }
+        let sessions = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| s.conn.is_some() && is_banned(&s.client));
+        let connected: Vec<ConnId> = sessions.filter_map(|(_, s)| s.conn).collect();
+        for id in &connected {
+            self.counters.disconnects_server += 1;
+            self.disconnect(now, *id, ReasonCode::AdministrativeAction, Some("banned"));
+        }
+        found.len() + connected.len()
+    }
+
+    fn connecting(&self, is_meant: impl Fn(&Client) -> bool) -> Vec<(ConnId, u64)> {
+        let flows = self.waiters.iter().filter_map(|(_, waiter)| match waiter {
+            Waiter::Connect(flow) => Some(flow),
+            _ => None,
+        });
+        flows
+            .filter(|flow| is_meant(flow.client()))
+            .map(|flow| flow.conn())
+            .collect()
     }
 
     fn named_session(&self, tenant: Option<&str>, client_id: &str) -> Option<&Session> {

@@ -40,6 +40,10 @@ impl Connecting {
     pub(super) fn conn(&self) -> (ConnId, u64) {
         (self.conn, self.serial)
     }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.accepted.client
+    }
 }
 
 impl Shard {
@@ -57,6 +61,14 @@ impl Shard {
             judge,
         };
         self.step_connect(now, Box::new(flow));
+    }
+
+    /// A connection whose client was authenticated, but is not to be let in. It ends with this CONNACK.
+    pub fn turn_away(&mut self, now: Millis, id: ConnId, accepted: &Accepted, reason: ReasonCode) {
+        let serial = self.next_serial();
+        let conn = self.new_conn(now, serial, accepted);
+        self.conns.insert(id.0 as usize, conn);
+        self.refuse_connect(id, reason);
     }
 
     fn new_conn(&self, now: Millis, serial: u64, accepted: &Accepted) -> Conn {
@@ -152,7 +164,7 @@ impl Shard {
         }
     }
 
-    fn refuse_connect(&mut self, id: ConnId, reason: ReasonCode) {
+    pub(super) fn refuse_connect(&mut self, id: ConnId, reason: ReasonCode) {
         self.counters.connects_refused += 1;
         self.send(
             id,

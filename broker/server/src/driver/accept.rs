@@ -100,6 +100,13 @@ impl Worker {
     }
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, settings: Arc<ListenerSettings>) {
+        let slot = match self.shared.defence.connection(peer.ip(), self.now) {
+            Ok(slot) => slot,
+            Err(refused) => {
+                tracing::debug!(%peer, ?refused, "connection closed at accept");
+                return;
+            }
+        };
         let before = self.shared.connections.fetch_add(1, Ordering::Relaxed);
         if before >= self.shared.max_connections.load(Ordering::Relaxed) {
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
@@ -123,7 +130,7 @@ impl Worker {
                 }
             },
         };
-        self.greet(socket, peer, settings);
+        self.greet(socket.counted(slot), peer, settings);
     }
 }
 

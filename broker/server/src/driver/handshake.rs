@@ -36,6 +36,8 @@ pub(super) struct Pending {
     unread: BytesMut,
     readable: bool,
     out: OutBuf,
+    /// The client as it calls itself in its CONNECT.
+    claimed: Option<Arc<Client>>,
     /// The authenticators are at work.
     deciding: bool,
     /// What an authenticator in shadow mode is to be asked, too.
@@ -73,6 +75,7 @@ impl Worker {
             unread: BytesMut::new(),
             readable: true,
             out: OutBuf::default(),
+            claimed: None,
             deciding: false,
             watched: None,
             closing: false,
@@ -180,6 +183,7 @@ impl Worker {
                     return;
                 };
                 pending.deciding = true;
+                pending.claimed = Some(client.clone());
                 pending.watched = is_watched.then(|| Box::new((client.clone(), credentials.clone())));
                 let reply_to = ReplyTo::Pending {
                     shard,
@@ -192,7 +196,12 @@ impl Worker {
                     only,
                     reply_to,
                 };
-                if let Some(outcome) = self.shared.authenticators.submit(job) {
+                // Nobody is asked about a client that stays outside whatever they say.
+                let outcome = match self.shared.defence.bans_client(&job.client, self.now) {
+                    true => Some(banned()),
+                    false => self.shared.authenticators.submit(job),
+                };
+                if let Some(outcome) = outcome {
                     self.pending_decided(slot, outcome);
                 }
             }
@@ -273,8 +282,17 @@ impl Worker {
         let Some(pending) = self.pending(slot) else {
             return;
         };
+        let claimed = pending.claimed.take();
         tracing::info!(peer = %pending.peer, listener = &*pending.settings.name, ?reason, "connection refused");
         pending.closing = true;
+        if let Some(client) = claimed
+            && matches!(reason, ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized)
+        {
+            let (shared, now) = (&self.shared, self.now);
+            shared
+                .defence
+                .login_failed(client.address, client.username.as_deref(), &client.client_id, now);
+        }
         match packet {
             Some(packet) => self.send_pending(slot, &packet),
             None => self.flush_pending(slot),
@@ -283,6 +301,11 @@ impl Worker {
 
     /// To the shard that owns the session, which may be this one.
     fn hand_over(&mut self, slot: usize, accepted: Box<Accepted>) {
+        let client = &accepted.client;
+        let username = client.username.as_deref();
+        self.shared
+            .defence
+            .login_succeeded(client.address, username, &client.client_id, self.now);
         let home = home_shard(
             accepted.client.tenant.as_deref(),
             &accepted.client.client_id,
@@ -371,6 +394,14 @@ fn random_u128() -> u128 {
         tracing::error!(%error, "no random numbers from the system");
     }
     u128::from_le_bytes(bytes)
+}
+
+/// The outcome for a client that is banned.
+fn banned() -> ChainOutcome {
+    ChainOutcome {
+        answer: Authentication::Deny(ReasonCode::Banned),
+        authenticator: 0,
+    }
 }
 
 /// The outcome when the pool cannot take a job.

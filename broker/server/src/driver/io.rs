@@ -4,7 +4,7 @@ use super::handshake::{Adopted, Stage};
 use super::inbox::bounds;
 use super::socket::Socket;
 use super::worker::Worker;
-use nervewire_codec::Version;
+use nervewire_codec::{ReasonCode, Version};
 use nervewire_core::limits::OUTPUT_HIGH_WATER_BYTES;
 use nervewire_core::outbuf::OutBuf;
 use nervewire_core::shard::ConnId;
@@ -55,7 +55,10 @@ impl Worker {
             closing_until: None,
         };
         self.clients.insert(slot, client);
-        self.shard.connect(self.now, id, accepted);
+        match self.shared.defence.bans_client(&accepted.client, self.now) {
+            true => self.shard.turn_away(self.now, id, &accepted, ReasonCode::Banned),
+            false => self.shard.connect(self.now, id, accepted),
+        }
         self.run_calls();
         self.list(id);
     }

@@ -113,6 +113,12 @@ impl Worker {
         self.shard.kick(self.now, tenant, client_id)
     }
 
+    /// Ends the connections of everybody who is banned by now.
+    pub(crate) fn disconnect_banned(&mut self) {
+        let (shared, now) = (self.shared.clone(), self.now);
+        self.shard.banish(now, |client| shared.defence.bans_client(client, now));
+    }
+
     /// Publishes what a plugin made in its own name. Hands it back where publishers must wait.
     pub(crate) fn publish_from(&mut self, plugin: &Client, messages: Vec<AppMessage>) -> Result<(), Vec<AppMessage>> {
         if self.shared.mesh.is_congested(self.number) || self.is_store_congested() {

@@ -1,5 +1,6 @@
 //! A client's socket, with TLS or without: it belongs to no runtime and can move between shards.
 
+use crate::defence::AddressSlot;
 use mio::net::TcpStream;
 use nervewire_core::outbuf::OutBuf;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -8,6 +9,8 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 pub(crate) struct Socket {
     stream: TcpStream,
     tls: Option<Box<rustls::ServerConnection>>,
+    /// Its place in the count of its address.
+    _address: Option<AddressSlot>,
 }
 
 /// What a read found.
@@ -22,13 +25,26 @@ pub(crate) enum Readable {
 
 impl Socket {
     pub(crate) fn plain(stream: TcpStream) -> Self {
-        Self { stream, tls: None }
+        Self {
+            stream,
+            tls: None,
+            _address: None,
+        }
     }
 
     pub(crate) fn secured(stream: TcpStream, tls: rustls::ServerConnection) -> Self {
         Self {
             stream,
             tls: Some(Box::new(tls)),
+            _address: None,
+        }
+    }
+
+    /// Its address counts it as long as it lives.
+    pub(crate) fn counted(self, slot: AddressSlot) -> Self {
+        Self {
+            _address: Some(slot),
+            ..self
         }
     }
 

@@ -9,6 +9,7 @@ use super::plugins::{Generations, Ran, ReplyPath, ShardPlugins};
 use super::requests::DriverCounters;
 use super::store::ShardStore;
 use crate::auth_pool::{AuthPool, Job, ReplyTo};
+use crate::defence::Defence;
 use crate::shadow::ShadowPool;
 use mio::{Events, Poll, Token};
 use nervewire_core::fold::AnonymousPolicy;
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) authenticators: AuthPool,
     /// Plugins in shadow mode.
     pub(crate) shadows: ShadowPool,
+    pub(crate) defence: Arc<Defence>,
     /// Connections of all shards, let in or not.
     pub(crate) connections: AtomicUsize,
     pub(crate) max_connections: AtomicUsize,

@@ -171,6 +171,46 @@ fn a_kicked_client_is_told_and_its_session_stays() {
 }
 
 #[test]
+fn a_banned_client_is_disconnected_and_its_session_stays() {
+    each_version(|b, version| {
+        let (c, other) = (
+            b.connect(client(version, "a").lasting()),
+            b.connect(client(version, "b")),
+        );
+        let now = b.now;
+        let is_a = |client: &crate::hook::Client| &*client.client_id == "a";
+        let ended: usize = b.shards.iter_mut().map(|shard| shard.banish(now, is_a)).sum();
+        b.settle();
+        assert_eq!(ended, 1);
+        assert!(!b.links[c].open && b.links[other].open);
+        if version == Version::V5 {
+            assert_eq!(b.farewell(c), Some(ReasonCode::AdministrativeAction));
+        }
+        assert_eq!(b.sessions(), 2);
+    });
+}
+
+#[test]
+fn a_client_that_is_banned_while_its_connect_is_judged_is_told_so() {
+    each(|b| {
+        b.set_policy(super::script::policy(1, 1, 0));
+        b.script = Box::new(|_| None);
+        let c = b.open(v5("a"));
+        let now = b.now;
+        let ended: usize = b.shards.iter_mut().map(|shard| shard.banish(now, |_| true)).sum();
+        b.settle();
+        assert_eq!(ended, 1);
+        let packets = b.take(c);
+        assert!(
+            matches!(&packets[..], [Packet::ConnAck(ack)] if ack.reason == ReasonCode::Banned),
+            "{packets:?}"
+        );
+        assert!(!b.links[c].open);
+        assert_eq!(b.sessions(), 0);
+    });
+}
+
+#[test]
 fn sessions_can_be_looked_at() {
     each(|b| {
         let c = b.connect(v5("a").lasting().keep_alive(20));

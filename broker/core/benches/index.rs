@@ -166,6 +166,7 @@ mod retained {
             expires_at: None,
             publisher: None,
             tenant: None,
+            source: None,
         })
     }
 

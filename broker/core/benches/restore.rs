@@ -130,6 +130,7 @@ fn message(id: u64) -> Arc<Message> {
         expires_at: None,
         publisher: None,
         tenant: None,
+        source: None,
     })
 }
 

@@ -25,6 +25,8 @@ pub struct Counters {
     pub receive_maximum_exceeded: u64,
     pub sessions_refused: u64,
     pub subscriptions_refused: u64,
+    pub suspended_over_bound: u64,
+    pub source_rules_cleared: u64,
     pub retained_refused: u64,
     pub verdict_cache_cleared: u64,
     pub shadow_over_bound: u64,

@@ -221,6 +221,7 @@ mod tests {
             expires_at: Some(100),
             publisher: None,
             tenant: None,
+            source: None,
         })
     }
 

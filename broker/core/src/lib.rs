@@ -3,6 +3,7 @@
 //! [`handshake`] takes a connection from its first byte to an accepted client; [`shard`] takes it from there. Plugin calls,
 //! messages to other shards and socket writes are outputs that the driver in `server` carries out.
 
+pub mod bans;
 pub mod counters;
 pub mod explain;
 pub mod fold;

@@ -25,6 +25,8 @@ pub struct ShardConfig {
     pub publish_rate_per_s: u32,
     /// Longest keep alive in seconds; 5.0 clients are told [MQTT-3.1.2-21]. 0 = no bound.
     pub max_keep_alive_s: u16,
+    /// How long a client may stay connected without authenticating again, in seconds. 0 = no bound.
+    pub max_connection_s: u32,
     /// Prefix of the Response Information that 5.0 clients may ask for; `None`: there is none.
     pub response_information: Option<String>,
     /// Retained messages of this shard.
@@ -58,6 +60,7 @@ impl Default for ShardConfig {
             memory_bytes: u64::MAX,
             publish_rate_per_s: 0,
             max_keep_alive_s: 0,
+            max_connection_s: 0,
             response_information: None,
             retained_messages: 10_000_000,
             retained_bytes: usize::MAX,
@@ -107,6 +110,15 @@ pub(crate) const fn shared_payload_bytes(has_several_receivers: bool) -> usize {
 
 /// Subscriptions of one session, unless its identity's quota says otherwise.
 pub const MAX_SUBSCRIPTIONS: u32 = 10_000;
+/// Filters that a later policy or identity does not allow, remembered for one session; with more, only what another of its
+/// subscriptions matches goes out.
+pub(crate) const MAX_SUSPENDED_SUBSCRIPTIONS: usize = 20_000;
+/// Clients whose rules a shard remembers because they have messages retained.
+pub(crate) const MAX_SOURCE_RULES: usize = 4_096;
+/// How long the rules of such a client are taken to fail, once an authorizer has failed to give them.
+pub(crate) const SOURCE_RULES_RETRY_MS: u64 = 1_000;
+/// Members of a shared subscription that may refuse a message before it is dropped.
+pub(crate) const MAX_SHARED_REFUSALS: u8 = 16;
 /// Authorization verdicts cached for one session: those that depend on its client.
 pub const MAX_CACHED_VERDICTS: usize = 64;
 /// Authorization verdicts that a shard caches for all its clients.

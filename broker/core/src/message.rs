@@ -1,6 +1,6 @@
 //! A published message on its way through routing, queues and retention.
 
-use crate::hook::AppMessage;
+use crate::hook::{AppMessage, Client};
 use crate::time::Millis;
 use bytes::Bytes;
 use nervewire_codec::{Properties, QoS, Utf8Ref, Utf8String};
@@ -21,6 +21,56 @@ pub struct Message {
     pub publisher: Option<Arc<str>>,
     /// Name space of the topic.
     pub tenant: Option<Arc<str>>,
+    /// Whose right it is to have it retained. `None`: it is not to be retained, or a plugin's grant let it be published.
+    pub source: Option<Source>,
+}
+
+/// Whoever has a message retained, as a client, and which policy has judged that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its facts at that time.
+    pub client: Arc<Client>,
+    /// See [`noted`].
+    judged: u32,
+}
+
+/// No policy of this process has judged it.
+const UNJUDGED: u32 = u32::MAX;
+
+/// A generation as it is noted where many are: there are never so many that two would be alike.
+pub(crate) fn noted(generation: u64) -> u32 {
+    (generation % u64::from(UNJUDGED)) as u32
+}
+
+impl Source {
+    /// A client whose message the policy of a generation has let in.
+    pub fn new(client: Arc<Client>, generation: u64) -> Self {
+        let judged = noted(generation);
+        Self { client, judged }
+    }
+
+    /// One that an earlier process has let in.
+    pub fn unjudged(client: Arc<Client>) -> Self {
+        let judged = UNJUDGED;
+        Self { client, judged }
+    }
+
+    /// Whether the policy of this generation has let it in.
+    pub(crate) fn is_judged_by(&self, generation: u64) -> bool {
+        self.judged == noted(generation)
+    }
+
+    /// Bytes of the facts, which mostly are shared with other messages of the client.
+    pub(crate) fn bytes(&self) -> usize {
+        let Client {
+            client_id,
+            username,
+            attributes,
+            ..
+        } = &*self.client;
+        let attributes = attributes.iter().map(|(name, value)| name.len() + value.len());
+        client_id.len() + username.as_ref().map_or(0, |name| name.len()) + attributes.sum::<usize>()
+    }
 }
 
 /// Shard number in the upper 16 bits, a counter below.
@@ -52,6 +102,7 @@ impl Message {
             properties: self.app.properties.as_ref(),
             publisher: self.publisher.as_ref(),
             tenant: self.tenant.as_ref(),
+            source: self.source.as_ref().map(|source| (&source.client, source.judged)),
         }
     }
 }
@@ -71,6 +122,8 @@ pub(crate) struct Content<'a> {
     pub(crate) properties: Option<&'a Arc<Properties>>,
     pub(crate) publisher: Option<&'a Arc<str>>,
     pub(crate) tenant: Option<&'a Arc<str>>,
+    /// As [`Message::source`].
+    pub(crate) source: Option<(&'a Arc<Client>, u32)>,
 }
 
 impl Content<'_> {
@@ -109,6 +162,10 @@ impl Content<'_> {
             expires_at: self.expires_at,
             publisher: self.publisher.cloned(),
             tenant: self.tenant.cloned(),
+            source: self.source.map(|(client, judged)| Source {
+                client: client.clone(),
+                judged,
+            }),
         }
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Queued {
     pub(crate) retain: bool,
     /// It may have been sent before a restart, under another identifier.
     pub(crate) may_be_known: bool,
+    /// How many members of its shared subscription may not have it.
+    pub(crate) refusals: u8,
 }
 
 /// Makes room for one more at the end of a queue. A long one grows by a quarter and not by its double: there may be many.
@@ -69,6 +71,7 @@ impl Queued {
             qos,
             retain,
             may_be_known: false,
+            refusals: 0,
         }
     }
 
@@ -174,6 +177,7 @@ mod tests {
             expires_at: None,
             publisher: None,
             tenant: None,
+            source: None,
         }
     }
 

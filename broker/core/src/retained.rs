@@ -135,5 +135,6 @@ impl Retained {
 }
 
 fn retained_bytes(message: &Message) -> usize {
-    message.queue_bytes() + message.app.topic.split('/').count() * LEVEL_BYTES
+    let source = message.source.as_ref().map_or(0, |source| source.bytes());
+    source + message.queue_bytes() + message.app.topic.split('/').count() * LEVEL_BYTES
 }

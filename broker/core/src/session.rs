@@ -5,7 +5,7 @@ use crate::hook::{AppMessage, Client, Quotas};
 use crate::message::{Content, Message, MessageId};
 use crate::policy::ClientRules;
 use crate::queued::Queued;
-use crate::shard::{CommitId, ConnId};
+use crate::shard::{CommitId, ConnId, Reviewed, UNREVIEWED};
 use crate::store::{FetchTicket, Partition};
 use crate::subscriptions::Subscriptions;
 use crate::time::Millis;
@@ -36,6 +36,10 @@ pub(crate) struct Session {
     /// When its delayed will is sent, while it has no connection.
     pub(crate) will_at: Option<Millis>,
     pub(crate) subscriptions: Subscriptions,
+    /// The policy that judged all of them; [`UNREVIEWED`]: some were not judged since something changed.
+    pub(crate) reviewed: u32,
+    /// Those that its client may not have any more.
+    pub(crate) suspensions: Reviewed,
     pub(crate) queue: VecDeque<Queued>,
     pub(crate) queue_bytes: u64,
     /// Of those messages of the queue that are in the store alone.
@@ -55,7 +59,8 @@ pub(crate) struct Session {
     /// Retained messages that are asked for or wait.
     pub(crate) gathers: Option<Box<Gathers>>,
     /// Position of this session among the targets of the message being routed, stamped with the routing's number.
-    pub(crate) route_mark: (u64, u32),
+    pub(crate) route_position: u32,
+    pub(crate) route_mark: u64,
 }
 
 /// Bounds of a session that has others than the configured ones.
@@ -97,6 +102,8 @@ impl Session {
             expires_at: None,
             will_at: None,
             subscriptions: Subscriptions::default(),
+            reviewed: UNREVIEWED,
+            suspensions: Reviewed::default(),
             queue: VecDeque::new(),
             queue_bytes: 0,
             queue_absent_bytes: 0,
@@ -109,7 +116,8 @@ impl Session {
             judging: false,
             verdicts: SessionVerdicts::default(),
             gathers: None,
-            route_mark: (0, 0),
+            route_position: 0,
+            route_mark: 0,
         }
     }
 
@@ -132,6 +140,13 @@ impl Session {
         let same = self.queue.range(first..).take_while(|queued| queued.order == order);
         let at = same.into_iter().position(|queued| queued.qos != QoS::AtMostOnce)?;
         Some(Place::Queue(first + at))
+    }
+
+    pub(crate) fn copy(&self, place: Place) -> Option<&Queued> {
+        match place {
+            Place::InFlight(at) => self.in_flight.entries.get(at)?.queued(),
+            Place::Queue(at) => self.queue.get(at),
+        }
     }
 
     pub(crate) fn copy_mut(&mut self, place: Place) -> Option<&mut Queued> {
@@ -420,6 +435,7 @@ mod tests {
             expires_at: None,
             publisher: None,
             tenant: None,
+            source: None,
         };
         Queued::new(Arc::new(message), 0, qos, false)
     }

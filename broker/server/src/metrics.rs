@@ -119,6 +119,8 @@ fn bounds_hit(
         ("receive_maximum", core(|c| c.receive_maximum_exceeded)),
         ("max_sessions", core(|c| c.sessions_refused)),
         ("subscriptions", core(|c| c.subscriptions_refused)),
+        ("suspended_subscriptions", core(|c| c.suspended_over_bound)),
+        ("source_rules", core(|c| c.source_rules_cleared)),
         ("retained", core(|c| c.retained_refused)),
         ("cached_verdicts", core(|c| c.verdict_cache_cleared)),
         (

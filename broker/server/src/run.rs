@@ -339,6 +339,7 @@ pub(crate) fn shard_config(config: &Config, shards: u16) -> ShardConfig {
         memory_bytes: memory_bytes / u64::from(shards.max(1)),
         publish_rate_per_s: limits.publish_rate_per_s.map_or(0, |rate| rate.get()),
         max_keep_alive_s: limits.max_keep_alive_s.map_or(0, |seconds| seconds.get()),
+        max_connection_s: config.auth.max_connection_s.map_or(0, |seconds| seconds.get()),
         response_information: config.broker.response_information.clone(),
         retained_messages: share(u64::from(limits.retained_messages.get()), shards),
         retained_bytes: share(limits.retained_bytes.get(), shards),

@@ -38,6 +38,7 @@ fn enqueued(order: u64) -> Record {
         expires_at: None,
         publisher: Some("sensor-3".into()),
         tenant: None,
+        source: None,
     };
     let target = EnqueuedFor {
         session: ClientKey {

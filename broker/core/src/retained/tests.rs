@@ -21,6 +21,7 @@ fn message(topic: &str, payload: &str, expires_at: Option<Millis>) -> Arc<Messag
         accepted_at: 0,
         publisher: None,
         tenant: None,
+        source: None,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Re-authentication of a connected client (MQTT 5.0 section 4.12.1).
 
 use super::conn::Bucket;
+use super::review::UNREVIEWED;
 use super::{Answer, Call, ConnId, Shard, Waiter};
 use crate::handshake::{ChainOutcome, auth_packet, identified};
 use crate::hook::{Authentication, Credentials, Identity};
@@ -17,6 +18,8 @@ pub(super) struct Enhanced {
     username: Option<Utf8String>,
     /// Our challenge waits for its answer: the plugin's state, and which authenticator it was.
     challenge: Option<(Bytes, usize)>,
+    /// Last time since CONNECT.
+    pub(super) authenticated_at: Option<Millis>,
 }
 
 impl Enhanced {
@@ -27,6 +30,7 @@ impl Enhanced {
             method: detached(&method),
             username,
             challenge: None,
+            authenticated_at: None,
         }))
     }
 }
@@ -90,6 +94,7 @@ impl Shard {
         let method = enhanced.method.clone();
         match answer {
             Authentication::Allow(identity) => {
+                enhanced.authenticated_at = Some(now);
                 self.reidentify(id, &identity);
                 self.send(id, &auth_packet(ReasonCode::Success, method, identity.data));
             }
@@ -134,6 +139,8 @@ impl Shard {
         s.set_quotas(identity.quotas);
         s.rules = None;
         s.verdicts.clear();
+        s.suspensions.forget_review();
+        s.reviewed = UNREVIEWED;
         self.within(None, |shard| shard.record_session(session));
     }
 }

@@ -13,7 +13,7 @@ use crate::message::Message;
 use crate::planted::Planted;
 use crate::store::{Append, ClientKey, Durability, Partition, Position, Record, Ticket};
 use crate::time::Millis;
-use nervewire_codec::{Packet, PacketId, ReasonCode, Utf8String, Version};
+use nervewire_codec::{Packet, PacketId, QoS, ReasonCode, Utf8String, Version};
 use slab::Slab;
 use smallvec::{SmallVec, smallvec};
 use std::collections::VecDeque;
@@ -96,6 +96,13 @@ pub(super) enum Then {
     Settled(Box<ClientKey>),
     /// The log has the end of a session.
     Ended(Box<ClientKey>, CommitId),
+    /// A message that came by a shared subscription is with another member.
+    GivenAway {
+        session: u32,
+        serial: u64,
+        order: u64,
+        qos: QoS,
+    },
     /// A session was entered.
     Connected(Box<Entered>),
     /// A SUBACK has left: retained messages are gathered.
@@ -330,6 +337,12 @@ impl Shard {
             } => self.received_settled(session, serial, packet_id, outcome),
             Then::Settled(key) => self.settled(now, &key),
             Then::Ended(key, commit) => self.ended(&key, commit),
+            Then::GivenAway {
+                session,
+                serial,
+                order,
+                qos,
+            } => self.given_away((session, serial), order, qos),
             Then::Connected(entered) => self.connected(now, *entered, outcome),
             Then::Gather { conn, serial, filters } => self.gather_later(now, (conn, serial), &filters),
         }

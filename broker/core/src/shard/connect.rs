@@ -5,10 +5,12 @@ use super::commit::Then;
 use super::conn::{Bucket, Conn, OutboundAliases, encode_within};
 use super::judge::{Judge, Judgement};
 use super::lane::{Lanes, Outcome};
+use super::review::UNREVIEWED;
 use super::{Answer, Call, ConnId, Shard, Waiter};
 use crate::handshake::Accepted;
 use crate::hook::{Action, AppMessage, Client};
 use crate::limits::{MAX_IN_FLIGHT_MESSAGES, PLUGIN_TIME_NS_PER_S, RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM};
+use crate::message::noted;
 use crate::policy::{ClientRules, RequestRef};
 use crate::session::{Session, Will};
 use crate::store::ClientKey;
@@ -187,6 +189,10 @@ impl Shard {
         if !self.accepts_connack(id, &accepted) {
             return self.refuse_connect(id, ReasonCode::PacketTooLarge);
         }
+        // It may have been banned while plugins were asked.
+        if let Some(reason) = self.kept_out(now, &accepted.client) {
+            return self.refuse_connect(id, reason);
+        }
         if self.is_full_for(&accepted) {
             self.counters.sessions_refused += 1;
             return self.refuse_connect(id, ReasonCode::QuotaExceeded);
@@ -228,8 +234,8 @@ impl Shard {
             existing = self.session_of(accepted);
         }
         let present = match existing {
-            // [MQTT-3.1.2-4]
-            Some(session) if accepted.connect.clean_start => {
+            // [MQTT-3.1.2-4]. A session is its user's: another one with the same identifier begins anew.
+            Some(session) if accepted.connect.clean_start || !self.is_of_same_user(session, accepted) => {
                 self.end_session(now, session);
                 None
             }
@@ -242,6 +248,11 @@ impl Shard {
         self.attach(session, id, accepted, rules);
         self.record_session(session);
         (session, present.is_some())
+    }
+
+    fn is_of_same_user(&self, session: u32, accepted: &Accepted) -> bool {
+        let s = self.sessions.get(session as usize);
+        s.is_some_and(|s| s.client.username == accepted.client.username)
     }
 
     /// The session is as durable as it has to be: the client is told.
@@ -262,6 +273,7 @@ impl Shard {
         self.send(id, &Packet::ConnAck(Box::new(connack)));
         self.counters.connects_accepted += 1;
         self.start_keep_alive(now, id);
+        self.start_lifetime(id);
         self.shared_presence_of(now, session, true);
         self.resume(now, id);
         self.pump(now, session);
@@ -295,6 +307,7 @@ impl Shard {
 
     fn attach(&mut self, session: u32, id: ConnId, accepted: &Accepted, rules: Option<Arc<ClientRules>>) {
         let connect = &accepted.connect;
+        let generation = self.policy.generation;
         let Some(s) = self.sessions.get_mut(session as usize) else {
             return;
         };
@@ -305,6 +318,10 @@ impl Shard {
         s.will_at = None;
         s.rules = rules;
         s.verdicts.clear();
+        // What somebody subscribed to under another identity, or before an earlier process ended, is judged as this client's.
+        s.suspensions.forget_review();
+        let is_new = s.subscriptions.len() == 0 && s.suspensions.is_clear();
+        s.reviewed = if is_new { noted(generation) } else { UNREVIEWED };
         s.in_flight.resent = 0;
         // A will that waits for its delay is cancelled by the new connection [MQTT-3.1.3-9].
         s.will = connect.will.as_deref().map(will_of);

@@ -2,15 +2,16 @@
 
 use super::arriving::Arriving;
 use super::judge::{Judge, Judgement};
+use super::sources::Right;
 use super::subscribe::Entry;
 use super::{Answer, Call, Shard, Waiter, emit};
-use crate::hook::Action;
+use crate::hook::{Action, Client};
 use crate::limits::OUTPUT_HIGH_WATER_BYTES;
 use crate::message::Content;
 use crate::planted::Planted;
 use crate::policy::{Native, RequestRef};
 use crate::queued::{Queued, grow_slowly};
-use crate::session::{Session, Stage};
+use crate::session::{Place, Session, Stage};
 use crate::store::{Durability, Position};
 use crate::time::Millis;
 use nervewire_codec::QoS;
@@ -144,6 +145,13 @@ impl Shard {
 
     /// What the client's rules say to a delivery; `None`: they must be asked for, or somebody else must.
     fn decide_natively(&self, session: u32, message: &Content<'_>, target: &Target) -> Option<bool> {
+        let s = self.sessions.get(session as usize)?;
+        if !self.is_reviewed(s) {
+            return None;
+        }
+        if self.is_withheld(session, &message.topic, None) {
+            return Some(false);
+        }
         if self.needs_no_judgement(session) {
             return Some(true);
         }
@@ -284,6 +292,11 @@ impl Shard {
 
     /// Sends what a session has: first what was in flight before it reconnected, then its queue.
     pub(super) fn pump(&mut self, now: Millis, session: u32) {
+        self.pump_judged(now, session, None);
+    }
+
+    /// As [`Shard::pump`], with what was heard about the next message.
+    fn pump_judged(&mut self, now: Millis, session: u32, mut judge: Option<Judge>) {
         if !self
             .sessions
             .get(session as usize)
@@ -291,13 +304,12 @@ impl Shard {
         {
             return;
         }
-        self.resend(now, session);
-        self.send_queued(now, session, None);
+        self.resend(now, session, &mut judge);
+        self.send_queued(now, session, judge);
     }
 
-    /// Redelivers in the original order [MQTT-4.4.0-1], [MQTT-4.6.0-1]. What was allowed when it was first sent is not judged
-    /// again: the client may have it already, and would take a new message under its identifier for a repetition.
-    fn resend(&mut self, now: Millis, session: u32) {
+    /// Redelivers in the original order [MQTT-4.4.0-1], [MQTT-4.6.0-1], what the client may have at this moment.
+    fn resend(&mut self, now: Millis, session: u32, judge: &mut Option<Judge>) {
         let paused = self.sessions.get(session as usize).is_some_and(|s| self.is_paused(s));
         let reorders = self.has_planted(Planted::ReorderAfterRedelivery);
         loop {
@@ -308,7 +320,7 @@ impl Shard {
             let Some(conn) = self.conns.get_mut(id.0 as usize) else {
                 return;
             };
-            if s.in_flight.resent >= conn.window || !conn.accepts_output() || paused {
+            if s.judging || s.in_flight.resent >= conn.window || !conn.accepts_output() || paused {
                 return;
             }
             let resent = s.in_flight.resent;
@@ -321,6 +333,23 @@ impl Shard {
                 return;
             };
             let packet_id = sent.packet_id;
+            if sent.queued().is_some_and(|queued| queued.body().is_some()) {
+                match self.judge_copy(now, session, Place::InFlight(next), judge) {
+                    Judgement::Allowed => {}
+                    Judgement::Denied => {
+                        self.refuse_in_flight(now, session, next);
+                        continue;
+                    }
+                    Judgement::Ask(call) => return self.ask_about_delivery(session, judge.take(), call),
+                }
+            }
+            let (Some(s), Some(conn)) = (
+                self.sessions.get_mut(session as usize),
+                self.conns.get_mut(id.0 as usize),
+            ) else {
+                return;
+            };
+            let Some(sent) = s.in_flight.get(next) else { return };
             match &sent.stage {
                 Stage::AtLeastOnce(queued) | Stage::ExactlyOnce(queued) => {
                     let Some(message) = queued.body() else { return };
@@ -375,7 +404,7 @@ impl Shard {
             if !self.head_is_here(session) {
                 return;
             }
-            match self.judge_delivery(now, session, &mut judge) {
+            match self.judge_copy(now, session, Place::Queue(0), &mut judge) {
                 Judgement::Allowed => {
                     let Some(q) = self.dequeue(session) else { return };
                     let Some(message) = q.body() else { continue };
@@ -392,15 +421,10 @@ impl Shard {
                     self.send_now(now, session, &mut Arriving::kept(message), delivery);
                 }
                 Judgement::Denied => {
-                    self.count_denied_delivery();
-                    self.drop_head(session);
+                    let Some(queued) = self.dequeue(session) else { return };
+                    self.refuse_copy(now, session, queued);
                 }
-                Judgement::Ask(call) => {
-                    if let Some(judge) = judge {
-                        self.ask_about_delivery(session, judge, call);
-                    }
-                    return;
-                }
+                Judgement::Ask(call) => return self.ask_about_delivery(session, judge, call),
             }
         }
     }
@@ -430,33 +454,88 @@ impl Shard {
         !s.judging && all_resent && room && conn.accepts_output()
     }
 
-    /// Judges the head of a session's queue by the policy of this moment.
-    fn judge_delivery(&mut self, now: Millis, session: u32, judge: &mut Option<Judge>) -> Judgement {
+    /// Judges one copy of a message, its session's subscriptions before it, by the policy of this moment.
+    fn judge_copy(&mut self, now: Millis, session: u32, place: Place, judge: &mut Option<Judge>) -> Judgement {
+        if let Some(call) = self.review_first(now, session, judge) {
+            return Judgement::Ask(call);
+        }
+        let s = self.sessions.get(session as usize);
+        let Some(copy) = s.and_then(|s| s.copy(place)) else {
+            return Judgement::Denied;
+        };
+        let Some(message) = copy.body().cloned() else {
+            return Judgement::Denied;
+        };
+        if self.is_withheld(session, &message.app.topic, Some(copy)) {
+            return Judgement::Denied;
+        }
+        let (qos, retain) = (copy.qos, copy.retain);
+        match self.right_of_source(now, &message) {
+            Right::Unknown(source) if retain => return self.ask_for_source(session, source, judge),
+            Right::Lost if retain => return Judgement::Denied,
+            _ => {}
+        }
         if self.needs_no_judgement(session) {
-            if self.shadowing.is_some() {
+            if self.shadowing.is_some() && matches!(place, Place::Queue(_)) {
                 self.shadow_queued(now, session);
             }
             return Judgement::Allowed;
         }
-        let head = self.sessions.get(session as usize).and_then(|s| s.queue.front());
-        let (Some(head), Some(fresh)) = (head, judge.take().or_else(|| self.judge_of(session))) else {
-            return Judgement::Denied;
-        };
-        let Some(message) = head.body().cloned() else {
+        let Some(fresh) = judge.take().or_else(|| self.judge_of(session)) else {
             return Judgement::Denied;
         };
         let request = RequestRef {
             action: Action::Deliver,
             topic: &message.app.topic,
-            qos: head.qos,
-            retain: head.retain,
+            qos,
+            retain,
         };
         self.judge(now, judge.insert(fresh), &request)
     }
 
+    fn ask_for_source(&mut self, session: u32, source: Arc<Client>, judge: &mut Option<Judge>) -> Judgement {
+        let Some(mut fresh) = judge.take().or_else(|| self.judge_of(session)) else {
+            return Judgement::Denied;
+        };
+        fresh.source = Some(source.clone());
+        *judge = Some(fresh);
+        Judgement::Ask(self.rules_of_source(source))
+    }
+
+    /// Where a session's subscriptions are not judged by the policy in force: judges them, or answers what to ask.
+    fn review_first(&mut self, now: Millis, session: u32, judge: &mut Option<Judge>) -> Option<Call> {
+        let s = self.sessions.get(session as usize)?;
+        if self.is_reviewed(s) {
+            return None;
+        }
+        let fresh = judge.take().or_else(|| self.judge_of(session))?;
+        self.review(now, session, judge.insert(fresh))
+    }
+
+    /// A message in flight that its client may not have any more. At QoS 2 the client may know its identifier, and would take a
+    /// later message under it for a repetition: PUBREL ends that.
+    fn refuse_in_flight(&mut self, now: Millis, session: u32, at: usize) {
+        let s = self.sessions.get(session as usize);
+        let stage = s.and_then(|s| s.in_flight.get(at)).map(|sent| &sent.stage);
+        match stage {
+            Some(Stage::ExactlyOnce(_)) => {
+                self.count_denied_delivery();
+                self.change_in_flight(session, |in_flight| in_flight.release(at));
+            }
+            _ => {
+                let removed = self
+                    .change_in_flight(session, |in_flight| in_flight.remove(at))
+                    .flatten();
+                if let Some(Stage::AtLeastOnce(queued)) = removed.map(|sent| sent.stage) {
+                    self.refuse_copy(now, session, queued);
+                }
+            }
+        }
+    }
+
     /// The session's deliveries wait for the answer, whose plugin time is its connection's of this moment.
-    fn ask_about_delivery(&mut self, session: u32, judge: Judge, call: Call) {
-        let Some(s) = self.sessions.get_mut(session as usize) else {
+    fn ask_about_delivery(&mut self, session: u32, judge: Option<Judge>, call: Call) {
+        let (Some(judge), Some(s)) = (judge, self.sessions.get_mut(session as usize)) else {
             return;
         };
         let Some(id) = s.conn else { return };
@@ -478,7 +557,7 @@ impl Shard {
         if current {
             self.hear(now, &mut judge, answer);
         }
-        self.send_queued(now, session, current.then_some(judge));
+        self.pump_judged(now, session, current.then_some(judge));
     }
 
     /// The driver wrote output: a session that waited for room goes on.

@@ -236,9 +236,12 @@ impl Shard {
         let reasons = unsubscribe
             .filters
             .iter()
-            .map(|filter| match self.remove_subscription(now, session, filter) {
-                true => ReasonCode::Success,
-                false => ReasonCode::NoSubscriptionExisted,
+            .map(|filter| {
+                self.unsubscribes(session, filter);
+                match self.remove_subscription(now, session, filter) {
+                    true => ReasonCode::Success,
+                    false => ReasonCode::NoSubscriptionExisted,
+                }
             })
             .collect();
         let ack = UnsubAck {

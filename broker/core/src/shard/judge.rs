@@ -23,6 +23,10 @@ pub(super) struct Judge {
     /// The authorizer that was asked last.
     asked: usize,
     answered: SmallVec<[(usize, Decision); 2]>,
+    /// An authorizer did not answer.
+    failed: bool,
+    /// Not the client's rules are being asked for, but those of whoever had a message retained.
+    pub(super) source: Option<Arc<Client>>,
 }
 
 /// What became of a request.
@@ -48,7 +52,14 @@ impl Judge {
             about: None,
             asked: 0,
             answered: SmallVec::new(),
+            failed: false,
+            source: None,
         }
+    }
+
+    /// Whether some authorizer failed to answer: what it decided by that need not be what it would have said.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed || self.rules.as_ref().is_some_and(|rules| rules.has_failed())
     }
 
     /// Answers about one request are none about the next.
@@ -149,6 +160,9 @@ impl Shard {
     pub(super) fn hear(&mut self, now: Millis, judge: &mut Judge, answer: Answer) {
         match answer {
             Answer::Rules(answers) => {
+                if let Some(source) = judge.source.take() {
+                    return self.hear_source(now, judge.policy.generation, source, answers);
+                }
                 let rules = self.compile_rules(judge.policy.generation, &judge.client.client_id, answers);
                 if let Some(s) = self.judged_session(judge)
                     && s.rules
@@ -172,6 +186,7 @@ impl Shard {
             .get(authorizer)
             .map(|a| a.on_failure)
             .unwrap_or_default();
+        judge.failed |= verdict.is_err();
         let decision = verdict.map_or_else(|_| failed_decision(on_failure), |verdict| verdict.decision);
         judge.answered.push((authorizer, decision));
         if let Ok(verdict) = verdict
@@ -238,7 +253,7 @@ impl Shard {
 
     /// Compiles what authorizers answered; refused rules are logged and count as a failure. Clients with the same rules, one after
     /// the other, share them.
-    fn compile_rules(
+    pub(super) fn compile_rules(
         &mut self,
         generation: u64,
         client_id: &Arc<str>,

@@ -34,10 +34,12 @@ mod record;
 mod restore;
 mod restored;
 mod retain;
+mod review;
 mod route;
 mod sessions;
 mod shadowing;
 mod shared;
+mod sources;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -51,7 +53,9 @@ pub(crate) use mesh::hash;
 pub use mesh::{Assignment, Confirm, MeshMessage, SessionRef, SharedKey, home_shard, topic_owner};
 pub use packed::Packed;
 pub use restored::Step;
+pub(crate) use review::{Reviewed, UNREVIEWED};
 
+use crate::bans::{Bans, Nobody};
 use crate::counters::Counters;
 use crate::handshake::ChainOutcome;
 use crate::hook::{AppMessage, CallFailed, Client, Credentials, Request, Rule, Transformation, Verdict};
@@ -76,12 +80,14 @@ use hashbrown::HashMap;
 use interest::Interests;
 use judge::Judge;
 use live::Sharing;
+use nervewire_codec::ReasonCode;
 use publish::PublishFlow;
 use restore::Restoring;
 use route::LastRoute;
 use sessions::Sessions;
 use shared::SharedGroups;
 use slab::Slab;
+use sources::SourceRules;
 use std::collections::VecDeque;
 use std::sync::Arc;
 pub use subscribe::Entry;
@@ -257,6 +263,8 @@ pub struct Shard {
     restoring: Option<Box<Restoring>>,
     already: Already,
     sharing: Sharing,
+    bans: Arc<dyn Bans>,
+    sources: SourceRules,
     /// Sessions whose next record must wait.
     unsettled: HashMap<ClientKey, Unsettled>,
     /// Sessions whose end is on its way into the log.
@@ -316,6 +324,8 @@ impl Shard {
             restoring: None,
             already: Already::default(),
             sharing: Sharing::default(),
+            bans: Arc::new(Nobody),
+            sources: SourceRules::default(),
             unsettled: HashMap::new(),
             ends: HashMap::new(),
             route_number: 0,
@@ -349,6 +359,21 @@ impl Shard {
         self.policy = policy;
     }
 
+    /// Who is kept out from now on; nobody is until this is called.
+    pub fn set_bans(&mut self, bans: Arc<dyn Bans>) {
+        self.bans = bans;
+    }
+
+    /// Whether a client must not come in, nor anything of it go out: it is banned, or its certificate has run out.
+    fn kept_out(&self, now: Millis, client: &Client) -> Option<ReasonCode> {
+        if self.bans.is_banned(client, now) {
+            return Some(ReasonCode::Banned);
+        }
+        let certificate = client.certificate.as_ref()?;
+        let ends_at = u64::try_from(certificate.not_after).unwrap_or(0).saturating_mul(1_000);
+        (ends_at <= now).then_some(ReasonCode::NotAuthorized)
+    }
+
     /// The policy in force.
     pub fn policy(&self) -> &Arc<Policy> {
         &self.policy
@@ -356,12 +381,16 @@ impl Shard {
 
     /// Changed bounds; number and count of shards and durability stay as they were.
     pub fn set_config(&mut self, config: ShardConfig) {
+        let lifetime_s = self.config.max_connection_s;
         self.config = ShardConfig {
             shard: self.config.shard,
             shards: self.config.shards,
             durability: self.config.durability,
             ..config
         };
+        if self.config.max_connection_s != lifetime_s {
+            self.restart_lifetimes();
+        }
     }
 
     /// The next plugin call to carry out.

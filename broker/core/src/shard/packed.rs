@@ -8,7 +8,7 @@ use crate::message::Content;
 use nervewire_codec::{QoS, Utf8Ref};
 use std::sync::Arc;
 
-/// Small messages without properties or tenant, in order.
+/// Small messages that are not to be retained, without properties or tenant, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Packed {
     bytes: Vec<u8>,
@@ -31,6 +31,7 @@ impl Packed {
             && message.properties.is_none()
             && message.expires_at.is_none()
             && message.tenant.is_none()
+            && message.source.is_none()
     }
 
     /// Whether it takes one more. The bound keeps what is routed at once below what connections' outputs can take.
@@ -100,6 +101,7 @@ impl Packed {
             properties: None,
             publisher: publisher.filter(|_| flags & HAS_PUBLISHER != 0),
             tenant: None,
+            source: None,
         })
     }
 }
@@ -132,6 +134,7 @@ mod tests {
             properties: None,
             publisher: (n != 1).then(|| &publishers[n / 2]),
             tenant: None,
+            source: None,
         };
         let mut packed = Packed::default();
         let of = [0, 1, 2, 2, 0, 1];

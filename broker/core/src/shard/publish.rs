@@ -26,7 +26,15 @@ pub(super) struct PublishFlow {
     judge: Judge,
     /// What is still to be judged, the next one last.
     work: SmallVec<[Work; 1]>,
-    judged: SmallVec<[AppMessage; 1]>,
+    judged: SmallVec<[Judged; 1]>,
+}
+
+/// A message that may go out.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) app: AppMessage,
+    /// The client may publish it, and not only a plugin.
+    pub(super) own: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +57,8 @@ struct Work {
     message: AppMessage,
     /// It must be authorized as the client's before anything else.
     unauthorized: bool,
+    /// It is the client's, and not there by a plugin's grant.
+    own: bool,
     /// The next transform.
     transform: usize,
 }
@@ -109,6 +119,7 @@ impl Shard {
     /// With a store: QoS 2 has its identifier stored first, QoS 0 waits for nothing, unless it is to be refused in part.
     #[inline(never)]
     fn accept_with_store(&mut self, now: Millis, origin: Origin, client: &Arc<Client>, publish: PublishRef<'_>) {
+        let generation = self.policy.generation;
         match origin {
             Origin::Packet {
                 conn,
@@ -119,7 +130,7 @@ impl Shard {
             Origin::Packet { packet_id: None, .. } if !self.is_in_trouble() => {
                 self.accept_in_place(now, client, publish);
             }
-            _ => self.conclude(now, origin, client, ReasonCode::Success, [app_message(publish)]),
+            _ => self.conclude(now, origin, client, ReasonCode::Success, (generation, [own(publish)])),
         }
     }
 
@@ -187,6 +198,7 @@ impl Shard {
         let work = smallvec![Work {
             message,
             unauthorized: false,
+            own: false,
             transform: publisher.first_transform,
         }];
         let flow = PublishFlow {
@@ -203,6 +215,7 @@ impl Shard {
         let work = smallvec![Work {
             message,
             unauthorized: true,
+            own: true,
             transform: 0,
         }];
         self.step_publish(
@@ -282,7 +295,11 @@ impl Shard {
                         let positions = work.transform..=flow.judge.policy.transforms.len();
                         self.shadow_pass(&flow.judge, &work.message, positions, None);
                     }
-                    flow.judged.extend(flow.work.pop().map(|work| work.message));
+                    let judged = flow.work.pop().map(|work| Judged {
+                        app: work.message,
+                        own: work.own,
+                    });
+                    flow.judged.extend(judged);
                 }
             }
         }
@@ -308,6 +325,7 @@ impl Shard {
             Work {
                 message,
                 unauthorized,
+                own: unauthorized || (same_topic && work.own),
                 transform: next,
             }
         };
@@ -337,6 +355,11 @@ impl Shard {
     }
 
     fn finish_publish(&mut self, now: Millis, flow: PublishFlow, reason: ReasonCode) {
+        let kept_out = match flow.origin {
+            Origin::Plugin => None,
+            _ => self.kept_out(now, &flow.judge.client),
+        };
+        let reason = kept_out.map_or(reason, |_| ReasonCode::NotAuthorized);
         let waiting = flow.conn();
         let still_there = waiting.filter(|(id, serial)| self.same_conn(*id, *serial).is_some());
         // Who left before the acknowledgement sends the message again: the answer is discarded.
@@ -344,7 +367,8 @@ impl Shard {
         if still_there.is_none() && comes_again {
             return;
         }
-        self.conclude(now, flow.origin, &flow.judge.client, reason, flow.judged);
+        let judged = (flow.judge.policy.generation, flow.judged);
+        self.conclude(now, flow.origin, &flow.judge.client, reason, judged);
         if let Some((id, _)) = still_there {
             self.resume(now, id);
         }
@@ -357,7 +381,7 @@ impl Shard {
         origin: Origin,
         client: &Arc<Client>,
         reason: ReasonCode,
-        messages: impl IntoIterator<Item = AppMessage>,
+        judged: (u64, impl IntoIterator<Item = Judged>),
     ) {
         if reason.is_error() {
             self.counters.denied_publish += u64::from(reason == ReasonCode::NotAuthorized);
@@ -366,10 +390,11 @@ impl Shard {
             }
         } else {
             if self.waits_for_store() {
-                return self.conclude_stored(now, origin, client, messages);
+                return self.conclude_stored(now, origin, client, judged);
             }
+            let (generation, messages) = judged;
             for message in messages {
-                self.accept(now, client, message);
+                self.accept(now, client, message, generation);
             }
         }
         self.acknowledge_origin(origin, reason);
@@ -415,9 +440,10 @@ impl Shard {
         now: Millis,
         origin: Origin,
         client: &Arc<Client>,
-        messages: impl IntoIterator<Item = AppMessage>,
+        (generation, messages): (u64, impl IntoIterator<Item = Judged>),
     ) {
-        let messages = messages.into_iter().map(|app| self.message(now, client, app));
+        let messages = messages.into_iter();
+        let messages = messages.map(|judged| self.message(now, client, judged, generation));
         let messages: Vec<Arc<Message>> = messages.collect();
         let (conn, qos, packet_id) = match origin {
             Origin::Packet {
@@ -525,6 +551,13 @@ fn next_transform(policy: &Policy, work: &Work) -> Option<usize> {
     rest.into_iter()
         .find(|(_, transform)| transform.concerns(&work.message.topic))
         .map(|(position, _)| position)
+}
+
+fn own(publish: PublishRef<'_>) -> Judged {
+    Judged {
+        app: app_message(publish),
+        own: true,
+    }
 }
 
 /// The message of a PUBLISH; what belongs to the connection stays behind.

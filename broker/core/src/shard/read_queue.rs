@@ -83,6 +83,7 @@ mod tests {
             expires_at: None,
             publisher: None,
             tenant: None,
+            source: None,
         };
         let mut copy = Queued::stored(&message, order, QoS::AtLeastOnce, false);
         copy.place(Some(Position(at)));

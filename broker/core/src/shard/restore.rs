@@ -11,7 +11,7 @@ use super::restored::Rounds;
 use super::subscribe::{Entry, split};
 use super::{Shard, ShardInfo, SharedKey};
 use crate::hook::Client;
-use crate::message::{Message, MessageId, detached};
+use crate::message::{Message, MessageId, Source, detached};
 use crate::queued::Queued;
 use crate::session::Will;
 use crate::store::{ClientKey, EnqueuedFor, Partition, Position, Record, SessionState, StoredWill};
@@ -31,6 +31,8 @@ pub(super) struct Restoring {
     last_number: u64,
     /// Each shared subscription once, however many messages came by it.
     shared_keys: HashSet<Arc<SharedKey>>,
+    /// Who has messages retained, by client identifier.
+    sources: HashMap<Arc<str>, Arc<Client>>,
 }
 
 /// The messages of one session, in whatever order their records come.
@@ -240,7 +242,9 @@ impl Shard {
         self.note_message(&message);
         self.restoring().seen.retained(&message);
         let space = self.space_of(message.tenant.as_ref());
-        self.set_retained(space, &in_memory(message));
+        let mut message = Arc::unwrap_or_clone(in_memory(message));
+        message.source = message.source.map(|source| self.restoring().source(source));
+        self.set_retained(space, &Arc::new(message));
     }
 
     fn restore_retained_deleted(&mut self, tenant: Option<&Arc<str>>, topic: &Utf8String) {
@@ -255,6 +259,16 @@ impl Shard {
 }
 
 impl Restoring {
+    /// Most publishers have many messages retained, and their facts were recorded with each.
+    fn source(&mut self, source: Source) -> Source {
+        let known = self.sources.entry(source.client.client_id.clone());
+        let known = known.or_insert_with(|| source.client.clone());
+        if **known != *source.client {
+            *known = source.client;
+        }
+        Source::unjudged(known.clone())
+    }
+
     fn messages_at(&mut self, slot: usize) -> &mut Messages {
         self.messages.get_or_insert_default(slot)
     }

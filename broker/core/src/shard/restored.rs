@@ -10,7 +10,7 @@ use super::restore::{Messages, UnderWay, number_of};
 use super::subscribe::split;
 use super::{CommitId, MeshMessage, Shard};
 use crate::limits::MAX_IN_FLIGHT_MESSAGES;
-use crate::message::{Message, MessageId};
+use crate::message::{Message, MessageId, Source};
 use crate::queued::Queued;
 use crate::session::{Received, Stage};
 use crate::time::Millis;
@@ -281,7 +281,14 @@ impl Shard {
             packet_id,
             messages,
         } = unrouted;
-        let serial = self.sessions.get(session as usize).map_or(0, |s| s.serial);
+        let s = self.sessions.get(session as usize);
+        let serial = s.map_or(0, |s| s.serial);
+        // The record does not say whose right it is, but its session does.
+        let source = s.map(|s| Source::unjudged(s.client.clone()));
+        let messages: Vec<_> = messages
+            .into_iter()
+            .map(|message| with_source(message, &source))
+            .collect();
         let commit = self.begin_owned(smallvec![super::commit::Then::Received {
             session,
             serial,
@@ -294,6 +301,13 @@ impl Shard {
         self.spread_within(now, commit, &messages);
         self.part_settled(now, commit, Ok(()));
     }
+}
+
+fn with_source(mut message: Arc<Message>, source: &Option<Source>) -> Arc<Message> {
+    if message.app.retain {
+        Arc::make_mut(&mut message).source = source.clone();
+    }
+    message
 }
 
 impl Rounds {

@@ -2,22 +2,23 @@
 
 use super::arriving::Arriving;
 use super::deliver::Target;
+use super::publish::Judged;
 use super::{COMMON_SPACE, Shard};
-use crate::hook::{AppMessage, Client};
-use crate::message::{Content, Message};
+use crate::hook::Client;
+use crate::message::{Content, Message, Source, noted};
 use crate::time::Millis;
 use nervewire_codec::{Properties, PublishRef, QoS, Utf8String};
 use std::sync::Arc;
 
 impl Shard {
     /// Takes a judged message on: to the sessions of this shard, to the other shards, to the retained messages.
-    pub(super) fn accept(&mut self, now: Millis, client: &Client, app: AppMessage) {
-        let message = self.message(now, client, app);
+    pub(super) fn accept(&mut self, now: Millis, client: &Arc<Client>, judged: Judged, generation: u64) {
+        let message = self.message(now, client, judged, generation);
         self.spread(now, &mut Arriving::kept(&message));
     }
 
     /// As [`Shard::accept`], for a message that is still where it was read.
-    pub(super) fn accept_in_place(&mut self, now: Millis, client: &Client, mut publish: PublishRef<'_>) {
+    pub(super) fn accept_in_place(&mut self, now: Millis, client: &Arc<Client>, mut publish: PublishRef<'_>) {
         let properties = publish.properties.as_mut();
         let expiry_s = properties.and_then(|p| p.message_expiry_interval.take());
         let properties = message_properties(publish.properties);
@@ -34,6 +35,7 @@ impl Shard {
             properties: properties.as_ref(),
             publisher: Some(&client.client_id),
             tenant: client.tenant.as_ref(),
+            source: publish.retain.then(|| (client, noted(self.policy.generation))),
         });
         self.spread(now, &mut arriving);
     }
@@ -46,7 +48,14 @@ impl Shard {
         self.route_here(now, arriving);
     }
 
-    pub(super) fn message(&mut self, now: Millis, client: &Client, mut app: AppMessage) -> Arc<Message> {
+    pub(super) fn message(
+        &mut self,
+        now: Millis,
+        client: &Arc<Client>,
+        judged: Judged,
+        generation: u64,
+    ) -> Arc<Message> {
+        let Judged { mut app, own } = judged;
         let expiry_s = app.properties.as_deref().and_then(|p| p.message_expiry_interval);
         if expiry_s.is_some()
             && let Some(properties) = &mut app.properties
@@ -55,9 +64,11 @@ impl Shard {
             app.properties.take_if(|p| **p == Properties::default());
         }
         self.next_message += 1;
+        let is_source = own && app.retain;
         Arc::new(Message {
             id: self.next_message,
             accepted_at: now,
+            source: is_source.then(|| Source::new(client.clone(), generation)),
             app,
             expires_at: expires_at(now, expiry_s),
             publisher: Some(client.client_id.clone()),
@@ -128,11 +139,11 @@ impl Shard {
                 }
                 return;
             }
-            if s.route_mark.0 != route {
-                s.route_mark = (route, targets.len() as u32);
+            if s.route_mark != route {
+                (s.route_mark, s.route_position) = (route, targets.len() as u32);
                 targets.push(Target::new(session));
             }
-            if let Some(target) = targets.get_mut(s.route_mark.1 as usize) {
+            if let Some(target) = targets.get_mut(s.route_position as usize) {
                 target.add(message, entry);
             }
         });

@@ -247,7 +247,11 @@ impl Shard {
         });
         // What came by a shared subscription never leaves memory before it is done with.
         match next.zip(queued.body()) {
-            Some(((session, entry), message)) => self.assign(now, session, assignment(message, entry, key)),
+            Some(((session, entry), message)) => {
+                let mut next = assignment(message, entry, key);
+                next.refusals = queued.refusals;
+                self.assign(now, session, next);
+            }
             None => self.counters.dropped.no_shared_member += 1,
         }
     }

@@ -168,6 +168,7 @@ impl Shard {
         let reasons = filters.map(|(filter, allowed)| match allowed {
             true => {
                 let entry = flow.entry(filter.options);
+                self.subscribed_under(flow.session, &filter.filter, flow.judge.policy.generation);
                 self.add_subscription(now, flow.session, &filter.filter, entry, &mut wanted)
             }
             false => ReasonCode::NotAuthorized,
@@ -339,22 +340,29 @@ impl Shard {
 
     /// Removes a subscription and answers whether it existed.
     pub(super) fn remove_subscription(&mut self, now: Millis, session: u32, filter: &str) -> bool {
-        let (Some(group), topic) = split(filter) else {
+        let (Some(_), _) = split(filter) else {
             self.change_gathers(session, |gathers| gathers.forget(filter));
             return self.take_filter(session, filter);
         };
-        let Some(s) = self.sessions.get_mut(session as usize) else {
-            return false;
-        };
-        if !s.subscriptions.remove_shared(filter) {
-            return false;
+        let s = self.sessions.get_mut(session as usize);
+        let removed = s.is_some_and(|s| s.subscriptions.remove_shared(filter));
+        if removed {
+            self.leave_group(now, session, filter);
         }
+        removed
+    }
+
+    /// Tells the owner of a shared subscription's group that a session is no member of it; the owner of none is not told.
+    pub(super) fn leave_group(&mut self, now: Millis, session: u32, filter: &str) {
+        let (Some(group), topic) = split(filter) else { return };
+        let Some(s) = self.sessions.get(session as usize) else {
+            return;
+        };
         let (serial, space) = (s.serial, s.space);
         let key = self.shared_key(space, group, topic);
         let session = self.reference(session, serial);
         let owner = key.owner(self.config.shards);
         self.send_mesh(now, owner, MeshMessage::SharedLeave { key, session });
-        true
     }
 
     /// The filter of one of a session's subscriptions, that which goes with the least effort.

@@ -1,5 +1,6 @@
 //! What happens by itself: keep alive, delayed wills, session expiry, pauses, purging.
 
+use super::conn::Conn;
 use super::{ConnId, Feed, Notice, Shard};
 use crate::limits::PURGE_INTERVAL_MS;
 use crate::time::Millis;
@@ -16,6 +17,7 @@ pub(super) struct Timers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     KeepAlive(ConnId, u64),
+    Lifetime(ConnId, u64),
     Resume(ConnId, u64),
     SessionExpiry(u32, u64),
     Will(u32, u64),
@@ -71,6 +73,7 @@ impl Shard {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::KeepAlive(conn, serial) => self.check_keep_alive(now, conn, serial),
+                Timer::Lifetime(conn, serial) => self.check_lifetime(now, conn, serial),
                 Timer::Resume(conn, serial) => self.resume_after_pause(now, conn, serial),
                 Timer::SessionExpiry(session, serial) => self.check_session_expiry(now, session, serial),
                 Timer::Will(session, serial) => self.delayed_will(now, session, serial),
@@ -79,10 +82,10 @@ impl Shard {
         }
     }
 
-    /// A connection has at most two timers, a session too. Whoever comes and goes for ever leaves no more than as many stale ones.
+    /// A connection has at most three timers, a session two. Whoever comes and goes for ever leaves no more than as many stale ones.
     fn forget_stale_timers(&mut self) {
         const SPARE_TIMERS: usize = 1_024;
-        let live = 2 * (self.conns.len() + self.sessions.len());
+        let live = 3 * self.conns.len() + 2 * self.sessions.len();
         if self.timers.len() <= 2 * live + SPARE_TIMERS {
             return;
         }
@@ -90,7 +93,7 @@ impl Shard {
         let conn = |id: &ConnId, serial: &u64| conns.get(id.0 as usize).filter(|conn| conn.serial == *serial);
         let session = |slot: &u32, serial: &u64| sessions.get(*slot as usize).filter(|s| s.serial == *serial);
         self.timers.due.retain(|(at, timer)| match timer {
-            Timer::KeepAlive(id, serial) => conn(id, serial).is_some(),
+            Timer::KeepAlive(id, serial) | Timer::Lifetime(id, serial) => conn(id, serial).is_some(),
             Timer::Resume(id, serial) => conn(id, serial).is_some_and(|conn| conn.paused_until == Some(*at)),
             Timer::SessionExpiry(slot, serial) => session(slot, serial).is_some_and(|s| s.expires_at == Some(*at)),
             Timer::Will(slot, serial) => session(slot, serial).is_some_and(|s| s.will_at == Some(*at)),
@@ -105,6 +108,38 @@ impl Shard {
         let timer = Timer::KeepAlive(id, conn.serial);
         let at = now + u64::from(conn.keep_alive_ms);
         self.timers.push(at, timer);
+    }
+
+    /// The connection ends when it has lasted as long as one may.
+    pub(super) fn start_lifetime(&mut self, id: ConnId) {
+        let lifetime_ms = u64::from(self.config.max_connection_s) * 1_000;
+        if let Some(conn) = self.conn(id).filter(|_| lifetime_ms > 0) {
+            let timer = Timer::Lifetime(id, conn.serial);
+            let at = authenticated_at(conn) + lifetime_ms;
+            self.timers.push(at, timer);
+        }
+    }
+
+    /// Credentials have no end that the broker knows of: whoever must connect again must show them again.
+    fn check_lifetime(&mut self, now: Millis, id: ConnId, serial: u64) {
+        let lifetime_ms = u64::from(self.config.max_connection_s) * 1_000;
+        let Some(conn) = self.same_conn(id, serial).filter(|_| lifetime_ms > 0) else {
+            return;
+        };
+        let at = authenticated_at(conn) + lifetime_ms;
+        if at > now {
+            self.timers.push(at, Timer::Lifetime(id, serial));
+            return;
+        }
+        self.counters.disconnects_server += 1;
+        self.disconnect(now, id, ReasonCode::MaximumConnectTime, None);
+    }
+
+    /// Another length holds for those who are connected, too.
+    pub(super) fn restart_lifetimes(&mut self) {
+        let open = self.conns.iter().filter(|(_, conn)| conn.connected && !conn.closing);
+        let open: Vec<ConnId> = open.map(|(slot, _)| ConnId(slot as u32)).collect();
+        open.into_iter().for_each(|id| self.start_lifetime(id));
     }
 
     /// Looked at once per interval; packets only note their time, so a busy connection costs no timer.
@@ -158,4 +193,13 @@ impl Shard {
         self.retract_interest(now);
         self.timers.push(now + PURGE_INTERVAL_MS, Timer::Purge);
     }
+}
+
+/// When a client has shown its credentials last.
+fn authenticated_at(conn: &Conn) -> Millis {
+    let again = conn
+        .authentication
+        .as_ref()
+        .and_then(|enhanced| enhanced.authenticated_at);
+    again.unwrap_or(conn.connected_at)
 }

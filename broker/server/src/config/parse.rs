@@ -373,6 +373,7 @@ fn auth(section: &mut Section<'_>) -> Auth {
     Auth {
         anonymous: section.word_or("anonymous", &ANONYMOUS, Auth::DEFAULT.anonymous),
         default: section.word_or("default", &DECISIONS, Auth::DEFAULT.default),
+        max_connection_s: section.count_or_zero("max_connection_s", 1..=31_622_400),
     }
 }
 

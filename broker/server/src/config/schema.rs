@@ -126,6 +126,8 @@ pub(crate) struct Auth {
     pub anonymous: AnonymousPolicy,
     /// The decision where every authorizer abstains.
     pub default: DefaultDecision,
+    /// How long a client may stay connected without authenticating again, in seconds; `None` (0 in the file): for ever.
+    pub max_connection_s: Option<NonZeroU32>,
 }
 
 /// `[limits]`: every bound the broker has that is not a plugin's.
@@ -252,6 +254,7 @@ impl Auth {
     pub(super) const DEFAULT: Self = Self {
         anonymous: AnonymousPolicy::Loopback,
         default: DefaultDecision::Deny,
+        max_connection_s: None,
     };
 }
 

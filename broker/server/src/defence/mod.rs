@@ -14,6 +14,7 @@ use crate::driver::{Clock, ShardEvent, Shared};
 use addresses::Addresses;
 use bans::{Bans, Suspect};
 use nervewire_core::hook::Client;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -30,6 +31,18 @@ pub(crate) struct Defence {
 pub(crate) enum Refused {
     /// Its address is banned.
     Banned,
+}
+
+impl nervewire_core::bans::Bans for Defence {
+    fn is_banned(&self, client: &Client, now: u64) -> bool {
+        self.bans_client(client, now)
+    }
+}
+
+impl fmt::Debug for Defence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Defence")
+    }
 }
 
 impl Defence {

@@ -154,6 +154,7 @@ impl Worker {
             state: State::Running,
             shared,
         };
+        worker.shard.set_bans(worker.shared.defence.clone());
         let listeners = setup
             .listeners
             .into_iter()

@@ -4,6 +4,7 @@ use super::read::{Malformed, Reader};
 use super::{Kind, message};
 use nervewire_codec::{PacketId, RetainHandling, SubscriptionOptions, Version};
 use nervewire_core::hook::{Certificate, Client, Quotas};
+use nervewire_core::message::Source;
 use nervewire_core::shard::{Entry, SharedKey};
 use nervewire_core::store::{ClientKey, EnqueuedFor, Record, SessionState, StoredWill};
 use std::net::IpAddr;
@@ -75,6 +76,12 @@ fn record(r: &mut Reader<'_>) -> Result<Record, Malformed> {
             }
         }
         Kind::Retained => Record::Retained(message::decode(r)?),
+        Kind::SourcedRetained => {
+            let source = Source::unjudged(Arc::new(client(r)?));
+            let mut message = Arc::unwrap_or_clone(message::decode(r)?);
+            message.source = Some(source);
+            Record::Retained(Arc::new(message))
+        }
         Kind::RetainedDeleted => Record::RetainedDeleted {
             message: r.number()?,
             tenant: r.option(Reader::text)?,

@@ -64,7 +64,12 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) {
             identified(out, session, *packet_id);
             write::number(out, *order);
         }
-        Record::Retained(message) => message::encode(out, message),
+        Record::Retained(message) => {
+            if let Some(source) = &message.source {
+                client(out, &source.client);
+            }
+            message::encode(out, message);
+        }
         Record::RetainedDeleted { message, tenant, topic } => {
             write::number(out, *message);
             write::optional_text(out, tenant.as_ref());
@@ -88,6 +93,7 @@ fn kind(record: &Record) -> Kind {
         Record::Sent { .. } => Kind::Sent,
         Record::HandedOver { .. } => Kind::HandedOver,
         Record::Completed { .. } => Kind::Completed,
+        Record::Retained(message) if message.source.is_some() => Kind::SourcedRetained,
         Record::Retained(_) => Kind::Retained,
         Record::RetainedDeleted { .. } => Kind::RetainedDeleted,
     }

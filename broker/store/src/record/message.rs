@@ -23,6 +23,7 @@ pub(super) fn decode(r: &mut Reader<'_>) -> Result<Arc<Message>, Malformed> {
         expires_at: r.option(Reader::number)?,
         publisher: r.option(Reader::text)?,
         tenant: r.option(Reader::text)?,
+        source: None,
         app: decode_app(r)?,
     }))
 }

@@ -34,10 +34,12 @@ enum Kind {
     RetainedDeleted = 14,
     /// A session with bounds of its own, which come before the fields of [`Kind::Session`].
     BoundedSession = 15,
+    /// A retained message with the facts of who has published it, which come before the fields of [`Kind::Retained`].
+    SourcedRetained = 16,
 }
 
 impl Kind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Session,
         Self::Gone,
         Self::Subscribed,
@@ -53,6 +55,7 @@ impl Kind {
         Self::Retained,
         Self::RetainedDeleted,
         Self::BoundedSession,
+        Self::SourcedRetained,
     ];
 
     fn of(byte: u8) -> Option<Self> {

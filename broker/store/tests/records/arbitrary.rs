@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use nervewire_codec::{PacketId, Properties, QoS, RetainHandling, SubscriptionOptions, Utf8String, Version};
 use nervewire_core::hook::{AppMessage, Certificate, Client, Quotas};
-use nervewire_core::message::Message;
+use nervewire_core::message::{Message, Source};
 use nervewire_core::shard::{Entry, SharedKey};
 use nervewire_core::store::{ClientKey, EnqueuedFor, Record, SessionState, StoredWill};
 use proptest::collection::vec;
@@ -47,6 +47,7 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
         }),
         identified().prop_map(|(session, packet_id)| Record::Completed { session, packet_id }),
         message().prop_map(Record::Retained),
+        sourced_message().prop_map(Record::Retained),
         (any::<u64>(), of(text()), string()).prop_map(|(message, tenant, topic)| Record::RetainedDeleted {
             message,
             tenant,
@@ -126,9 +127,18 @@ fn message() -> impl Strategy<Value = Arc<Message>> {
                 expires_at,
                 publisher,
                 tenant,
+                source: None,
             })
         },
     )
+}
+
+fn sourced_message() -> impl Strategy<Value = Arc<Message>> {
+    (message(), client()).prop_map(|(message, client)| {
+        let mut message = Arc::unwrap_or_clone(message);
+        message.source = Some(Source::unjudged(client));
+        Arc::new(message)
+    })
 }
 
 fn entry() -> impl Strategy<Value = Entry> {

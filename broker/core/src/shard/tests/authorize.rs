@@ -5,7 +5,7 @@ use super::scene::{client, filter, payloads, publish, text, v5};
 use super::script::{deliver_rule, policy, rule, skipping, verdict};
 use super::{each, each_version};
 use crate::fold::DefaultDecision;
-use crate::hook::{Action, CallFailed, Decision, Effect};
+use crate::hook::{Action, Actions, CallFailed, Decision, Effect, Rule};
 use crate::policy::{Authorizer, Policy};
 use nervewire_codec::{ReasonCode, Version};
 use std::collections::BTreeSet;
@@ -383,7 +383,10 @@ fn deliveries_stop_while_rules_fail_unless_they_are_skipped() {
         b.publish(p, "t", 1, "asked again");
         assert_eq!(b.payloads(s), ["asked again"]);
         failing(b);
-        b.set_policy(skipping(policy(2, 1, 0)));
+        b.set_policy(Policy {
+            default: DefaultDecision::Allow,
+            ..skipping(policy(2, 1, 0))
+        });
         b.publish(p, "t", 1, "skipped");
         assert_eq!(b.payloads(s), ["skipped"]);
     });
@@ -409,17 +412,18 @@ fn a_message_keeps_the_policy_it_was_first_judged_by() {
         b.subscribe(s, "t", 1);
         b.hold_calls();
         b.publish(p, "t", 1, "old");
-        b.set_policy(Policy {
-            default: DefaultDecision::Deny,
-            ..policy(2, 0, 0)
-        });
+        b.set_policy(policy(2, 1, 0));
+        let hear = Rule {
+            actions: Actions {
+                subscribe: true,
+                ..Actions::default()
+            },
+            ..rule(Effect::Allow, "#")
+        };
+        b.rules(vec![hear]);
         b.answer_held(verdict(Decision::Allow, 0));
         assert_eq!(payloads(&b.messages(s)), ["old"]);
         b.take(p);
-        assert_eq!(
-            b.publish(p, "t", 1, "new"),
-            DENIED,
-            "nobody to ask, so the default holds"
-        );
+        assert_eq!(b.publish(p, "t", 1, "new"), DENIED, "no rule, so the default holds");
     });
 }

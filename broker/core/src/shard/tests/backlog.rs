@@ -28,6 +28,7 @@ fn fill(b: &mut Broker, prefix: &str, count: usize, level: u8, payload: &[u8]) {
             expires_at: None,
             publisher: None,
             tenant: None,
+            source: None,
         });
         for shard in &mut b.shards {
             let (message, confirm) = (message.clone(), None);

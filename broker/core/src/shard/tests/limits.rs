@@ -156,7 +156,7 @@ fn changed_bounds_hold_from_the_next_message_on() {
 #[test]
 fn an_idle_client_is_small() {
     assert!(size_of::<super::super::conn::Conn>() <= 240);
-    assert!(size_of::<crate::session::Session>() <= 360);
+    assert!(size_of::<crate::session::Session>() <= 368);
 }
 
 #[test]

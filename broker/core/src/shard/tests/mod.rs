@@ -3,6 +3,7 @@
 
 mod authorize;
 mod backlog;
+mod bans;
 mod bodies;
 mod cache;
 mod chaos;
@@ -24,6 +25,7 @@ mod queue;
 mod races;
 mod restart;
 mod retain;
+mod review;
 mod scene;
 mod script;
 mod shadow;

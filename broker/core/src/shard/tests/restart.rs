@@ -448,3 +448,19 @@ fn a_checkpoint_before_all_shards_are_restored_keeps_what_is_still_to_be_routed(
     let again = std::iter::from_fn(|| shard.next_append()).flat_map(|append| append.records);
     assert_eq!(again.collect::<Vec<_>>(), records[1..]);
 }
+
+/// CVE-2026-8741: a crash in between would let it come twice.
+#[test]
+fn a_qos_2_message_goes_nowhere_before_its_identifier_is_durable() {
+    for shards in [1, 3] {
+        let mut b = stored(shards);
+        let (s, p) = (b.connect(v5("s")), b.connect(v5("p").lasting()));
+        b.subscribe(s, "t", 2);
+        b.store_held = true;
+        assert_eq!(b.publish(p, "t", 2, "x"), None);
+        assert_eq!(b.payloads(s), [""; 0]);
+        b.store_held = false;
+        b.settle();
+        assert_eq!(b.payloads(s), ["x"]);
+    }
+}

@@ -69,7 +69,8 @@ fn every_value_of_the_example_arrives() {
         config.auth,
         Auth {
             anonymous: AnonymousPolicy::Deny,
-            default: DefaultDecision::Allow
+            default: DefaultDecision::Allow,
+            max_connection_s: NonZeroU32::new(86_400),
         }
     );
     assert_eq!(

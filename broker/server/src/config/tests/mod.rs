@@ -37,6 +37,7 @@ tls = { cert = "server.pem", key = "server.key", client_ca = "ca.pem", client_ce
 [auth]
 anonymous = "deny"
 default = "allow"
+max_connection_s = 86_400
 
 [limits]
 max_packet_bytes = 2_097_152

@@ -59,7 +59,7 @@ fn unknown_keys() {
     );
     check(
         "[auth]\n\"\" = 1",
-        "2:1: unknown key  in [auth]; known keys: anonymous, default",
+        "2:1: unknown key  in [auth]; known keys: anonymous, default, max_connection_s",
     );
     check(
         "[admin]\ntokens = \"x\"",

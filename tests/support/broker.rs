@@ -112,6 +112,14 @@ impl Setup {
         self
     }
 
+    /// Other tables in the place of those given so far.
+    pub(crate) fn tables(self, tables: &str) -> Self {
+        Self {
+            rest: tables.into(),
+            ..self
+        }
+    }
+
     /// A file beside the configuration.
     pub(crate) fn file(self, name: &str, contents: impl AsRef<[u8]>) -> Self {
         std::fs::write(self.dir.path().join(name), contents).expect("write a file");

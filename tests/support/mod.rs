@@ -6,6 +6,7 @@ mod certificates;
 mod client;
 mod guests;
 mod http;
+mod jwt;
 mod tools;
 
 pub(crate) use broker::{Broker, CONFIGURATION, PATIENT, Setup, nervewire, nervewire_with_input};
@@ -13,6 +14,7 @@ pub(crate) use certificates::{Certificates, Identity};
 pub(crate) use client::*;
 pub(crate) use guests::*;
 pub(crate) use http::*;
+pub(crate) use jwt::*;
 pub(crate) use tools::*;
 
 use std::time::{Duration, Instant};

@@ -40,6 +40,8 @@ pub struct Accepted {
     pub quotas: Quotas,
     /// Authentication Data for the CONNACK.
     pub authentication_data: Option<Bytes>,
+    /// The largest packet that its listener takes; `u32::MAX`: as large as any other.
+    pub max_packet_bytes: u32,
 }
 
 /// What the whole chain of authenticators said.
@@ -315,6 +317,7 @@ fn accept(pending: Pending, identity: Identity) -> Step {
         assigned: pending.assigned,
         quotas: identity.quotas,
         authentication_data: identity.data,
+        max_packet_bytes: u32::MAX,
     }))
 }
 

@@ -74,6 +74,29 @@ impl OutBuf {
         used
     }
 
+    /// As [`OutBuf::slices`], and no more than `limit` bytes, for transports that say first how many will follow.
+    pub fn slices_within<'a>(&'a self, slices: &mut [IoSlice<'a>], mut limit: usize) -> usize {
+        let segments = self
+            .segments
+            .iter()
+            .map(|segment| &segment[..])
+            .chain([&self.tail[self.tail_consumed..]]);
+        let mut skip = self.consumed;
+        let mut used = 0;
+        for (slot, segment) in slices.iter_mut().zip(segments) {
+            let rest = &segment[skip..];
+            let taken = &rest[..rest.len().min(limit)];
+            skip = 0;
+            if taken.is_empty() {
+                break; // Only the tail may be empty.
+            }
+            limit -= taken.len();
+            *slot = IoSlice::new(taken);
+            used += 1;
+        }
+        used
+    }
+
     /// The first contiguous bytes, for transports without vectored writes.
     pub fn front(&self) -> &[u8] {
         match self.segments.front() {
@@ -254,5 +277,13 @@ mod tests {
         let used = out.slices(&mut slices);
         let all: Vec<u8> = slices[..used].iter().flat_map(|s| s.iter().copied()).collect();
         assert_eq!(all, b"bcdef");
+        for limit in 0..10 {
+            let mut slices = [IoSlice::new(&[]); 8];
+            let used = out.slices_within(&mut slices, limit);
+            let some: Vec<u8> = slices[..used].iter().flat_map(|s| s.iter().copied()).collect();
+            assert_eq!(some, b"bcdef"[..limit.min(5)]);
+        }
+        let mut one = [IoSlice::new(&[]); 1];
+        assert_eq!((out.slices_within(&mut one, 5), &*one[0]), (1, &b"b"[..]));
     }
 }

@@ -174,6 +174,7 @@ fn accepted(client_id: &str) -> Accepted {
         assigned: false,
         quotas: Quotas::default(),
         authentication_data: None,
+        max_packet_bytes: u32::MAX,
     }
 }
 

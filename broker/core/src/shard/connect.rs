@@ -348,7 +348,7 @@ impl Shard {
         let text = |s: String| Utf8String::try_from(s).ok();
         let properties = Properties {
             receive_maximum: Some(RECEIVE_MAXIMUM),
-            maximum_packet_size: Some(self.config.max_packet_bytes),
+            maximum_packet_size: Some(self.config.max_packet_bytes.min(accepted.max_packet_bytes)),
             topic_alias_maximum: Some(TOPIC_ALIAS_MAXIMUM),
             assigned_client_identifier: accepted.assigned.then(|| text(client_id.to_string())).flatten(),
             server_keep_alive: (keep_alive_s != connect.keep_alive).then_some(keep_alive_s),

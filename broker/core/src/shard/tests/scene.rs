@@ -118,6 +118,7 @@ impl Who {
             assigned: self.assigned,
             quotas: self.quotas,
             authentication_data: None,
+            max_packet_bytes: u32::MAX,
         }
     }
 }

@@ -73,6 +73,15 @@ impl Certificates {
     ) -> StreamOwned<ClientConnection, TcpStream> {
         let socket = TcpStream::connect(broker.address()).expect("connect");
         socket.set_read_timeout(Some(DEADLINE)).expect("set a timeout");
+        self.over(socket, identity)
+    }
+
+    /// As [`Certificates::connect`], over a stream that is there already.
+    pub(crate) fn over(
+        &self,
+        socket: TcpStream,
+        identity: Option<&Identity>,
+    ) -> StreamOwned<ClientConnection, TcpStream> {
         let name = ServerName::try_from("localhost").expect("a name");
         StreamOwned::new(
             ClientConnection::new(self.client_config(identity), name).expect("TLS client"),

@@ -80,6 +80,14 @@ impl Client {
         self.send_bytes(&bytes);
     }
 
+    /// As [`Client::send`], where the broker may be gone.
+    pub(crate) fn try_send(&mut self, packet: &Packet) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        nervewire_codec::encode(packet, self.version, &mut bytes).expect("encode");
+        self.stream.write_all(&bytes)?;
+        self.stream.flush()
+    }
+
     #[track_caller]
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("send");

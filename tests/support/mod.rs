@@ -8,6 +8,7 @@ mod guests;
 mod http;
 mod jwt;
 mod tools;
+mod websocket;
 
 pub(crate) use broker::{Broker, CONFIGURATION, PATIENT, Setup, nervewire, nervewire_with_input};
 pub(crate) use certificates::{Certificates, Identity};
@@ -16,6 +17,7 @@ pub(crate) use guests::*;
 pub(crate) use http::*;
 pub(crate) use jwt::*;
 pub(crate) use tools::*;
+pub(crate) use websocket::*;
 
 use std::time::{Duration, Instant};
 
@@ -23,13 +25,18 @@ use std::time::{Duration, Instant};
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Waits until `done` answers something, and fails with `what` when it does not in time.
-pub(crate) fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + DEADLINE;
+pub(crate) fn wait_for<T>(what: &str, done: impl FnMut() -> Option<T>) -> T {
+    wait_within(DEADLINE, what, done)
+}
+
+/// As [`wait_for`], for what takes longer than any single expectation.
+pub(crate) fn wait_within<T>(patience: Duration, what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + patience;
     loop {
         if let Some(answer) = done() {
             return answer;
         }
-        assert!(Instant::now() < end, "waited {DEADLINE:?} in vain: {what}");
+        assert!(Instant::now() < end, "waited {patience:?} in vain: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -7,7 +7,7 @@ use nervewire_core::handshake::ChainOutcome;
 use nervewire_core::hook::{Authentication, CallFailed, Client, Credentials, OnFailure};
 use nervewire_core::shard::CallId;
 use nervewire_plugin_host::{Instance, Plugin, Question, Reply, Role};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
@@ -48,6 +48,17 @@ pub(crate) enum ReplyTo {
 pub(crate) struct AuthChain {
     pub(crate) generation: u64,
     pub(crate) links: Vec<(Arc<Plugin>, OnFailure)>,
+    /// Whom clients of each listener are judged by, by name; `None`: by all. Of a listener that is gone it is what it was, because
+    /// its connections are still there.
+    pub(crate) listeners: BTreeMap<Arc<str>, Option<Vec<Arc<str>>>>,
+}
+
+impl AuthChain {
+    /// Whether clients of a listener are judged by this link.
+    fn is_asked(&self, link: &Plugin, listener: &str) -> bool {
+        let named = self.listeners.get(listener).and_then(Option::as_ref);
+        named.is_none_or(|names| names.iter().any(|name| **name == *link.name()))
+    }
 }
 
 /// The pool. Its threads end when it is dropped.
@@ -117,8 +128,14 @@ impl AuthPool {
     }
 
     /// The authenticators from now on; a job that is being worked on ends with those it began with.
-    pub(crate) fn swap(&self, chain: AuthChain) {
-        self.queue.lock().chain = Arc::new(chain);
+    pub(crate) fn swap(&self, mut chain: AuthChain) {
+        let mut state = self.queue.lock();
+        for (listener, named) in &state.chain.listeners {
+            if named.is_some() && !chain.listeners.contains_key(listener) {
+                chain.listeners.insert(listener.clone(), named.clone());
+            }
+        }
+        state.chain = Arc::new(chain);
     }
 
     /// Jobs refused because the queue was full.
@@ -145,11 +162,17 @@ struct Step {
 impl Step {
     /// The next authenticator that is to be asked, and how its failures count.
     fn next(&mut self) -> Option<(Arc<Plugin>, OnFailure)> {
-        if let Some(only) = self.job.only {
-            // Behind it there is nobody to ask.
-            self.link = if self.link <= only { only } else { usize::MAX };
+        loop {
+            if let Some(only) = self.job.only {
+                // Behind it there is nobody to ask.
+                self.link = if self.link <= only { only } else { usize::MAX };
+            }
+            let link = self.chain.links.get(self.link)?;
+            if self.chain.is_asked(&link.0, &self.job.client.listener) {
+                return Some(link.clone());
+            }
+            self.link = self.link.saturating_add(1);
         }
-        self.chain.links.get(self.link).cloned()
     }
 
     /// The outcome, if this answer is one; else the next authenticator's turn comes.

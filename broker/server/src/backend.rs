@@ -227,7 +227,7 @@ fn status(supervisor: &Supervisor) -> Status {
             .iter()
             .map(|listener| ListenerStatus {
                 bind: listener.name.to_string(),
-                transport: "tcp".to_owned(),
+                transport: listener.transport().to_owned(),
                 tls: listener.tls.is_some(),
             })
             .collect(),

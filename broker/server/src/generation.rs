@@ -56,8 +56,25 @@ pub(crate) fn load(host: &Host, config: &Config, number: u64, previous: &[Loaded
         .iter()
         .map(|settings| load_plugin(host, settings, number, previous))
         .collect::<Result<Vec<_>>>()?;
+    refuse_silent_authenticators(config, &plugins)?;
     let policy = Arc::new(policy(&plugins, config, number)?);
     Ok(Generation { policy, plugins })
+}
+
+/// A listener whose clients are to be judged by a plugin that judges nobody would let them in or not for another reason.
+fn refuse_silent_authenticators(config: &Config, plugins: &[LoadedPlugin]) -> Result<()> {
+    for listener in &config.listeners {
+        for name in listener.own.authenticators.iter().flatten() {
+            let named = plugins.iter().find(|loaded| loaded.settings.name == *name);
+            if !named.is_some_and(|loaded| loaded.plugin.has_hook(Hook::Authenticate)) {
+                return Err(anyhow!(
+                    "listener {}: plugin \"{name}\" has no hook `authenticate`; write others in `authenticators`",
+                    listener.bind.text
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Plugins that were loaded before, as another generation.
@@ -247,14 +264,19 @@ impl Generation {
         ticks.zip(clients).map(ticking).collect()
     }
 
-    /// The chain of authenticators.
-    pub(crate) fn auth_chain(&self) -> AuthChain {
+    /// The chain of authenticators, and which of them the listeners of this configuration have asked.
+    pub(crate) fn auth_chain(&self, config: &Config) -> AuthChain {
         let authenticates = |loaded: &&LoadedPlugin| loaded.is_enforced() && loaded.plugin.has_hook(Hook::Authenticate);
         let link = |loaded: &LoadedPlugin| (loaded.plugin.clone(), loaded.settings.on_failure);
         let links = self.plugins.iter().filter(authenticates).map(link).collect();
         AuthChain {
             generation: self.policy.generation,
             links,
+            listeners: config
+                .listeners
+                .iter()
+                .map(|listener| (listener.bind.text.clone(), listener.own.authenticators.clone()))
+                .collect(),
         }
     }
 }

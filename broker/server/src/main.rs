@@ -29,6 +29,7 @@ mod store_command;
 mod supervisor;
 mod tick;
 mod tls;
+mod transport;
 mod watch;
 
 use admin::client::AdminEndpoint;

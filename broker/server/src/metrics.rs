@@ -88,6 +88,8 @@ fn connects(core: impl Fn(fn(&Counters) -> u64) -> u64, of: impl Fn(fn(&ShardRep
         ),
         ("protocol", of(|r| r.driver.refused_protocol)),
         ("busy", of(|r| r.driver.refused_busy)),
+        ("proxy", of(|r| r.driver.proxies_refused)),
+        ("upgrade", of(|r| r.driver.upgrades_refused)),
         ("other", of(|r| r.driver.refused_other)),
     ]
 }
@@ -134,6 +136,10 @@ fn bounds_hit(
         ("interest_prefixes", core(|c| c.interest_over_bound)),
         ("pending_acknowledgements", core(|c| c.paused_acknowledgements)),
         ("max_connections", of(|r| r.driver.connections_over_bound)),
+        (
+            "listener_max_connections",
+            of(|r| r.driver.listener_connections_over_bound),
+        ),
         ("connect_timeout_ms", of(|r| r.driver.connect_timeouts)),
         ("accept_errors", of(|r| r.driver.accept_errors)),
         ("mesh_messages", of(|r| r.driver.mesh_over_bound)),

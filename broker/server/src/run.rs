@@ -6,7 +6,7 @@ use crate::auth_pool::AuthPool;
 use crate::backend::Running;
 use crate::config::{Config, Durability};
 use crate::defence::Defence;
-use crate::driver::{self, Clock, ShardEvent, ShardSetup, ShardStore, Shared, anonymous_code};
+use crate::driver::{self, Clock, ShardEvent, ShardSetup, ShardStore, Shared};
 use crate::generation::{self, Generation};
 use crate::listeners::{bind, bind_admin, listener_settings};
 use crate::restore;
@@ -24,7 +24,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -84,7 +84,7 @@ impl Broker {
         generation: Generation,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Self> {
-        let listeners = listener_settings(&config)?;
+        let listeners = listener_settings(&config, &[])?;
         let clock = Clock::start();
         let shards = shards(&config);
         // Whoever connects finds everything that was acknowledged.
@@ -95,7 +95,7 @@ impl Broker {
             .collect::<Result<Vec<_>>>()?;
         let admin_socket = bind_admin(&config)?;
         let (mesh, polls) = driver::inboxes(shards).context("the shards' wakers cannot be made")?;
-        let authenticators = AuthPool::start(usize::from(shards).max(2), generation.auth_chain())
+        let authenticators = AuthPool::start(usize::from(shards).max(2), generation.auth_chain(&config))
             .context("the authentication workers cannot be started")?;
         let shared = Arc::new(Shared {
             mesh,
@@ -104,7 +104,6 @@ impl Broker {
             defence: Arc::new(Defence::new(clock)),
             connections: AtomicUsize::new(0),
             max_connections: AtomicUsize::new(max_connections(&config)),
-            anonymous: AtomicU8::new(anonymous_code(config.auth.anonymous)),
             clock,
             journal: restored.journal,
             cut_bytes: restored.cut_bytes,
@@ -133,7 +132,6 @@ impl Broker {
                     .as_ref()
                     .map(|journal| ShardStore::new(journal.handle(number as u16))),
                 max_packet_bytes: config.limits.max_packet_bytes.get(),
-                connect_timeout_ms: u64::from(config.limits.connect_timeout_ms.get()),
                 plugins: generation.shard_plugins()?,
                 listeners: listeners.iter().cloned().zip(sockets).collect(),
             };
@@ -305,7 +303,8 @@ fn announce(config: &Config, shards: u16) {
         promise(config.broker.durability)
     );
     for listener in &config.listeners {
-        tracing::info!(bind = &*listener.bind.text, tls = listener.tls.is_some(), "listening");
+        let (bind, transport) = (&*listener.bind.text, listener.transport.name());
+        tracing::info!(bind, transport, tls = listener.tls.is_some(), "listening");
     }
     tracing::info!(bind = &*config.admin.bind.text, "admin API");
 }
@@ -422,5 +421,5 @@ fn check_plugins(config: &Config) -> Result<()> {
     };
     let host = Host::new(host_config)?;
     generation::load(&host, config, 1, &[])?;
-    listener_settings(config).map(|_| ())
+    listener_settings(config, &[]).map(|_| ())
 }

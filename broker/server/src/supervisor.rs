@@ -5,7 +5,7 @@ use crate::admin::guard::Token;
 use crate::admin::server::AdminServer;
 use crate::builtin;
 use crate::config::{self, Config};
-use crate::driver::{ListenerSettings, ShardEvent, Shared, Swap, anonymous_code};
+use crate::driver::{ListenerSettings, ShardEvent, Shared, Swap};
 use crate::generation::{self, Generation, LoadedPlugin};
 use crate::listeners::{bind, bind_admin, cloned, is_running, listener_settings};
 use crate::record::Recorder;
@@ -366,7 +366,7 @@ impl Supervisor {
         }
         let make_ready = || {
             let generation = generation::load(&self.host, &config, generation + 1, &plugins)?;
-            let new = listener_settings(&config)?;
+            let new = listener_settings(&config, &listeners)?;
             self.make_ready(config, &old, generation, new, &listeners)
         };
         make_ready().map_err(one_message)
@@ -396,7 +396,6 @@ impl Supervisor {
                 policy: generation.policy.clone(),
                 plugins: generation.shard_plugins()?,
                 config: shard_config(&config, shards),
-                connect_timeout_ms: u64::from(config.limits.connect_timeout_ms.get()),
                 listeners: cloned(&listeners, &sockets)?,
                 done: done_sender.clone(),
             })
@@ -426,13 +425,10 @@ impl Supervisor {
             ..
         } = prepared;
         self.shared
-            .anonymous
-            .store(anonymous_code(config.auth.anonymous), Ordering::Relaxed);
-        self.shared
             .max_connections
             .store(max_connections(&config), Ordering::Relaxed);
         self.shared.shadows.swap(generation.shadow_plugins())?;
-        self.shared.authenticators.swap(generation.auth_chain());
+        self.shared.authenticators.swap(generation.auth_chain(&config));
         let shards = swaps.len();
         for (shard, swap) in swaps.into_iter().enumerate() {
             self.shared.mesh.send(shard as u16, ShardEvent::Swap(Box::new(swap)));

@@ -5,6 +5,7 @@
 
 mod error;
 mod json;
+mod listener;
 mod nearest;
 mod parse;
 mod schema;
@@ -75,9 +76,14 @@ impl Config {
 
     /// One line for a person: what this configuration makes of the broker.
     pub(crate) fn summary(&self) -> String {
-        let listeners = self.listeners.iter().map(|listener| match listener.tls {
-            Some(_) => format!("{} (TLS)", listener.bind.text),
-            None => listener.bind.text.to_string(),
+        let listeners = self.listeners.iter().map(|listener| {
+            let layers = match (&listener.transport, listener.tls.is_some()) {
+                (Transport::Tcp, false) => "",
+                (Transport::Tcp, true) => " (TLS)",
+                (Transport::Ws(_), false) => " (ws)",
+                (Transport::Ws(_), true) => " (wss)",
+            };
+            format!("{}{layers}", listener.bind.text)
         });
         let plugins = self.plugins.iter().map(|plugin| plugin.name.to_string());
         format!(

@@ -2,6 +2,7 @@
 //! and nowhere else.
 
 use super::error::{ConfigErrors, Source};
+use super::listener;
 use super::schema::{
     Admin, Auth, Bind, Broker, CertificateIdentity, ClientCertificates, Config, Durability, Limits, Listener, Mode,
     Plugin, Reload, TlsSettings,
@@ -29,10 +30,6 @@ const DURABILITIES: Words<Durability> = Words {
         ("memory", Durability::Memory),
     ],
     later: &[],
-};
-const TRANSPORTS: Words<()> = Words {
-    known: &[("tcp", ())],
-    later: &["ws"],
 };
 const MODES: Words<Mode> = Words {
     known: &[("enforce", Mode::Enforce), ("shadow", Mode::Shadow)],
@@ -145,6 +142,7 @@ impl Reader<'_> {
             .iter()
             .map(|listener| (listener.span(), &listener.get_ref().bind));
         self.refuse_colliding_binds(binds.chain(admin.iter().map(|admin| (admin.span(), &admin.get_ref().bind))));
+        listener::refuse_impossible(self.source, &listeners, &limits, &plugins);
         self.refuse_equal_names(&plugins);
         self.refuse_impossible_shadows(&plugins);
         Some(Config {
@@ -249,14 +247,19 @@ impl Reader<'_> {
 
     fn listener(&self, section: &mut Section<'_>) -> Option<Spanned<Listener>> {
         let bind = section.required("bind", "127.0.0.1:1883", validate::bind);
-        section.word("transport", &TRANSPORTS);
+        let transport = listener::transport(section);
         let tls = section.table("tls", |tls| self.tls(tls)).flatten();
+        let proxies = listener::proxies(section);
+        let own = listener::own_settings(section, &ANONYMOUS);
         let bind = bind?;
         Some(Spanned::new(
             bind.span(),
             Listener {
                 bind: bind.into_inner(),
+                transport,
                 tls,
+                proxies,
+                own,
             },
         ))
     }
@@ -378,14 +381,16 @@ fn auth(section: &mut Section<'_>) -> Auth {
 }
 
 fn limits(section: &mut Section<'_>) -> Limits {
-    /// The largest Remaining Length (MQTT 5.0 section 1.5.5).
-    const MAX_PACKET_BYTES: u64 = 268_435_455;
     let default = Limits::DEFAULT;
     Limits {
-        max_packet_bytes: section.count("max_packet_bytes", 1_024..=MAX_PACKET_BYTES, default.max_packet_bytes),
-        max_connections: section.count("max_connections", 1..=10_000_000, default.max_connections),
+        max_packet_bytes: section.count("max_packet_bytes", Limits::PACKET_BYTES, default.max_packet_bytes),
+        max_connections: section.count("max_connections", Limits::CONNECTIONS, default.max_connections),
         max_sessions: section.count("max_sessions", 1..=100_000_000, default.max_sessions),
-        connect_timeout_ms: section.count("connect_timeout_ms", 100..=600_000, default.connect_timeout_ms),
+        connect_timeout_ms: section.count(
+            "connect_timeout_ms",
+            Limits::CONNECT_TIMEOUT_MS,
+            default.connect_timeout_ms,
+        ),
         queue_messages: section.count("queue_messages", 1..=100_000_000, default.queue_messages),
         queue_bytes: section.count("queue_bytes", 1_024..=1 << 40, default.queue_bytes),
         queue_policy: section.word_or("queue_policy", &QUEUE_POLICIES, default.queue_policy),

@@ -1,6 +1,8 @@
 //! The configuration as the broker uses it: plain values, everything already checked. The keys and their meaning are those of
 //! `defaults.toml` and of the README's table.
 
+use crate::transport::network::Network;
+use crate::transport::upgrade::Rules;
 use nervewire_core::fold::{AnonymousPolicy, DefaultDecision};
 use nervewire_core::hook::OnFailure;
 use nervewire_core::limits::QueuePolicy;
@@ -8,6 +10,7 @@ use nervewire_plugin_host::{Grant, Hook, Limits as PluginLimits};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -72,8 +75,56 @@ impl Durability {
 pub(crate) struct Listener {
     /// The address.
     pub bind: Bind,
-    /// `None`: plain TCP.
+    /// What MQTT travels in.
+    pub transport: Transport,
+    /// `None`: in clear.
     pub tls: Option<TlsSettings>,
+    /// `proxy_protocol`: where proxies may connect from, and nobody else; empty: there is no proxy.
+    pub proxies: Vec<Network>,
+    /// What holds here instead of what holds everywhere.
+    pub own: OwnSettings,
+}
+
+/// `listener.transport`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// Packets one behind the other.
+    Tcp,
+    /// In binary frames of WebSocket.
+    Ws(Rules),
+}
+
+impl Transport {
+    /// As it is written.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Ws(_) => "ws",
+        }
+    }
+
+    /// Who may open a WebSocket.
+    pub(crate) fn rules(&self) -> Option<Rules> {
+        match self {
+            Self::Tcp => None,
+            Self::Ws(rules) => Some(rules.clone()),
+        }
+    }
+}
+
+/// Settings of one listener; `None`: what `[auth]`, `[limits]` and the chain of plugins say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OwnSettings {
+    /// Who may connect without credentials.
+    pub anonymous: Option<AnonymousPolicy>,
+    /// The plugins that are asked who a client is.
+    pub authenticators: Option<Vec<Arc<str>>>,
+    /// Its connections at a time.
+    pub max_connections: Option<NonZeroU32>,
+    /// Largest packet accepted, not over that of `[limits]`.
+    pub max_packet_bytes: Option<NonZeroU32>,
+    /// Time from the TCP connection to a complete CONNECT packet.
+    pub connect_timeout_ms: Option<NonZeroU32>,
 }
 
 /// A local address to listen on.
@@ -259,6 +310,11 @@ impl Auth {
 }
 
 impl Limits {
+    /// Up to the largest Remaining Length (MQTT 5.0 section 1.5.5).
+    pub(super) const PACKET_BYTES: RangeInclusive<u64> = 1_024..=268_435_455;
+    pub(super) const CONNECTIONS: RangeInclusive<u64> = 1..=10_000_000;
+    pub(super) const CONNECT_TIMEOUT_MS: RangeInclusive<u64> = 100..=600_000;
+
     pub(super) const DEFAULT: Self = Self {
         max_packet_bytes: non_zero_u32(1_048_576),
         max_connections: non_zero_u32(1_000_000),

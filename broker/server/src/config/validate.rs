@@ -5,26 +5,30 @@ use super::schema::{Bind, Component};
 use nervewire_codec::topic::validate_topic_filter;
 use nervewire_plugin_host::{Grant, SpecError};
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// `ADDRESS:PORT`. Names are not looked up, because an answer that changes would move the listener; `localhost` is 127.0.0.1.
 pub(super) fn bind(text: &str) -> Result<Bind, String> {
     let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    let address = numeric.as_deref().unwrap_or(text).parse().map_err(|_| {
+    let address: SocketAddr = numeric.as_deref().unwrap_or(text).parse().map_err(|_| {
         "is not an address and a port; write for example \"127.0.0.1:1883\", \"0.0.0.0:1883\" or \"[::]:1883\""
             .to_owned()
     })?;
     Ok(Bind {
         text: text.into(),
-        address,
+        // An IPv4 address in IPv6 form is an IPv4 address.
+        address: match address.ip().to_canonical() {
+            IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
+            IpAddr::V6(_) => address,
+        },
     })
 }
 
-/// Whether the second of two sockets could not be bound. Port 0 is a free port each time.
+/// Whether the second of two sockets could not be bound. `[::]` is every address of both families. Port 0 is a free port each time.
 pub(super) fn collide(a: SocketAddr, b: SocketAddr) -> bool {
-    let same_address = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() != 0 && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && same_address
+    let covers = |a: SocketAddr, b: SocketAddr| a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4());
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || covers(a, b) || covers(b, a))
 }
 
 /// Names are labels of metrics and parts of admin URLs.

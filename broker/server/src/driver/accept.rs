@@ -1,15 +1,19 @@
 //! Listeners: every shard accepts from every one of them.
 
 use super::inbox::bounds;
+use super::seat::{Full, Seat};
 use super::socket::Socket;
 use super::worker::{Kind, Worker};
 use crate::config::CertificateIdentity;
+use crate::transport::network::Network;
+use crate::transport::upgrade::Rules;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Token};
+use nervewire_core::fold::AnonymousPolicy;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::AtomicUsize;
 
 /// What holds for the connections of one listener; a reload replaces it whole.
 #[derive(Debug)]
@@ -19,6 +23,32 @@ pub(crate) struct ListenerSettings {
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) identity: Option<CertificateIdentity>,
+    /// It speaks WebSocket, under these rules.
+    pub(crate) web: Option<Arc<Rules>>,
+    /// Whose connections begin with a header of the PROXY protocol; empty: none has one.
+    pub(crate) proxies: Vec<Network>,
+    pub(crate) anonymous: AnonymousPolicy,
+    /// Of the chain of authenticators only some are asked.
+    pub(crate) has_own_authenticators: bool,
+    pub(crate) connect_timeout_ms: u64,
+    /// `u32::MAX`: what holds for all.
+    pub(crate) max_packet_bytes: u32,
+    /// `usize::MAX`: what holds for all.
+    pub(crate) max_connections: usize,
+    /// Its connections at this moment, over all shards; the same counter in every generation.
+    pub(crate) connections: Arc<AtomicUsize>,
+}
+
+impl ListenerSettings {
+    /// Its clients come through proxies, which say who they are.
+    pub(crate) fn is_behind_proxy(&self) -> bool {
+        !self.proxies.is_empty()
+    }
+
+    /// As status and logs name it.
+    pub(crate) fn transport(&self) -> &'static str {
+        if self.web.is_some() { "ws" } else { "tcp" }
+    }
 }
 
 pub(super) struct Listener {
@@ -48,6 +78,14 @@ impl Worker {
         for mut gone in old.into_iter().flatten() {
             let _ = self.poll.registry().deregister(&mut gone.socket); // It is dropped next.
         }
+    }
+
+    /// The settings of a listener as they are now; of one that is gone, as they were.
+    pub(super) fn settings_now<'s>(&'s self, known: &'s Arc<ListenerSettings>) -> &'s Arc<ListenerSettings> {
+        let mut listeners = self.listeners.iter().flatten().map(|listener| &listener.settings);
+        listeners
+            .find(|settings| settings.address == known.address)
+            .unwrap_or(known)
     }
 
     pub(super) fn stop_accepting(&mut self) {
@@ -100,37 +138,35 @@ impl Worker {
     }
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, settings: Arc<ListenerSettings>) {
-        let slot = match self.shared.defence.connection(peer.ip(), self.now) {
-            Ok(slot) => slot,
-            Err(refused) => {
-                tracing::debug!(%peer, ?refused, "connection closed at accept");
-                return;
-            }
-        };
-        let before = self.shared.connections.fetch_add(1, Ordering::Relaxed);
-        if before >= self.shared.max_connections.load(Ordering::Relaxed) {
-            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-            self.driver.connections_over_bound += 1;
+        // IPv4 clients of a dual-stack listener come with addresses in IPv6 form.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        if settings.is_behind_proxy() && !settings.proxies.iter().any(|network| network.contains(peer.ip())) {
+            self.driver.proxies_refused += 1;
+            tracing::info!(%peer, listener = &*settings.name, "connection refused: it comes from no trusted proxy");
             return;
         }
+        let mut seat = match Seat::take(&self.shared, &settings) {
+            Ok(seat) => seat,
+            Err(Full::Broker) => return self.driver.connections_over_bound += 1,
+            Err(Full::Listener) => return self.driver.listener_connections_over_bound += 1,
+        };
         // Linux gives it to every socket that a listener with the option accepts, and spares us a call.
         if !cfg!(target_os = "linux")
             && let Err(error) = stream.set_nodelay(true)
         {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
-        let socket = match &settings.tls {
-            None => Socket::plain(stream),
-            Some(config) => match rustls::ServerConnection::new(config.clone()) {
-                Ok(tls) => Socket::secured(stream, tls),
-                Err(error) => {
-                    self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-                    tracing::error!(%error, "no TLS session can be made");
-                    return;
-                }
-            },
-        };
-        self.greet(socket.counted(slot), peer, settings);
+        // Behind a proxy it is not known yet who the client is.
+        if !settings.is_behind_proxy()
+            && let Err(refused) = seat.count(peer.ip(), self.now)
+        {
+            return tracing::debug!(%peer, ?refused, "connection closed at accept");
+        }
+        let tls = settings.tls.clone().map(rustls::ServerConnection::new).transpose();
+        match tls {
+            Ok(tls) => self.greet(Socket::new(stream, tls, settings.web.clone(), seat), peer),
+            Err(error) => tracing::error!(%error, "no TLS session can be made"),
+        }
     }
 }
 

@@ -2,10 +2,14 @@
 
 use super::accept::ListenerSettings;
 use super::inbox::{ShardEvent, bounds};
-use super::socket::{Readable, Socket};
+use super::socket::{Introduction, Readable, Socket};
 use super::worker::{Kind, Worker};
 use crate::auth_pool::{Job, ReplyTo};
 use crate::shadow::Login;
+use crate::transport::frames::End;
+use crate::transport::proxy::NoHeader;
+use crate::transport::upgrade::Refusal;
+use crate::transport::websocket::Ended;
 use bytes::{Bytes, BytesMut};
 use mio::Interest;
 use nervewire_codec::{Packet, ReasonCode, Version, decode, encode};
@@ -15,7 +19,6 @@ use nervewire_core::outbuf::OutBuf;
 use nervewire_core::shard::home_shard;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// How far a connection has come.
 pub(super) enum Stage {
@@ -28,8 +31,10 @@ pub(super) enum Stage {
 pub(super) struct Pending {
     serial: u64,
     socket: Socket,
-    settings: Arc<ListenerSettings>,
+    /// The client, once it is known that no proxy speaks for it.
     peer: SocketAddr,
+    /// The header of the PROXY protocol has not come yet.
+    awaits_proxy: bool,
     /// Made when TLS is done, because the certificate belongs to it.
     handshake: Option<Handshake>,
     version: Option<Version>,
@@ -44,6 +49,8 @@ pub(super) struct Pending {
     watched: Option<Box<(Arc<Client>, Credentials)>>,
     /// Refused: close when the last bytes are written.
     closing: bool,
+    /// Reads of an open WebSocket that brought nothing of MQTT.
+    frames_without_payload: u32,
 }
 
 /// A connection on its way to the shard that owns its session.
@@ -58,18 +65,22 @@ pub(crate) struct Adopted {
 
 impl Worker {
     /// A new connection.
-    pub(super) fn greet(&mut self, mut socket: Socket, peer: SocketAddr, settings: Arc<ListenerSettings>) {
+    pub(super) fn greet(&mut self, mut socket: Socket, peer: SocketAddr) {
         let slot = self.numbers.vacant_key();
         if !self.watch(&mut socket, slot) {
-            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         self.serial += 1;
+        let (awaits_proxy, timeout_ms) = {
+            let listener = socket.seat().listener();
+            (listener.is_behind_proxy(), listener.connect_timeout_ms)
+        };
         let pending = Pending {
             serial: self.serial,
             socket,
-            settings,
             peer,
+            awaits_proxy,
+            frames_without_payload: 0,
             handshake: None,
             version: None,
             unread: BytesMut::new(),
@@ -81,8 +92,7 @@ impl Worker {
             closing: false,
         };
         self.numbers.insert(Stage::Pending(Box::new(pending)));
-        let deadline = self.now + self.connect_timeout_ms;
-        self.deadlines.push_back((deadline, slot, self.serial));
+        self.deadlines.insert((self.now + timeout_ms, slot, self.serial));
     }
 
     /// Watches a socket under its number, which it keeps when it is let in: a connection is registered once.
@@ -116,17 +126,71 @@ impl Worker {
             if pending.closing || pending.deciding || !pending.readable {
                 return;
             }
+            if pending.awaits_proxy {
+                self.introduce(slot);
+                continue;
+            }
             match pending.socket.read(&mut self.scratch) {
                 Readable::Bytes(n) => {
                     // A short read of a plain socket emptied it: the next bytes bring a new edge.
-                    pending.readable = n == self.scratch.len() || pending.socket.is_secured();
+                    pending.readable = n == self.scratch.len() || pending.socket.is_layered();
+                    if n == 0 && pending.chatters() {
+                        return self.refuse(slot, None, ReasonCode::ProtocolError);
+                    }
                     pending.unread.extend_from_slice(&self.scratch[..n]);
                     self.pending_bytes(slot);
                 }
                 Readable::Empty => pending.readable = false,
-                Readable::Closed => return self.drop_pending(slot),
+                Readable::Closed => return self.end_pending(slot),
             }
         }
+    }
+
+    /// Hears from the proxy who the client is; its address counts as if it had come by itself.
+    fn introduce(&mut self, slot: usize) {
+        let now = self.now;
+        let Some(pending) = self.pending(slot) else { return };
+        let listener = pending.socket.seat().listener().clone();
+        match pending.socket.introduction() {
+            Introduction::Incomplete => return pending.readable = false, // The rest brings a new edge.
+            Introduction::Ended => {}
+            Introduction::Done(client) => {
+                pending.awaits_proxy = false;
+                pending.peer = client.unwrap_or(pending.peer);
+                match pending.socket.seat().count(pending.peer.ip(), now) {
+                    Ok(()) => return,
+                    Err(refused) => {
+                        tracing::debug!(peer = %pending.peer, ?refused, "connection closed behind its proxy")
+                    }
+                }
+            }
+            Introduction::Wrong(NoHeader(why)) => {
+                tracing::info!(peer = %pending.peer, listener = &*listener.name, why, "connection refused: no PROXY header");
+                self.driver.proxies_refused += 1;
+            }
+        }
+        self.drop_pending(slot);
+    }
+
+    /// The peer closed, or has to: a WebSocket that was refused or broken has said why.
+    fn end_pending(&mut self, slot: usize) {
+        let Some(pending) = self.pending(slot) else { return };
+        let (end, peer) = (pending.socket.web_end(), pending.peer);
+        if end.is_some() {
+            pending.socket.finish();
+        }
+        match end {
+            Some(Ended::Refused(Refusal { status, why })) => {
+                self.driver.upgrades_refused += 1;
+                tracing::info!(%peer, status, why, "WebSocket refused");
+            }
+            Some(Ended::Frames(End::Broken(code))) => {
+                self.driver.refused(ReasonCode::ProtocolError);
+                tracing::info!(%peer, code = code.0, "WebSocket closed before CONNECT");
+            }
+            Some(Ended::Frames(End::Asked(_))) | None => {}
+        }
+        self.drop_pending(slot);
     }
 
     /// Feeds the handshake what was read. CONNECT may be followed by more, which waits for the CONNACK.
@@ -138,14 +202,18 @@ impl Worker {
             if pending.deciding || pending.closing || pending.unread.is_empty() {
                 return;
             }
+            let known = pending.socket.seat().listener().clone();
             if pending.handshake.is_none() {
-                let anonymous = self.shared.anonymous.load(Ordering::Relaxed);
-                pending.handshake = Some(Handshake::new(
-                    peer_of(pending),
-                    super::worker::anonymous_from(anonymous),
-                ));
+                let peer = peer_of(pending, &known);
+                // A reload may have changed it since the connection was accepted.
+                let anonymous = self.settings_now(&known).anonymous;
+                if let Some(pending) = self.pending(slot) {
+                    pending.handshake = Some(Handshake::new(peer, anonymous));
+                }
+                continue;
             }
-            let limit = self.max_packet_bytes.min(bounds::HANDSHAKE_PACKET_BYTES);
+            let max_packet_bytes = self.max_packet_bytes.min(known.max_packet_bytes);
+            let limit = max_packet_bytes.min(bounds::HANDSHAKE_PACKET_BYTES);
             // Copied once: CONNECT is small and rare.
             let source = Bytes::copy_from_slice(&pending.unread);
             let Some(handshake) = &mut pending.handshake else {
@@ -178,10 +246,12 @@ impl Worker {
                 only,
             } => {
                 let shard = self.number;
-                let is_watched = only.is_none() && self.shared.shadows.watches_logins();
+                let watches = only.is_none() && self.shared.shadows.watches_logins();
                 let Some(pending) = self.pending(slot) else {
                     return;
                 };
+                // Comparisons are with the whole chain.
+                let is_watched = watches && !pending.socket.seat().listener().has_own_authenticators;
                 pending.deciding = true;
                 pending.claimed = Some(client.clone());
                 pending.watched = is_watched.then(|| Box::new((client.clone(), credentials.clone())));
@@ -283,7 +353,8 @@ impl Worker {
             return;
         };
         let claimed = pending.claimed.take();
-        tracing::info!(peer = %pending.peer, listener = &*pending.settings.name, ?reason, "connection refused");
+        let listener = pending.socket.seat().listener();
+        tracing::info!(peer = %pending.peer, listener = &*listener.name, ?reason, "connection refused");
         pending.closing = true;
         if let Some(client) = claimed
             && matches!(reason, ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized)
@@ -300,7 +371,7 @@ impl Worker {
     }
 
     /// To the shard that owns the session, which may be this one.
-    fn hand_over(&mut self, slot: usize, accepted: Box<Accepted>) {
+    fn hand_over(&mut self, slot: usize, mut accepted: Box<Accepted>) {
         let client = &accepted.client;
         let username = client.username.as_deref();
         self.shared
@@ -317,8 +388,10 @@ impl Worker {
         let Stage::Pending(pending) = std::mem::replace(stage, Stage::LetIn) else {
             return;
         };
+        let mut socket = pending.socket;
+        accepted.max_packet_bytes = socket.seat().listener().max_packet_bytes;
         let mut adopted = Adopted {
-            socket: pending.socket,
+            socket,
             readable: pending.readable,
             accepted,
             unread: pending.unread,
@@ -336,27 +409,25 @@ impl Worker {
         if let Some(Stage::Pending(pending)) = self.numbers.get_mut(slot) {
             let _ = self.poll.registry().deregister(pending.socket.stream()); // It is dropped next.
             self.numbers.remove(slot);
-            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// Closes those whose CONNECT did not come in time. A decision under way is not the client's delay.
     pub(super) fn drop_overdue(&mut self) {
-        while let Some((deadline, slot, serial)) = self.deadlines.front().copied() {
-            let deciding = self
-                .pending(slot)
-                .filter(|pending| pending.serial == serial)
-                .map(|pending| pending.deciding);
+        while let Some((deadline, slot, serial)) = self.deadlines.first().copied() {
+            let pending = self.pending(slot).filter(|pending| pending.serial == serial);
+            let timeout_ms = |pending: &mut Pending| pending.socket.seat().listener().connect_timeout_ms;
+            let pending = pending.map(|pending| (pending.deciding, timeout_ms(pending)));
+            let deciding = pending.map(|(deciding, _)| deciding);
             if deciding.is_some() && deadline > self.now {
                 return;
             }
-            self.deadlines.pop_front();
-            match deciding {
-                Some(true) => {
-                    let again = self.now + self.connect_timeout_ms;
-                    self.deadlines.push_back((again, slot, serial));
+            self.deadlines.pop_first();
+            match pending {
+                Some((true, timeout_ms)) => {
+                    self.deadlines.insert((self.now + timeout_ms, slot, serial));
                 }
-                Some(false) => {
+                Some((false, _)) => {
                     self.driver.connect_timeouts += 1;
                     self.drop_pending(slot);
                 }
@@ -366,7 +437,18 @@ impl Worker {
     }
 }
 
-fn peer_of(pending: &Pending) -> Peer {
+impl Pending {
+    /// Counts a read that brought nothing of MQTT; `true`: that were too many. The request before has its own bound.
+    fn chatters(&mut self) -> bool {
+        if self.socket.is_allowed_page().is_none() {
+            return false;
+        }
+        self.frames_without_payload += 1;
+        self.frames_without_payload > bounds::HANDSHAKE_EMPTY_READS
+    }
+}
+
+fn peer_of(pending: &Pending, listener: &ListenerSettings) -> Peer {
     let certificate = pending.socket.peer_certificate().and_then(|der| {
         // Verified by rustls; facts that cannot be read are treated as no certificate, which never lets anybody in.
         crate::tls::certificate_facts(&der)
@@ -374,17 +456,24 @@ fn peer_of(pending: &Pending) -> Peer {
             .ok()
     });
     let name = |certificate: &Certificate| {
-        let kind = pending.settings.identity?;
+        let kind = listener.identity?;
         crate::tls::identity_name(certificate, kind).map(|name| Arc::from(name.as_str()))
     };
     Peer {
-        address: pending.peer.ip().to_canonical(),
+        address: pending.peer.ip(),
         port: pending.peer.port(),
-        listener: pending.settings.name.clone(),
-        listener_is_loopback: pending.settings.address.ip().to_canonical().is_loopback(),
+        listener: listener.name.clone(),
+        listener_is_loopback: is_local(pending, listener),
         certificate_name: certificate.as_ref().and_then(name),
         certificate: certificate.map(Arc::new),
     }
+}
+
+/// Whether a client on loopback is at this machine, and not only the last one on its way: a proxy, or a browser that shows
+/// somebody's page. A page counts where its origin is allowed; without one it may have come through anything that speaks HTTP.
+fn is_local(pending: &Pending, listener: &ListenerSettings) -> bool {
+    let is_loopback = listener.address.ip().is_loopback();
+    is_loopback && !listener.is_behind_proxy() && pending.socket.is_allowed_page() != Some(false)
 }
 
 /// For assigned client identifiers, which nobody must be able to guess.

@@ -27,6 +27,10 @@ pub(crate) mod bounds {
     pub(crate) const STORE_PENDING_BYTES: u64 = 64 * 1024 * 1024;
     /// Bytes read from one connection in one pass.
     pub(crate) const READ_BYTES_PER_PASS: usize = 256 * 1024;
+    /// A read counts as so many bytes at least.
+    pub(crate) const READ_BYTES_AT_LEAST: usize = 1_024;
+    /// Reads before CONNECT that bring frames of WebSocket and nothing of MQTT.
+    pub(crate) const HANDSHAKE_EMPTY_READS: u32 = 64;
     /// Bytes of a CONNECT or AUTH packet from a client that was not let in yet.
     pub(crate) const HANDSHAKE_PACKET_BYTES: u32 = 262_144;
     /// Earlier generations of plugins that a shard keeps for answers that are awaited.
@@ -84,7 +88,6 @@ pub(crate) struct Swap {
     pub(crate) policy: Arc<Policy>,
     pub(crate) plugins: ShardPlugins,
     pub(crate) config: ShardConfig,
-    pub(crate) connect_timeout_ms: u64,
     /// All listeners from now on; those with a socket are new.
     pub(crate) listeners: Vec<(Arc<ListenerSettings>, Option<TcpListener>)>,
     pub(crate) done: Sender<()>,

@@ -9,12 +9,13 @@ use nervewire_core::limits::OUTPUT_HIGH_WATER_BYTES;
 use nervewire_core::outbuf::OutBuf;
 use nervewire_core::shard::ConnId;
 use nervewire_core::time::Millis;
-use std::sync::atomic::Ordering;
 
 /// The socket of a connected client.
 pub(super) struct Client {
     pub(super) socket: Socket,
     pub(super) version: Version,
+    /// What its listener takes; `u32::MAX`: what the shard does.
+    pub(super) max_packet_bytes: u32,
     /// The start of a packet that is not complete, or packets that may not be fed yet.
     pub(super) unread: Vec<u8>,
     /// The kernel may have more.
@@ -30,7 +31,6 @@ impl Worker {
     pub(super) fn adopt(&mut self, mut adopted: Adopted) {
         let slot = self.numbers.vacant_key();
         if !self.watch(&mut adopted.socket, slot) {
-            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         self.numbers.insert(Stage::LetIn);
@@ -49,6 +49,7 @@ impl Worker {
         let client = Client {
             socket,
             version: accepted.connect.version,
+            max_packet_bytes: accepted.max_packet_bytes,
             unread: unread.into(),
             readable,
             listed: false,
@@ -152,7 +153,6 @@ impl Worker {
         if let Some(mut client) = self.clients.remove(id.0 as usize) {
             let _ = self.poll.registry().deregister(client.socket.stream()); // It is dropped next.
             self.numbers.try_remove(id.0 as usize);
-            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
             self.shard.closed(self.now, id);
         }
     }

@@ -10,6 +10,7 @@ mod io;
 mod plugins;
 mod read;
 mod requests;
+mod seat;
 mod socket;
 mod store;
 mod worker;
@@ -20,7 +21,7 @@ pub(crate) use inbox::{ShardEvent, Swap, bounds};
 pub(crate) use plugins::{Place, ShardPlugins};
 pub(crate) use requests::{ShardReport, ask, ask_all};
 pub(crate) use store::{ShardStore, store_sinks};
-pub(crate) use worker::{ShardSetup, Shared, Worker, anonymous_code, inboxes, spawn};
+pub(crate) use worker::{ShardSetup, Shared, Worker, inboxes, spawn};
 
 use nervewire_core::time::Millis;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

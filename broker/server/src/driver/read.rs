@@ -29,6 +29,7 @@ impl Worker {
         loop {
             let max_packet_bytes = self.max_packet_bytes;
             let Some(client) = self.client(id) else { return };
+            let max_packet_bytes = max_packet_bytes.min(client.max_packet_bytes);
             if !client.readable {
                 return;
             }
@@ -39,8 +40,9 @@ impl Worker {
             match client.socket.read(&mut scratch[start..]) {
                 Readable::Bytes(n) => {
                     // A short read of a plain socket emptied it: the next bytes bring a new edge.
-                    client.readable = start + n == scratch.len() || client.socket.is_secured();
-                    budget = budget.saturating_sub(n);
+                    client.readable = start + n == scratch.len() || client.socket.is_layered();
+                    // Frames that carry nothing take their time, too.
+                    budget = budget.saturating_sub(n.max(bounds::READ_BYTES_AT_LEAST));
                     self.driver.bytes_received += n as u64;
                     if !self.feed_read(id, &scratch[..start + n]) {
                         return;
@@ -74,6 +76,7 @@ impl Worker {
     fn feed_read(&mut self, id: ConnId, read: &[u8]) -> bool {
         let max_packet_bytes = self.max_packet_bytes;
         let Some(client) = self.client(id) else { return false };
+        let max_packet_bytes = max_packet_bytes.min(client.max_packet_bytes);
         if client.unread.is_empty() {
             let (used, more) = self.feed_packets(id, read);
             if let Some(client) = self.client(id) {
@@ -103,9 +106,11 @@ impl Worker {
 
     /// Feeds complete packets, as many as the shard takes: how many bytes they had, and whether to read on.
     fn feed_packets(&mut self, id: ConnId, bytes: &[u8]) -> (usize, bool) {
-        let Some(version) = self.client(id).map(|client| client.version) else {
+        let Some(client) = self.client(id) else {
             return (bytes.len(), false);
         };
+        let (version, max_packet_bytes) = (client.version, client.max_packet_bytes);
+        let max_packet_bytes = max_packet_bytes.min(self.max_packet_bytes);
         let mut at = 0;
         let mut prepared = 0;
         let mut more = self.may_feed(id);
@@ -113,7 +118,7 @@ impl Worker {
             if at >= prepared {
                 prepared = at + self.shard.look_ahead(id, &bytes[at..]);
             }
-            match decode_in_place(&bytes[at..], Some(version), self.max_packet_bytes) {
+            match decode_in_place(&bytes[at..], Some(version), max_packet_bytes) {
                 Ok(Some((packet, used))) => {
                     at += used;
                     let feed = match packet {

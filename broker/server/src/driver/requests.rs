@@ -21,6 +21,11 @@ pub(crate) struct DriverCounters {
     pub(crate) bytes_sent: u64,
     pub(crate) accept_errors: u64,
     pub(crate) connections_over_bound: u64,
+    pub(crate) listener_connections_over_bound: u64,
+    /// Connections to a listener behind proxies from elsewhere, or without a header.
+    pub(crate) proxies_refused: u64,
+    /// Requests that did not become a WebSocket.
+    pub(crate) upgrades_refused: u64,
     pub(crate) connect_timeouts: u64,
     pub(crate) mesh_over_bound: u64,
     pub(crate) store_over_bound: u64,

@@ -12,17 +12,16 @@ use crate::auth_pool::{AuthPool, Job, ReplyTo};
 use crate::defence::Defence;
 use crate::shadow::ShadowPool;
 use mio::{Events, Poll, Token};
-use nervewire_core::fold::AnonymousPolicy;
 use nervewire_core::handshake::ChainOutcome;
 use nervewire_core::shard::{Answer, Call, CallId, ConnId, Notice, Shard};
 use nervewire_core::table::Table;
 use nervewire_core::time::Millis;
 use nervewire_store::Journal;
 use slab::Slab;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -37,8 +36,6 @@ pub(crate) struct Shared {
     /// Connections of all shards, let in or not.
     pub(crate) connections: AtomicUsize,
     pub(crate) max_connections: AtomicUsize,
-    /// `[auth] anonymous`, see [`anonymous_from`].
-    pub(crate) anonymous: AtomicU8,
     pub(crate) clock: Clock,
     /// Where the shards store what they keep.
     pub(crate) journal: Option<Arc<Journal>>,
@@ -56,7 +53,6 @@ pub(crate) struct ShardSetup {
     /// Where it stores what it keeps.
     pub(crate) store: Option<ShardStore>,
     pub(crate) max_packet_bytes: u32,
-    pub(crate) connect_timeout_ms: u64,
     pub(crate) plugins: ShardPlugins,
     pub(crate) listeners: Vec<(Arc<ListenerSettings>, TcpListener)>,
 }
@@ -73,7 +69,7 @@ pub(crate) struct Worker {
     /// The sockets of this shard. A number is the [`ConnId`] of whoever was let in.
     pub(super) numbers: Slab<Stage>,
     /// Connect timeouts in the order they come up.
-    pub(super) deadlines: VecDeque<(Millis, usize, u64)>,
+    pub(super) deadlines: BTreeSet<(Millis, usize, u64)>,
     /// By [`ConnId`].
     pub(super) clients: Table<Client>,
     /// To be served in this pass.
@@ -84,7 +80,6 @@ pub(crate) struct Worker {
     pub(super) now: Millis,
     pub(super) serial: u64,
     pub(super) max_packet_bytes: u32,
-    pub(super) connect_timeout_ms: u64,
     pub(super) accept_again_at: Option<Millis>,
     pub(super) driver: DriverCounters,
     /// Questions that cached verdicts answered, by authorizer.
@@ -135,7 +130,7 @@ impl Worker {
             plugins: Generations::new(setup.plugins),
             listeners: Vec::new(),
             numbers: Slab::new(),
-            deadlines: VecDeque::new(),
+            deadlines: BTreeSet::new(),
             clients: Table::default(),
             ready: VecDeque::new(),
             lingering: VecDeque::new(),
@@ -144,7 +139,6 @@ impl Worker {
             now: shared.clock.now(),
             serial: 0,
             max_packet_bytes: setup.max_packet_bytes,
-            connect_timeout_ms: setup.connect_timeout_ms,
             accept_again_at: None,
             driver: DriverCounters::default(),
             cache_hits: BTreeMap::new(),
@@ -425,7 +419,6 @@ impl Worker {
     /// A new generation: nothing fed after this is judged by the old one.
     fn swap(&mut self, swap: Swap) {
         self.max_packet_bytes = swap.config.max_packet_bytes;
-        self.connect_timeout_ms = swap.connect_timeout_ms;
         self.shard.set_config(swap.config);
         self.count_cache_hits();
         self.shard.set_policy(swap.policy);
@@ -479,7 +472,7 @@ impl Worker {
             State::Ending(until) => Some(until),
             State::Running | State::Settling | State::Ended => None,
         };
-        let deadline = self.deadlines.front().map(|(at, ..)| *at);
+        let deadline = self.deadlines.first().map(|(at, ..)| *at);
         let lingering = self.lingering.front().map(|(at, _)| *at);
         let due = [
             self.shard.next_deadline(),
@@ -491,24 +484,6 @@ impl Worker {
         ];
         let next = due.into_iter().flatten().min()?;
         Some(Duration::from_millis(next.saturating_sub(self.shared.clock.now())))
-    }
-}
-
-/// `[auth] anonymous` as a number, so that every shard reads it without a lock.
-pub(crate) fn anonymous_code(policy: AnonymousPolicy) -> u8 {
-    match policy {
-        AnonymousPolicy::Deny => 0,
-        AnonymousPolicy::Loopback => 1,
-        AnonymousPolicy::Allow => 2,
-    }
-}
-
-/// The way back; an unknown number lets nobody in.
-pub(super) fn anonymous_from(code: u8) -> AnonymousPolicy {
-    match code {
-        1 => AnonymousPolicy::Loopback,
-        2 => AnonymousPolicy::Allow,
-        _ => AnonymousPolicy::Deny,
     }
 }
 

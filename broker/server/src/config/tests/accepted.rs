@@ -1,4 +1,5 @@
 use super::*;
+use crate::transport::upgrade::Rules;
 use nervewire_core::fold::{AnonymousPolicy, DefaultDecision};
 use nervewire_core::hook::OnFailure;
 use nervewire_core::limits::QueuePolicy;
@@ -65,6 +66,28 @@ fn every_value_of_the_example_arrives() {
         client: Some(client),
     };
     assert_eq!(config.listeners[1].tls, Some(tls));
+    assert_eq!(config.listeners[1].own, OwnSettings::default());
+    let rules = Rules {
+        path: "/mqtt/v5".to_owned(),
+        allowed_origins: vec!["https://app.example.com".to_owned(), "http://localhost:8000".to_owned()],
+    };
+    let web = Listener {
+        bind: Bind {
+            text: "[::]:8084".into(),
+            address: "[::]:8084".parse().unwrap(),
+        },
+        transport: Transport::Ws(rules),
+        tls: None,
+        proxies: ["10.0.0.0/8", "2001:db8::7"].map(|text| text.parse().unwrap()).to_vec(),
+        own: OwnSettings {
+            anonymous: Some(AnonymousPolicy::Allow),
+            authenticators: Some(vec!["password".into()]),
+            max_connections: NonZeroU32::new(9),
+            max_packet_bytes: NonZeroU32::new(2_000),
+            connect_timeout_ms: NonZeroU32::new(4_000),
+        },
+    };
+    assert_eq!(config.listeners[2], web);
     assert_eq!(
         config.auth,
         Auth {

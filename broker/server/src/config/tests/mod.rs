@@ -33,6 +33,17 @@ transport = "tcp"
 [[listener]]
 bind = "0.0.0.0:8883"
 tls = { cert = "server.pem", key = "server.key", client_ca = "ca.pem", client_cert = "required", identity = "cn" }
+[[listener]]
+bind = "[::]:8084"
+transport = "ws"
+path = "/mqtt/v5"
+allowed_origins = ["https://App.example.com", "http://localhost:8000"]
+proxy_protocol = ["10.0.0.0/8", "2001:db8::7"]
+anonymous = "allow"
+authenticators = ["password"]
+max_connections = 9
+max_packet_bytes = 2_000
+connect_timeout_ms = 4_000
 
 [auth]
 anonymous = "deny"

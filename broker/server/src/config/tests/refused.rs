@@ -71,7 +71,8 @@ fn unknown_keys() {
     );
     check(
         "[[listener]]\nbind = \"[::1]:1884\"\nadress = 1",
-        "3:1: unknown key adress in [[listener]]; known keys: bind, transport, tls",
+        "3:1: unknown key adress in [[listener]]; known keys: bind, transport, path, allowed_origins, tls, proxy_protocol, \
+         authenticators, anonymous, max_connections, max_packet_bytes, connect_timeout_ms",
     );
 }
 
@@ -149,9 +150,9 @@ fn words_outside_their_set() {
         "[limits]\nqueue_policy = \"drop\"",
         "2:16: queue_policy \"drop\" is unknown; write \"drop-oldest\" or \"refuse-new\"",
     );
-    check(
-        "[[listener]]\nbind = \"[::1]:1884\"\ntransport = \"ws\"",
-        "3:13: transport \"ws\" is not in this version; write \"tcp\"",
+    check_listener(
+        "transport = \"wss\"",
+        "3:13: transport \"wss\" is unknown; write \"tcp\" or \"ws\"",
     );
     check_plugin(
         "mode = \"shadows\"",
@@ -473,7 +474,7 @@ fn files_that_cannot_be_read() {
     let errors = parse(EXAMPLE, directory.path()).unwrap_err().to_string();
     assert_eq!(
         errors,
-        "f.toml:48:19: users \"passwd\" is not a file; write the path of one"
+        "f.toml:60:19: users \"passwd\" is not a file; write the path of one"
     );
 }
 
@@ -518,5 +519,76 @@ fn shadows_of_nobody() {
             "mode = \"shadow\"\nhooks = [\"authorize\"]\nshadow_of = \"a\"",
         ),
         "10:13: shadow_of \"a\" names a plugin with other hooks; write the name of one with a hook of this",
+    );
+}
+
+/// A second listener with these keys is refused.
+#[track_caller]
+fn check_listener(keys: &str, expected: &str) {
+    check(&format!("[[listener]]\nbind = \"[::1]:1884\"\n{keys}"), expected);
+}
+
+#[test]
+fn transports_of_listeners() {
+    check_listener(
+        "path = \"/mqtt\"\nallowed_origins = []",
+        "1:1: path does nothing without WebSocket; write transport = \"ws\", or remove it\n\
+         1:1: allowed_origins does nothing without WebSocket; write transport = \"ws\", or remove it",
+    );
+    check_listener(
+        "transport = \"ws\"\npath = \"mqtt\"",
+        "4:8: path \"mqtt\" is not a path; write for example \"/mqtt\"",
+    );
+    check_listener(
+        "transport = \"ws\"\nallowed_origins = [\"app.example.com\", \"https://a/\"]",
+        "4:20: allowed_origins \"app.example.com\" is not an origin: scheme, host and port, no path; write for example \
+         \"https://app.example.com\"\n\
+         4:39: allowed_origins \"https://a/\" is not an origin: scheme, host and port, no path; write for example \
+         \"https://app.example.com\"",
+    );
+    check_listener(
+        "proxy_protocol = [\"10.0.0.1/8\"]",
+        "3:19: proxy_protocol \"10.0.0.1/8\" is not a network; write for example \"10.0.0.0/8\", \"192.0.2.7\" or \
+         \"2001:db8::/32\"",
+    );
+    check_listener(
+        "proxy_protocol = []",
+        "3:18: proxy_protocol is empty; remove it for the default, or write [\"10.0.0.0/8\"]",
+    );
+}
+
+#[test]
+fn what_a_listener_has_of_its_own() {
+    check_listener(
+        "authenticators = [\"password\"]",
+        "2:8: authenticators of this listener has \"password\"; write the name of an enforced [[plugin]]",
+    );
+    check_listener(
+        "max_packet_bytes = 1_048_577",
+        "2:8: max_packet_bytes = 1048577 of this listener is over that of [limits]; write at most 1048576",
+    );
+    check_listener(
+        "max_connections = 0",
+        "3:19: max_connections = 0 is out of range; write a number from 1 to 10000000",
+    );
+    check_listener(
+        "connect_timeout_ms = 99",
+        "3:22: connect_timeout_ms = 99 is out of range; write a number from 100 to 600000",
+    );
+    check_listener(
+        "proxy_protocol = [\"10.0.0.0/8\"]\nanonymous = \"loopback\"",
+        "2:8: behind a proxy nobody is known to be on this machine; write anonymous = \"deny\" or \"allow\"",
+    );
+}
+
+#[test]
+fn a_dual_stack_listener_takes_the_port_of_both_families() {
+    check(
+        "[[listener]]\nbind = \"[::]:1883\"",
+        "4:8: bind \"127.0.0.1:1883\" is taken by \"[::]:1883\" of this file; write another port",
+    );
+    check(
+        "[[listener]]\nbind = \"[::ffff:127.0.0.1]:1883\"",
+        "4:8: bind \"127.0.0.1:1883\" is taken by \"[::ffff:127.0.0.1]:1883\" of this file; write another port",
     );
 }

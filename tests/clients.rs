@@ -1,4 +1,4 @@
-//! MQTT clients that others wrote: mosquitto_pub, mosquitto_sub, paho-mqtt, MQTT.js and rumqttc, over TCP and TLS.
+//! MQTT clients that others wrote: mosquitto_pub, mosquitto_sub, paho-mqtt, MQTT.js and rumqttc, over TCP, TLS and WebSocket.
 //! `tests/clients/setup.sh` installs those that cargo does not.
 
 mod support;
@@ -35,6 +35,44 @@ fn mqtt_js_makes_its_round_trip() {
     each_transport(|broker, authority| {
         let scheme = if authority.is_some() { "mqtts" } else { "mqtt" };
         let url = format!("{scheme}://localhost:{}", broker.port);
+        for version in ["4", "5"] {
+            script(
+                "mqttjs_round_trip.js",
+                &[&[&*url, version], authority.as_slice()].concat(),
+            );
+        }
+    });
+}
+
+/// As [`each_transport`], over WebSocket, for programs, which are no pages.
+fn each_web_transport(test: impl Fn(&Broker, Option<&str>)) {
+    let web = "transport = \"ws\"\nanonymous = \"allow\"";
+    for shards in SHARD_COUNTS {
+        test(&Setup::new().shards(shards).listener(web).start(), None);
+        let tls = "tls = { cert = \"server.pem\", key = \"server.key\" }";
+        let secure = Certificates::new().setup("none").shards(shards);
+        let broker = secure.listener(&format!("{web}\n{tls}")).start();
+        let authority = broker.path("ca.pem").display().to_string();
+        test(&broker, Some(&authority));
+    }
+}
+
+#[test]
+fn paho_speaks_3_1_1_and_5_0_in_full_over_websocket() {
+    each_web_transport(|broker, authority| {
+        for version in ["4", "5"] {
+            let port = broker.port.to_string();
+            let args = [&[&*port, version, "websockets"], authority.as_slice()].concat();
+            script("paho_suite.py", &args);
+        }
+    });
+}
+
+#[test]
+fn mqtt_js_makes_its_round_trip_over_websocket() {
+    each_web_transport(|broker, authority| {
+        let scheme = if authority.is_some() { "wss" } else { "ws" };
+        let url = format!("{scheme}://localhost:{}/mqtt", broker.port);
         for version in ["4", "5"] {
             script(
                 "mqttjs_round_trip.js",

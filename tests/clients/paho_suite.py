@@ -1,5 +1,5 @@
 """paho-mqtt against the broker: QoS 0 to 2, retained messages, wills, wildcards, shared subscriptions, large payloads and,
-under 5.0, properties. Usage: paho_suite.py PORT VERSION [CA_FILE], VERSION 4 (3.1.1) or 5 (5.0), CA_FILE for TLS."""
+under 5.0, properties. Usage: paho_suite.py PORT VERSION [websockets] [CA_FILE], VERSION 4 (3.1.1) or 5 (5.0), CA_FILE for TLS."""
 
 import queue
 import sys
@@ -12,7 +12,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 DEADLINE = 10
 PORT, VERSION = int(sys.argv[1]), int(sys.argv[2])
-CA_FILE = sys.argv[3] if len(sys.argv) > 3 else None
+IS_WEB = "websockets" in sys.argv[3:]
+CA_FILE = next((file for file in sys.argv[3:] if file != "websockets"), None)
 IS_5 = VERSION == 5
 
 
@@ -21,6 +22,7 @@ class Client:
 
     def __init__(self, name, clean=True, will=None):
         arguments = {} if IS_5 else {"clean_session": clean}
+        arguments["transport"] = "websockets" if IS_WEB else "tcp"
         self.mqtt = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, name, protocol=VERSION, **arguments)
         self.messages, self.subscribed = queue.Queue(), queue.Queue()
         self.connected, self.ended = queue.Queue(), threading.Event()
@@ -31,6 +33,9 @@ class Client:
         self.mqtt.on_disconnect = lambda *_: self.ended.set()
         if CA_FILE:
             self.mqtt.tls_set(CA_FILE)
+        if IS_WEB:
+            # It would call itself a page of the broker's own address.
+            self.mqtt.ws_set_options("/mqtt", lambda headers: {k: v for k, v in headers.items() if k != "Origin"})
         if will:
             self.mqtt.will_set(**will)
         options = {}

@@ -202,7 +202,7 @@ fn finding(finding: wire::Finding) -> Parsed<Finding> {
     if finding.client_id.is_empty() {
         return Err(Invalid::Unnamed);
     }
-    let mut evidence = crate::log::printable(&finding.evidence);
+    let mut evidence = crate::printable::printable(&finding.evidence);
     evidence.truncate(evidence.floor_char_boundary(MAX_EVIDENCE_BYTES));
     Ok(Finding {
         client_id: shared_text("the client identifier of a finding", finding.client_id)?,

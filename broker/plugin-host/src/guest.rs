@@ -13,6 +13,9 @@ use wasmtime::ResourceLimiter;
 pub const MAX_OUTPUT_BYTES: usize = 16 * 1024;
 /// Host objects (streams, pollables) that an instance may hold at a time: the runtime's table for them has no bound of its own.
 pub const MAX_HANDLES: u32 = 64;
+/// Handles of any kind, its own resources among them, that all parts of an instance may hold at a time: the runtime keeps its tables of
+/// them outside of the guest's memory.
+pub const MAX_COMPONENT_HANDLES: usize = 1024;
 
 /// What all instances under one plugin name share, over threads and swaps.
 #[derive(Debug)]

@@ -26,6 +26,7 @@ mod origin;
 mod outside;
 mod plugin;
 mod pool;
+mod printable;
 mod question;
 mod runtime;
 mod spec;
@@ -43,16 +44,17 @@ pub use cache::{CacheStats, MAX_CACHED_BYTES, MAX_CACHED_FILES};
 pub use clock::{Clock, VirtualWorld, World};
 pub use contract::WIT_VERSION;
 pub use error::{HostError, LoadError, StartError};
-pub use guest::{MAX_HANDLES, MAX_OUTPUT_BYTES};
+pub use guest::{MAX_COMPONENT_HANDLES, MAX_HANDLES, MAX_OUTPUT_BYTES};
 pub use host::{Host, HostConfig, HttpNeed, Inspection};
 pub use http::{HttpBackend, MAX_REQUEST_BODY_BYTES, Script, ScriptedRequest, ScriptedResponse};
 pub use instance::Instance;
 pub use kv::{ENTRY_OVERHEAD_BYTES, KvError, KvStore, MAX_KEY_BYTES, MAX_KV_BYTES, MAX_KV_ENTRIES, MAX_VALUE_BYTES};
-pub use log::{MAX_LOG_LINE_BYTES, MAX_LOG_LINES_PER_S};
+pub use log::MAX_LOG_LINES_PER_S;
 pub use origin::Origin;
 pub use outside::MAX_HTTP_HANDLES;
 pub use plugin::Plugin;
 pub use pool::{Busy, Question, Reply};
+pub use printable::MAX_LOG_LINE_BYTES;
 pub use spec::{
     Grant, Hook, Limits, MAX_CALL_MS, MAX_HTTP_CALLS, MAX_HTTP_QUEUE_CALLS, MAX_MEMORY_MIB, MIN_TICK_MS, PluginSpec,
     Role, SpecError,

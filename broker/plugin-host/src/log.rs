@@ -1,11 +1,10 @@
 //! A plugin's lines in the broker's log: marked with its name, bounded in length and rate.
 
 use crate::clock::Clock;
+use crate::printable::printable;
 use crate::stats::PluginStats;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes of one line; the rest of a longer one is cut off.
-pub const MAX_LOG_LINE_BYTES: usize = 4096;
 /// Lines per second and plugin, as many in a burst.
 pub const MAX_LOG_LINES_PER_S: u64 = 100;
 
@@ -58,19 +57,6 @@ impl PluginLog {
     }
 }
 
-/// Cut to [`MAX_LOG_LINE_BYTES`], and with control characters escaped: a guest must not forge lines or drive terminals.
-pub(crate) fn printable(text: &str) -> String {
-    let cut = &text[..text.floor_char_boundary(MAX_LOG_LINE_BYTES)];
-    let mut out = String::with_capacity(cut.len());
-    for c in cut.chars() {
-        match c.is_control() && c != '\t' {
-            true => out.extend(c.escape_default()),
-            false => out.push(c),
-        }
-    }
-    out
-}
-
 /// Lines that may still be written, refilled with time.
 #[derive(Debug)]
 struct LineBucket {
@@ -115,15 +101,6 @@ mod tests {
         assert_eq!(taken(&mut bucket, 150, 10), 1);
         assert_eq!(taken(&mut bucket, 150, 510), 50);
         assert_eq!(taken(&mut bucket, 150, 60_000), 100);
-    }
-
-    #[test]
-    fn control_characters_are_escaped_and_long_lines_cut_between_characters() {
-        let check = |text: &str, expected: &str| assert_eq!(printable(text), expected);
-        check("plain ü", "plain ü");
-        check("a\nb\u{1b}[31m", "a\\nb\\u{1b}[31m");
-        check(&"ü".repeat(3000), &"ü".repeat(2048));
-        check(&format!("x{}", "ü".repeat(3000)), &format!("x{}", "ü".repeat(2047)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::breaker::{Admission, BreakerState, SharedBreaker};
 use crate::contract::Exports;
 use crate::engine::EPOCH_MS;
 use crate::error::{LoadError, StartError};
-use crate::guest::{Guest, Shared};
+use crate::guest::{Guest, MAX_COMPONENT_HANDLES, Shared};
 use crate::host::HostInner;
 use crate::http::HttpClient;
 use crate::instance::{self, Failure, Functions, Instance, Live, guarded};
@@ -371,6 +371,7 @@ impl Plugin {
             pool::yield_at_epochs(&mut store);
         }
         store.set_hostcall_fuel(self.host.max_answer_bytes());
+        store.set_max_component_handles(MAX_COMPONENT_HANDLES);
         store
     }
 
@@ -425,7 +426,7 @@ impl Plugin {
 
     /// What `init` said.
     fn accepted(&self, answer: InitAnswer) -> Result<(), StartError> {
-        let ready = answer.map_err(|words| StartError::Refused(crate::log::printable(&words)))?;
+        let ready = answer.map_err(|words| StartError::Refused(crate::printable::printable(&words)))?;
         if let Some(ms) = ready.tick_milliseconds.filter(|ms| *ms < MIN_TICK_MS) {
             return Err(StartError::Tick(ms));
         }

@@ -227,6 +227,65 @@ fn a_backend_that_never_answers_ends_as_a_timeout() {
     assert_eq!(plugin.stats().instances_replaced(), 0);
 }
 
+/// Connections of this process to a local port that are established.
+fn connections_to(port: u16) -> usize {
+    const ESTABLISHED: &str = "01";
+    let table = std::fs::read_to_string("/proc/self/net/tcp").expect("/proc");
+    let is_one = |line: &&str| {
+        let mut columns = line.split_whitespace().skip(2);
+        let remote = columns
+            .next()
+            .is_some_and(|remote| remote.ends_with(&format!(":{port:04X}")));
+        remote && columns.next() == Some(ESTABLISHED)
+    };
+    table.lines().filter(is_one).count()
+}
+
+#[test]
+fn calls_cancelled_in_the_middle_give_everything_back() {
+    const AT_A_TIME: u32 = 8;
+    const ROUNDS: usize = 5;
+    let backend = Backend::start(|asked| match asked.field("username") {
+        "never" => None,
+        _ => Some(Answer::status(200)),
+    });
+    let plugin = load(limited(asking("cancelled", &backend), |limits| {
+        limits.http_call_ms = 150;
+        limits.http_calls = AT_A_TIME;
+        limits.http_queue_calls = AT_A_TIME;
+    }));
+    let stats = Arc::clone(plugin.stats());
+    for _ in 0..ROUNDS {
+        let answers: Vec<_> = (0..AT_A_TIME)
+            .map(|_| submit(&plugin, "never").expect("there is room"))
+            .collect();
+        for answer in answers {
+            let answer = answer.recv().expect("an answer");
+            assert!(matches!(answer, Reply::Authenticate(Err(_))), "{answer:?}");
+        }
+    }
+    // Whoever was in the middle of a call is not called again.
+    assert_eq!(stats.instances(), 0);
+    while connections_to(backend.address().port()) > 0 {
+        std::thread::yield_now();
+    }
+    drop(plugin);
+    assert_eq!((stats.instances(), stats.memory_bytes()), (0, 0));
+}
+
+/// What a request is made of lies in the broker: a guest may hold 256 parts of requests, each with 64 KiB of headers.
+#[test]
+fn what_a_guest_hoards_for_requests_is_bounded() {
+    let backend = Backend::start(|_| Some(Answer::status(200)));
+    for who in ["hoard", "headers", "many headers"] {
+        let plugin = load(asking(who, &backend));
+        assert!(authenticate(&plugin, who).is_err(), "{who}");
+        let outcomes = support::outcomes(&plugin, Call::Authenticate);
+        assert!(matches!(outcomes[..], [("trap" | "invalid", 1)]), "{who}: {outcomes:?}");
+        assert!(is_allowed(&authenticate(&plugin, "ann")), "{who}");
+    }
+}
+
 #[test]
 fn guests_that_compute_for_ever_keep_no_thread_from_the_others() {
     let backend = Backend::start(|_| Some(Answer::status(200)));

@@ -131,6 +131,74 @@ fn logging_and_counting_are_bounded() {
     assert_eq!(plugin.stats().counters_dropped(), 36);
 }
 
+/// Every function of the contract, misbehaving in every way: the call ends like that, and a new instance is there for the next.
+#[test]
+fn whatever_misbehaves_in_whichever_hook_ends_its_own_call_only() {
+    let rows = [
+        ("panic", Outcome::Trap),
+        ("recurse", Outcome::Trap),
+        ("exit", Outcome::Trap),
+        ("sleep", Outcome::Trap),
+        ("bomb", Outcome::Memory),
+        ("loop", Outcome::Timeout),
+    ];
+    for call in Call::ALL {
+        for (behaviour, expected) in rows {
+            let name = format!("any hook: {} {behaviour}", call.label());
+            let patience_ms = if expected == Outcome::Timeout { 50 } else { 10_000 };
+            let limits = Limits {
+                call_ms: patience_ms,
+                authenticate_call_ms: patience_ms,
+                tick_call_ms: patience_ms,
+                ..Limits::default()
+            };
+            let config_json = format!(r#"{{"behaviour": "{behaviour}", "every": 2}}"#);
+            let plugin = load_as(
+                &name,
+                PluginSpec {
+                    limits,
+                    config_json,
+                    ..spec("hostile")
+                },
+            );
+            let mut instance = plugin.instance(role(call)).unwrap();
+            let answers = [(); 4].map(|()| is_answered(&mut instance, call));
+            assert_eq!(
+                answers,
+                [true, false, true, false],
+                "{name}: {:?}",
+                outcomes(&plugin, call)
+            );
+            assert_eq!(
+                plugin.stats().calls(call, expected),
+                2,
+                "{name}: {:?}",
+                outcomes(&plugin, call)
+            );
+            assert_eq!(plugin.stats().instances_replaced(), 2, "{name}");
+        }
+    }
+}
+
+/// The host copies what a guest hands to its functions, too: as much as two messages, and no more.
+#[test]
+fn what_is_told_to_the_host_is_bounded_before_it_is_copied() {
+    for behaviour in ["shout", "shout a name"] {
+        let config = format!(r#"{{"behaviour": "{behaviour}"}}"#);
+        let plugin = load_as(
+            behaviour,
+            PluginSpec {
+                config_json: config,
+                ..spec("hostile")
+            },
+        );
+        let mut instance = plugin.instance(Role::Shard).unwrap();
+        assert!(!is_answered(&mut instance, Call::Authorize), "{behaviour}");
+        assert_eq!(outcomes(&plugin, Call::Authorize), [("invalid", 1)], "{behaviour}");
+        assert_eq!(plugin.stats().counters(), [], "{behaviour}");
+    }
+}
+
 /// Whether an invalid answer costs the instance: not when only its meaning is wrong, but when it could not even be read.
 #[derive(Clone, Copy, PartialEq)]
 enum Instances {
@@ -311,6 +379,124 @@ fn what_a_guest_prints_and_why_it_failed_reaches_the_log() {
     check("sleep", &["it wants to wait, which plugins cannot do"]);
     check("exit", &["it called exit"]);
     check("log", &["line 0", "plugin: line 50"]);
+}
+
+#[test]
+fn too_many_findings_are_refused() {
+    let config_json = r#"{"behaviour": "flood"}"#.to_owned();
+    let plugin = load_as(
+        "findings",
+        PluginSpec {
+            config_json,
+            ..spec("hostile")
+        },
+    );
+    let mut instance = plugin.instance(Role::Background).unwrap();
+    assert!(instance.detect(&[window("c")]).is_err());
+    assert_eq!(outcomes(&plugin, Call::Detect), [("invalid", 1)]);
+}
+
+/// A component of text, which begins with this function, and whose `init` is of a type that no plugin has: the words say which of
+/// both it was that failed.
+fn refusal(imports: &str, module: &str) -> String {
+    let component = format!(
+        r#"(component
+            {imports}
+            (core module $m
+                {module}
+                (func (export "init") (param i32) (result i32) local.get 0))
+            (core instance $c (instantiate $m))
+            (func $init (param "x" u32) (result u32) (canon lift (core func $c "init")))
+            (instance $lifecycle (export "init" (func $init)))
+            (instance $hook)
+            (export "nervewire:plugin/lifecycle@0.1.0" (instance $lifecycle))
+            (export "nervewire:plugin/authorization@0.1.0" (instance $hook))
+        )"#
+    );
+    let component = wat::parse_str(component).unwrap().into();
+    let refused = host().load(PluginSpec {
+        component,
+        ..spec("plain")
+    });
+    refused.unwrap_err().to_string()
+}
+
+#[test]
+fn tables_are_bounded() {
+    let grow = |until: u32| {
+        refusal(
+            "",
+            &format!(
+                "(table 1 funcref)
+                (func $grow
+                    (loop $again
+                        (br_if $again (i32.ne (table.grow (ref.null func) (i32.const 4096)) (i32.const -1))))
+                    (loop $again
+                        (br_if $again (i32.ne (table.grow (ref.null func) (i32.const 1)) (i32.const -1))))
+                    (if (i32.gt_u (table.size) (i32.const {until})) (then unreachable)))
+                (start $grow)"
+            ),
+        )
+    };
+    let (within, beyond) = (grow(65_536), grow(65_535));
+    assert!(!within.contains("unreachable"), "it had more: {within}");
+    assert!(beyond.contains("unreachable"), "it had less: {beyond}");
+    let at_once = refusal("", "(table 65537 funcref)");
+    assert!(at_once.contains("65537") || at_once.contains("table"), "{at_once}");
+    let tables = refusal("", &"(table 1 funcref)".repeat(9));
+    assert!(tables.contains("tables"), "{tables}");
+}
+
+#[test]
+fn memory_is_bounded_from_the_beginning() {
+    let refused = refusal("", "(memory 257)");
+    assert!(refused.contains("raise limits.memory_mib"), "{refused}");
+    // What the machine cannot do is what no limit allows, either.
+    let refused = refusal("", "(memory 65536)");
+    assert!(refused.contains("memory"), "{refused}");
+}
+
+/// A resource of the guest's own costs it nothing, and the broker a place in a table.
+#[test]
+fn handles_of_the_guests_own_are_bounded() {
+    let hoard = |count: u32| {
+        let component = format!(
+            r#"(component
+                (type $r (resource (rep i32)))
+                (core func $new (canon resource.new $r))
+                (core module $m
+                    (import "host" "new" (func $new (param i32) (result i32)))
+                    (func $hoard (local $n i32)
+                        (loop $again
+                            (drop (call $new (i32.const 7)))
+                            (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                            (br_if $again (i32.lt_u (local.get $n) (i32.const {count})))))
+                    (start $hoard)
+                    (func (export "init") (param i32) (result i32) local.get 0))
+                (core instance $c (instantiate $m (with "host" (instance (export "new" (func $new))))))
+                (func $init (param "x" u32) (result u32) (canon lift (core func $c "init")))
+                (instance $lifecycle (export "init" (func $init)))
+                (instance $hook)
+                (export "nervewire:plugin/lifecycle@0.1.0" (instance $lifecycle))
+                (export "nervewire:plugin/authorization@0.1.0" (instance $hook))
+            )"#
+        );
+        let component = wat::parse_str(component).unwrap().into();
+        host()
+            .load(PluginSpec {
+                component,
+                ..spec("plain")
+            })
+            .unwrap_err()
+            .to_string()
+    };
+    let max = u32::try_from(MAX_COMPONENT_HANDLES).unwrap();
+    assert!(!hoard(max).contains("handle"), "{}", hoard(max));
+    assert!(
+        hoard(max + 1).contains("cannot allocate another handle"),
+        "{}",
+        hoard(max + 1)
+    );
 }
 
 #[test]

@@ -6,8 +6,10 @@ pub(crate) mod guests;
 
 use bytes::Bytes;
 use nervewire_codec::{QoS, Utf8String, Version};
-use nervewire_core::hook::{Action, AppMessage, Certificate, Client, Credentials, Request};
-use nervewire_plugin_host::{Clock, Grant, Host, HostConfig, Limits, Plugin, PluginSpec};
+use nervewire_core::hook::{Action, AppMessage, Certificate, Client, Credentials, Request, Window};
+use nervewire_plugin_host::{
+    Call, Clock, Grant, Host, HostConfig, Instance, Limits, Outcome, Plugin, PluginSpec, Role,
+};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,6 +80,33 @@ pub(crate) fn granted(grants: &[&str], spec: PluginSpec) -> PluginSpec {
     PluginSpec { grants, ..spec }
 }
 
+/// Where a function is called.
+pub(crate) fn role(call: Call) -> Role {
+    match call {
+        Call::Authenticate => Role::Authenticate,
+        Call::Tick | Call::Detect => Role::Background,
+        Call::Rules | Call::Authorize | Call::Transform => Role::Shard,
+    }
+}
+
+/// Calls a function with something harmless; whether there was an answer.
+pub(crate) fn is_answered(instance: &mut Instance, call: Call) -> bool {
+    match call {
+        Call::Authenticate => instance.authenticate(&known_client(), &credentials("u", "p")).is_ok(),
+        Call::Rules => instance.rules(&known_client()).is_ok(),
+        Call::Authorize => instance.authorize(&known_client(), &request("t")).is_ok(),
+        Call::Transform => instance.transform(&known_client(), &message("t")).is_ok(),
+        Call::Tick => instance.tick(1).is_ok(),
+        Call::Detect => instance.detect(&[window("c")]).is_ok(),
+    }
+}
+
+/// How often the calls of a function ended how.
+pub(crate) fn outcomes(plugin: &Plugin, call: Call) -> Vec<(&'static str, u64)> {
+    let counted = Outcome::ALL.map(|outcome| (outcome.label(), plugin.stats().calls(call, outcome)));
+    counted.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
 /// A client about which nothing special is known.
 pub(crate) fn client(id: &str) -> Client {
     Client {
@@ -143,6 +172,30 @@ pub(crate) fn message(topic: &str) -> AppMessage {
         qos: QoS::AtMostOnce,
         retain: false,
         properties: None,
+    }
+}
+
+/// A minute in which next to nothing happened.
+pub(crate) fn window(client_id: &str) -> Window {
+    Window {
+        client_id: client_id.into(),
+        username: None,
+        address: Ipv4Addr::LOCALHOST.into(),
+        started_unix_ms: 1_700_000_000_000,
+        length_ms: 60_000,
+        messages_in: 1,
+        messages_out: 0,
+        bytes_in: 10,
+        bytes_out: 0,
+        distinct_topics: 1,
+        denials: 0,
+        malformed_packets: 0,
+        failed_logins: 0,
+        connects: 1,
+        payload_bytes_min: 7,
+        payload_bytes_max: 7,
+        payload_bytes_mean: 7.0,
+        payload_bytes_deviation: 0.0,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Asks a backend in every hook: what it answers is what is decided. `/authenticate`, `/authorize` and `/transform` under `url`.
 
 use nervewire_plugin_sdk::{export, grants, prelude::*};
+use wasip2::http::types::Fields;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,7 +82,7 @@ impl Plugin for Asking {
 }
 
 impl Authenticate for Asking {
-    /// `loop` and `trap` show what the host does about it; 200 allows, 204 abstains, anything else denies. Who comes with a method
+    /// `loop`, `trap` and those who hoard show what the host does about it; 200 allows, 204 abstains, anything else denies. Who comes with a method
     /// is challenged by 401.
     fn authenticate(&mut self, client: &Client, credentials: &Credentials) -> Authentication {
         match credentials.username.as_deref() {
@@ -89,6 +90,18 @@ impl Authenticate for Asking {
                 std::hint::spin_loop();
             },
             Some("trap") => panic!("told to"),
+            Some("hoard") => loop {
+                std::mem::forget(Fields::new());
+            },
+            Some("headers") => {
+                let fields = Fields::new();
+                while fields.append("x-hoard", &[b'v'; 100]).is_ok() {}
+                panic!("it was told that there is no more room");
+            }
+            Some("many headers") => {
+                let entries = vec![("x".to_owned(), Vec::new()); 40_000];
+                panic!("{}", Fields::from_list(&entries).is_ok());
+            }
             _ => {}
         }
         if credentials.method.is_some() {

@@ -10,12 +10,13 @@ wit_bindgen::generate!({
             include nervewire:plugin/authenticator@0.1.0;
             include nervewire:plugin/authorizer@0.1.0;
             include nervewire:plugin/transformer@0.1.0;
+            include nervewire:plugin/detector@0.1.0;
         }
     ",
     generate_all,
 });
 
-use exports::nervewire::plugin::{authentication, authorization, lifecycle, transformation};
+use exports::nervewire::plugin::{authentication, authorization, detection, lifecycle, transformation};
 use nervewire::plugin::types::{Client, Message, Property, Qos};
 use nervewire::plugin::{counters, log};
 use std::cell::{Cell, RefCell};
@@ -44,6 +45,7 @@ impl lifecycle::Guest for Guest {
     }
 
     fn tick(_now: u64) -> Vec<Message> {
+        call("");
         Vec::new()
     }
 }
@@ -80,6 +82,9 @@ fn misbehave(how: &str) {
         "exit" => std::process::exit(3),
         "sleep" => std::thread::sleep(std::time::Duration::from_secs(3600)),
         "print" => println!("first line\nsecond line"),
+        // Far more than the host is willing to copy.
+        "shout" => log::log(log::Level::Info, &"x".repeat(8 << 20)),
+        "shout a name" => counters::add(&"x".repeat(8 << 20), 1),
         "log" => (0..1000).for_each(|n| log::log(log::Level::Info, &format!("line {n}"))),
         "count" => (0..100).for_each(|n| counters::add(&format!("name_{n}"), 1)),
         "file" => _ = std::fs::read("/etc/passwd").map(|_| panic!("read a file")),
@@ -226,6 +231,19 @@ impl transformation::Guest for Guest {
             "flock" => Emit(vec![message; 17]),
             _ => Pass,
         }
+    }
+}
+
+impl detection::Guest for Guest {
+    fn detect(_windows: Vec<detection::Window>) -> Vec<detection::Finding> {
+        call("");
+        let finding = detection::Finding {
+            client_id: "c".into(),
+            response: detection::Response::Alert,
+            evidence: "x".repeat(1000),
+        };
+        // More than the host is willing to take.
+        vec![finding; BEHAVIOUR.with_borrow(|behaviour| if behaviour == "flood" { 5_000 } else { 0 })]
     }
 }
 

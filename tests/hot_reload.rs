@@ -364,3 +364,102 @@ fn send_and_receive(from: &mut Client, to: &mut Client, name: &str, number: u64)
         );
     }
 }
+
+/// What a process holds of the machine.
+#[derive(Debug)]
+struct Held {
+    files: usize,
+    threads: usize,
+    resident_kib: u64,
+}
+
+impl Held {
+    fn by(broker: &Broker) -> Self {
+        let count = |of: &str| {
+            std::fs::read_dir(format!("/proc/{}/{of}", broker.pid()))
+                .expect("/proc")
+                .count()
+        };
+        Self {
+            files: count("fd"),
+            threads: count("task"),
+            resident_kib: broker.resident_kib(),
+        }
+    }
+}
+
+/// Every kind of plugin is replaced each time: rules, a component of one's own, one that may ask backends; and a listener comes and goes.
+/// Every tenth configuration is refused when all of that has been made.
+#[test]
+fn a_thousand_reloads_leave_nothing_behind() {
+    const RELOADS: u32 = 1_000;
+    const WARM_UP: u32 = 200;
+    /// Far less than one generation takes, times the reloads; far more than allocators differ by.
+    const GROWTH_KIB: u64 = 24 * 1024;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let extra = free.local_addr().expect("an address");
+    drop(free);
+    let tables = |n: u32| {
+        let listener = if n.is_multiple_of(2) {
+            format!("[[listener]]\nbind = \"{extra}\"\n")
+        } else {
+            String::new()
+        };
+        let last = if n % 10 == 9 {
+            "[[plugin]]\nname = \"x\"\ncomponent = \"garbage.wasm\"\n"
+        } else {
+            ""
+        };
+        format!(
+            "{listener}[[plugin]]\nname = \"acl\"\ncomponent = \"builtin:acl\"\n\
+             config.rules = [{{ allow = \"both\", topics = [\"t\", \"t/{n}\"] }}]\n\
+             [[plugin]]\nname = \"plain\"\ncomponent = \"plain.wasm\"\nhooks = [\"transform\"]\n{PATIENT}config = {{ n = {n} }}\n\
+             [[plugin]]\nname = \"asking\"\ncomponent = \"asking.wasm\"\nhooks = [\"authenticate\"]\n\
+             grants = [\"http://127.0.0.1:9\"]\nconfig = {{ url = \"http://127.0.0.1:9\", timeout_ms = {} }}\n{last}",
+            1_000 + n
+        )
+    };
+    // With a directory for what is compiled: otherwise that is most of a reload.
+    let broker = strict()
+        .shards(2)
+        .broker("data_dir = \"data\"\ndurability = \"os\"")
+        .toml(&only("t"))
+        .file("plain.wasm", guest("plain"))
+        .file("asking.wasm", guest("asking"))
+        .file("garbage.wasm", "garbage")
+        .start();
+    let mut client = Client::new(&broker, Version::V5, "c");
+    client.subscribe("t", QoS::AtLeastOnce);
+    let mut before = None;
+    broker.replace_toml(&tables(0));
+    broker.reloaded(); // It compiles, which may take longer than an answer is waited for below.
+    for n in 1..=RELOADS {
+        broker.replace_toml(&tables(n));
+        let answer = post_json(&broker, "/v1/reload", "");
+        assert_eq!(
+            answer.status == 200,
+            n % 10 != 9,
+            "reload {n}: {answer:?}\n{}",
+            broker.log()
+        );
+        if n % 50 == 0 {
+            client.publish("t", "x", QoS::AtLeastOnce);
+            client.expect_payload("x");
+        }
+        if n == WARM_UP {
+            before = Some(Held::by(&broker));
+        }
+    }
+    let before = before.expect("it was looked at");
+    // What the last generation replaced may still be on its way out.
+    wait_for("files and threads of earlier generations to be gone", || {
+        let now = Held::by(&broker);
+        (now.files <= before.files + 2 && now.threads <= before.threads).then_some(())
+    });
+    let after = Held::by(&broker);
+    eprintln!("after {WARM_UP} reloads {before:?}, after {RELOADS} {after:?}");
+    assert!(
+        after.resident_kib < before.resident_kib + GROWTH_KIB,
+        "{before:?} before, {after:?} after"
+    );
+}

@@ -56,6 +56,62 @@ fn the_table_of_limits_has_every_bound_that_is_counted() {
     }
 }
 
+/// A promise without a test is none.
+#[test]
+fn every_test_that_security_names_exists() {
+    let security = read("SECURITY.md");
+    let named: Vec<_> = security
+        .split('`')
+        .filter_map(|quoted| quoted.split_once(".rs::"))
+        .map(|(file, test)| (format!("{file}.rs"), test))
+        .collect();
+    assert!(named.len() > 50, "{named:?}");
+    for (file, test) in named {
+        let source = read(&file);
+        let (before, _) = source
+            .split_once(&format!("fn {test}("))
+            .unwrap_or_else(|| panic!("no {test} in {file}"));
+        let attributes = before
+            .rsplit_once("#[test]")
+            .unwrap_or_else(|| panic!("{test} in {file} is no test"))
+            .1;
+        assert!(!attributes.contains("fn "), "{test} in {file} is no test");
+    }
+    let (_, classes) = security
+        .split_once("| published | class |")
+        .expect("the table of classes");
+    for row in classes.lines().skip(2).take_while(|line| line.starts_with('|')) {
+        assert!(row.contains(".rs::"), "a class without a test: {row}");
+    }
+}
+
+#[test]
+fn the_total_of_the_fuzzing_log_is_the_one_that_security_tells() {
+    let log = read("tests/fuzz/LOG.md");
+    let runs: Vec<Vec<&str>> = log
+        .lines()
+        .filter(|line| line.starts_with("| 20"))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    let sum = |column: usize| {
+        runs.iter()
+            .map(|run| run[column].parse::<u64>().expect("a number"))
+            .sum::<u64>()
+    };
+    let total = format!(
+        "Fuzzing so far: {} runs, {} CPU-seconds ({:.2} CPU-hours), {} executions, {} findings.",
+        runs.len(),
+        sum(4),
+        sum(4) as f64 / 3600.0,
+        sum(5),
+        sum(7)
+    );
+    assert!(
+        read("SECURITY.md").contains(&total),
+        "SECURITY.md does not say: {total}"
+    );
+}
+
 #[test]
 fn the_table_of_commands_has_every_command() {
     let readme = read("README.md");

@@ -12,13 +12,16 @@ use crate::transport::upgrade::Refusal;
 use crate::transport::websocket::Ended;
 use bytes::{Bytes, BytesMut};
 use mio::Interest;
-use nervewire_codec::{Packet, ReasonCode, Version, decode, encode};
+use nervewire_codec::{Packet, ReasonCode, Version, decode, encode, frame_len};
 use nervewire_core::handshake::{Accepted, ChainOutcome, Handshake, Peer, Step};
 use nervewire_core::hook::{Authentication, Certificate, Client, Credentials};
 use nervewire_core::outbuf::OutBuf;
 use nervewire_core::shard::home_shard;
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+/// As much of a packet as says what it is and how long.
+const FIXED_HEADER_BYTES: usize = 5;
 
 /// How far a connection has come.
 pub(super) enum Stage {
@@ -214,8 +217,8 @@ impl Worker {
             }
             let max_packet_bytes = self.max_packet_bytes.min(known.max_packet_bytes);
             let limit = max_packet_bytes.min(bounds::HANDSHAKE_PACKET_BYTES);
-            // Copied once: CONNECT is small and rare.
-            let source = Bytes::copy_from_slice(&pending.unread);
+            let Some(pending) = self.pending(slot) else { return };
+            let source = Bytes::copy_from_slice(worth_a_look(&pending.unread, limit));
             let Some(handshake) = &mut pending.handshake else {
                 return;
             };
@@ -445,6 +448,16 @@ impl Pending {
         }
         self.frames_without_payload += 1;
         self.frames_without_payload > bounds::HANDSHAKE_EMPTY_READS
+    }
+}
+
+/// A packet is copied when it is whole, once: a large one that comes byte by byte costs no more than another. Of one that is not, what
+/// says its type and length is looked at.
+fn worth_a_look(unread: &[u8], limit: u32) -> &[u8] {
+    let len = frame_len(unread, limit).ok().flatten();
+    match len.is_some_and(|len| len > unread.len()) {
+        true => unread.get(..FIXED_HEADER_BYTES).unwrap_or(unread),
+        false => unread,
     }
 }
 

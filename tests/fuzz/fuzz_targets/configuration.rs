@@ -9,25 +9,60 @@ mod transport;
 
 /// No file that a fuzzer names is there: what is done with those that are is not what is looked at.
 mod tls {
+    use crate::config::TlsSettings;
+    use std::fmt;
     use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) enum Part {
+        Cert,
+        Key,
+        ClientCa,
+        Crl(usize),
+        SniName(usize),
+        SniCert(usize),
+        SniKey(usize),
+    }
 
     #[derive(Debug)]
-    pub(crate) struct TlsError(PathBuf);
+    pub(crate) struct TlsError(Part, PathBuf);
 
     impl TlsError {
+        pub(crate) fn part(&self) -> Part {
+            self.0
+        }
+
         pub(crate) fn file(&self) -> &Path {
-            &self.0
+            &self.1
         }
     }
 
-    impl std::fmt::Display for TlsError {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            write!(f, "{} is not there", self.0.display())
+    impl fmt::Display for TlsError {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{} is not there", self.1.display())
         }
     }
 
-    pub(crate) fn server_config(settings: &crate::config::TlsSettings) -> Result<(), TlsError> {
-        Err(TlsError(settings.cert.clone()))
+    pub(crate) fn server_config(settings: &TlsSettings) -> Result<(), TlsError> {
+        Err(TlsError(Part::Cert, settings.cert.clone()))
+    }
+
+    pub(crate) struct Secured;
+
+    impl Secured {
+        /// Complains about everything that there may be.
+        pub(crate) fn load(settings: &TlsSettings, _: Option<&Arc<Self>>) -> Result<Arc<Self>, Vec<TlsError>> {
+            let positions = || 0..3;
+            let parts = [Part::Cert, Part::Key, Part::ClientCa].into_iter();
+            let parts = parts
+                .chain(positions().map(Part::Crl))
+                .chain(positions().map(Part::SniName));
+            let parts = parts
+                .chain(positions().map(Part::SniCert))
+                .chain(positions().map(Part::SniKey));
+            Err(parts.map(|part| TlsError(part, settings.cert.clone())).collect())
+        }
     }
 }
 

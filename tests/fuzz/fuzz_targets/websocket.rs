@@ -100,8 +100,9 @@ fn request(bytes: &[u8], piece: usize) {
         let len = websocket.take(&mut chunk);
         assert!(len <= chunk.len() && (len == 0 || websocket.is_open()));
         carried += len;
-        let mut left = 40;
-        while !websocket.is_closed() && left > 0 {
+        // Nothing waits for who has said nothing yet.
+        let mut left = if websocket.is_open() { 40 } else { 0 };
+        while !websocket.is_closed() {
             let (before, payload) = websocket.next(left);
             let shown = before.len() + payload;
             said.extend_from_slice(before);

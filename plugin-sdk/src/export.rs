@@ -39,11 +39,33 @@ macro_rules! export {
                 }
             }
 
+            $crate::__call_arena!();
+
             type Component = $crate::guest::Component<$plugin>;
             $crate::guest::base::export_base!(Component with_types_in $crate::guest::base);
             $($crate::__export_hook!(Component: $hook);)+
         };
     };
+}
+
+/// Tells the host that the allocator is the SDK's: it may use its call arena (`call_arena.rs`).
+#[cfg(feature = "allocator")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __call_arena {
+    () => {
+        #[used]
+        #[unsafe(link_section = "nervewire:call-arena")]
+        static CALL_ARENA: [u8; 1] = *b"1";
+    };
+}
+
+/// The allocator is another: the host enters the guest for each allocation.
+#[cfg(not(feature = "allocator"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __call_arena {
+    () => {};
 }
 
 /// One hook of [`export!`], on wasm.

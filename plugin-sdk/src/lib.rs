@@ -60,6 +60,9 @@ mod authentication;
 mod authorization;
 #[cfg(target_arch = "wasm32")]
 mod bindings;
+#[cfg(any(all(target_arch = "wasm32", feature = "allocator"), test))]
+#[allow(unsafe_code)] // As above.
+mod call_arena;
 mod config;
 mod detection;
 mod export;

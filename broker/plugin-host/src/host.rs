@@ -1,6 +1,7 @@
 //! The plugin host: one engine, one pool of instances, and what is kept per plugin name across swaps.
 
 use crate::cache::{Cache, CacheStats};
+use crate::call_arena::{self, Place};
 use crate::clock::{Clock, World};
 use crate::contract::{self, Exports};
 use crate::engine::{self, Ticker};
@@ -146,6 +147,10 @@ impl Host {
         let component = linker
             .instantiate_pre(&component)
             .map_err(|error| LoadError::Contract(format!("{error:#}")))?;
+        let arena = match call_arena::is_in(&spec.component) {
+            true => Place::Unasked,
+            false => Place::Nowhere,
+        };
         let shared = self.0.shared(&spec.name);
         let plugin = Plugin::new(
             Arc::clone(&self.0),
@@ -153,6 +158,7 @@ impl Host {
             Checked {
                 component,
                 exports,
+                arena,
                 hooks,
                 digest,
             },

@@ -2,8 +2,10 @@
 
 use crate::answer::{self, Invalid};
 use crate::breaker::Admission;
+use crate::call_arena::{CallArena, Place};
 use crate::error::StartError;
 use crate::guest::{Guest, HostRefusal};
+use crate::lower::Placed;
 use crate::plugin::Plugin;
 use crate::question::{self, ClientFacts};
 use crate::spec::{Hook, Role};
@@ -26,6 +28,8 @@ pub struct Instance {
     role: Role,
     cell: usize,
     live: Option<Live>,
+    /// The call arena of the instance that is alive.
+    arena: Place,
     last_call_ns: u64,
 }
 
@@ -38,14 +42,16 @@ pub(crate) struct Live {
 /// The functions of the hooks in use, checked against the contract's types when the instance was made.
 #[derive(Clone, Copy)]
 pub(crate) struct Functions {
-    pub(crate) authenticate:
-        Option<Function<(wire::ClientRef<'static>, wire::CredentialsRef<'static>), wire::Authentication>>,
-    pub(crate) rules: Option<Function<(wire::ClientRef<'static>,), Option<Vec<wire::Rule>>>>,
-    pub(crate) authorize: Option<Function<(wire::ClientRef<'static>, wire::RequestRef<'static>), wire::Verdict>>,
-    pub(crate) transform: Option<Function<(wire::ClientRef<'static>, wire::MessageRef<'static>), wire::Transformation>>,
+    pub(crate) authenticate: Option<Function<(ClientParam, wire::CredentialsRef<'static>), wire::Authentication>>,
+    pub(crate) rules: Option<Function<(ClientParam,), Option<Vec<wire::Rule>>>>,
+    pub(crate) authorize: Option<Function<(ClientParam, Placed<'static, wire::RequestRef<'static>>), wire::Verdict>>,
+    pub(crate) transform:
+        Option<Function<(ClientParam, Placed<'static, wire::MessageRef<'static>>), wire::Transformation>>,
     pub(crate) tick: Option<Function<(u64,), Vec<wire::Message>>>,
     pub(crate) detect: Option<Function<(&'static [wire::WindowRef<'static>],), Vec<wire::Finding>>>,
 }
+
+type ClientParam = Placed<'static, wire::ClientRef<'static>>;
 
 pub(crate) type Function<Params, Answer> = TypedFunc<Params, (Answer,)>;
 
@@ -54,6 +60,7 @@ impl Instance {
         let live = plugin.start(role, plugin.init_deadline_ms())?;
         let cell = plugin.stats().cell();
         Ok(Self {
+            arena: plugin.arena(),
             plugin,
             role,
             cell,
@@ -68,8 +75,10 @@ impl Instance {
     /// [`CallFailed`] where there is no answer; what happened is in the log and the statistics.
     pub fn authenticate(&mut self, client: &Client, credentials: &Credentials) -> Result<Authentication, CallFailed> {
         let facts = ClientFacts::new(client);
-        let params = (facts.lower(), question::credentials(credentials));
+        let arena = CallArena::new(self.arena);
+        let params = (facts.lower(&arena), question::credentials(credentials));
         let answer = self.call(
+            &arena,
             Call::Authenticate,
             |functions| functions.authenticate,
             params,
@@ -85,10 +94,12 @@ impl Instance {
     /// As for [`Instance::authenticate`].
     pub fn rules(&mut self, client: &Client) -> Result<Option<Vec<Rule>>, CallFailed> {
         let facts = ClientFacts::new(client);
+        let arena = CallArena::new(self.arena);
         let answer = self.call(
+            &arena,
             Call::Rules,
             |functions| functions.rules,
-            (facts.lower(),),
+            (facts.lower(&arena),),
             answer::rules,
         );
         self.show(TappedQuestion::Rules(client), answer, |rules| {
@@ -102,8 +113,10 @@ impl Instance {
     /// As for [`Instance::authenticate`].
     pub fn authorize(&mut self, client: &Client, request: &Request) -> Result<Verdict, CallFailed> {
         let facts = ClientFacts::new(client);
-        let params = (facts.lower(), question::request(request));
+        let arena = CallArena::new(self.arena);
+        let params = (facts.lower(&arena), question::request(request, &arena));
         let answer = self.call(
+            &arena,
             Call::Authorize,
             |functions| functions.authorize,
             params,
@@ -121,9 +134,10 @@ impl Instance {
     pub fn transform(&mut self, client: &Client, message: &AppMessage) -> Result<Transformation, CallFailed> {
         let max_message_bytes = self.plugin.max_message_bytes();
         let (facts, properties) = (ClientFacts::new(client), question::user_properties(message));
-        let params = (facts.lower(), question::message(message, &properties));
+        let arena = CallArena::new(self.arena);
+        let params = (facts.lower(&arena), question::message(message, &properties, &arena));
         let parse = |answer| answer::transformation(answer, max_message_bytes);
-        let answer = self.call(Call::Transform, |functions| functions.transform, params, parse);
+        let answer = self.call(&arena, Call::Transform, |functions| functions.transform, params, parse);
         self.show(TappedQuestion::Transform(client, message), answer, |answer| {
             TappedAnswer::Transformation(answer)
         })
@@ -137,7 +151,8 @@ impl Instance {
     pub fn tick(&mut self, now_unix_ms: u64) -> Result<Vec<AppMessage>, CallFailed> {
         let max_message_bytes = self.plugin.max_message_bytes();
         let parse = |answer| answer::tick(answer, max_message_bytes);
-        let answer = self.call(Call::Tick, |functions| functions.tick, (now_unix_ms,), parse);
+        let arena = CallArena::new(Place::Nowhere);
+        let answer = self.call(&arena, Call::Tick, |functions| functions.tick, (now_unix_ms,), parse);
         let answer = answer.map_err(|_| CallFailed)?;
         Ok(self.plugin.granted(answer))
     }
@@ -148,7 +163,9 @@ impl Instance {
     /// As for [`Instance::authenticate`].
     pub fn detect(&mut self, windows: &[Window]) -> Result<Vec<Finding>, CallFailed> {
         let windows: Vec<_> = windows.iter().map(question::window).collect();
+        let arena = CallArena::new(Place::Nowhere);
         self.call(
+            &arena,
             Call::Detect,
             |functions| functions.detect,
             (windows.as_slice(),),
@@ -168,8 +185,10 @@ impl Instance {
         &self.plugin
     }
 
+    /// `arena`: where what the call brings may be put.
     fn call<Params, Answer, Parsed>(
         &mut self,
+        arena: &CallArena,
         call: Call,
         function: impl FnOnce(&Functions) -> Option<Function<Params, Answer>>,
         params: Params,
@@ -187,6 +206,9 @@ impl Instance {
         }
         let start = Instant::now();
         let result = self.attempt(call, function, params, parse);
+        if self.live.is_some() && self.arena == Place::Unasked {
+            self.arena = arena.place();
+        }
         self.last_call_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.plugin
             .conclude(self.cell, call, admission, result.as_ref().err(), self.last_call_ns);
@@ -211,6 +233,7 @@ impl Instance {
             Ok((answer,)) => parse(answer).map_err(Failure::invalid),
             Err(failure) => {
                 self.live = None;
+                self.arena = self.plugin.arena();
                 self.plugin.stats().replace_instance();
                 Err(failure)
             }

@@ -9,6 +9,7 @@
 mod answer;
 mod breaker;
 mod cache;
+mod call_arena;
 mod clock;
 mod contract;
 mod engine;
@@ -29,6 +30,7 @@ mod pool;
 mod printable;
 mod question;
 mod runtime;
+mod sections;
 mod spec;
 mod stats;
 mod tap;

@@ -1,5 +1,6 @@
-//! The records of a call, each written into the guest's memory in one piece. Derived code stores field by field and looks the guest's
-//! memory up for each of them, thirty times per call: a sixth of its time.
+//! The records of a call, each written into the guest's memory in one piece, and what it refers to into the guest's call arena, where
+//! it has one. Derived code stores field by field, looks the guest's memory up for each of them, and enters the guest for each text
+//! and list.
 //!
 //! The layout is the canonical ABI's for 32-bit memories, the only ones that the engine has: fields in their order, each aligned to its
 //! size, texts and lists as address and length, options with a byte before them. That the sizes agree is checked when this is
@@ -8,16 +9,236 @@
 
 #![allow(unsafe_code)] // To implement `Lower` is to promise what its documentation asks for, as the derived code does.
 
-use crate::wire::{CertificateRef, ClientRef, MessageRef, RequestRef};
+use crate::call_arena::CallArena;
+use crate::wire::{CertificateRef, ClientRef, MessageRef, PropertyRef, RequestRef};
 use std::mem::MaybeUninit;
-use wasmtime::component::__internal::{InterfaceType, LowerContext};
+use wasmtime::component::__internal::{CanonicalAbiInfo, InstanceType, InterfaceType, LowerContext};
 use wasmtime::component::{ComponentType, Lower};
 use wasmtime::{Result, ValRaw, bail};
 
-/// A record that is being put together.
-struct Record<const BYTES: usize>([u8; BYTES]);
+/// A record, and where what it refers to may be put.
+pub(crate) struct Placed<'a, R> {
+    pub(crate) record: R,
+    pub(crate) arena: &'a CallArena,
+}
 
-impl<const BYTES: usize> Record<BYTES> {
+// SAFETY: on the other side it is the record and nothing else.
+unsafe impl<R: ComponentType> ComponentType for Placed<'_, R> {
+    type Lower = R::Lower;
+    const ABI: CanonicalAbiInfo = R::ABI;
+
+    fn typecheck(ty: &InterfaceType, types: &InstanceType<'_>) -> Result<()> {
+        R::typecheck(ty, types)
+    }
+}
+
+// SAFETY: what is written is within the record's place and within allocations of the guest, which is checked.
+unsafe impl<R: Record> Lower for Placed<'_, R> {
+    /// A parameter of a call has more fields than are passed outside of memory.
+    fn linear_lower_to_flat<T>(
+        &self,
+        _: &mut LowerContext<'_, T>,
+        _: InterfaceType,
+        _: &mut MaybeUninit<Self::Lower>,
+    ) -> Result<()> {
+        bail!("a record that is passed in memory")
+    }
+
+    fn linear_lower_to_memory<T>(&self, cx: &mut LowerContext<'_, T>, ty: InterfaceType, offset: usize) -> Result<()> {
+        let Some(chunk) = self.arena.room(cx, self.record.referred_bytes())? else {
+            return self.record.write(&mut Allocated { cx, ty }, offset);
+        };
+        let mut place = InArena {
+            memory: cx.as_slice_mut(),
+            next: chunk.next(),
+            allocations: 0,
+        };
+        self.record.write(&mut place, offset)?;
+        chunk.fill(place.memory, place.next, place.allocations);
+        Ok(())
+    }
+}
+
+/// What is lowered here.
+pub(crate) trait Record: ComponentType {
+    /// What it refers to takes at most so many bytes.
+    fn referred_bytes(&self) -> usize;
+
+    /// Writes it to `offset`.
+    fn write(&self, place: &mut impl Place, offset: usize) -> Result<()>;
+}
+
+/// Where texts and lists are put. Each answers address and length.
+pub(crate) trait Place {
+    fn text(&mut self, text: &str) -> Result<Reference>;
+    /// `field`: in which field of the record.
+    fn bytes(&mut self, field: usize, bytes: &[u8]) -> Result<Reference>;
+    fn properties(&mut self, field: usize, properties: &[PropertyRef<'_>]) -> Result<Reference>;
+    /// Writes a record to `offset`, which is field `field`'s.
+    fn certificate(&mut self, field: usize, certificate: &CertificateRef<'_>, offset: usize) -> Result<()>;
+    /// Writes what was put together.
+    fn store<const BYTES: usize>(&mut self, record: &[u8; BYTES], offset: usize) -> Result<()>;
+}
+
+type Reference = [u32; 2];
+
+/// The guest's allocator is asked for each.
+struct Allocated<'c, 'a, T: 'static> {
+    cx: &'c mut LowerContext<'a, T>,
+    /// The record's type.
+    ty: InterfaceType,
+}
+
+impl<T> Allocated<'_, '_, T> {
+    fn list<L>(&mut self, ty: InterfaceType, list: &L) -> Result<Reference>
+    where
+        L: Lower + ComponentType<Lower = [ValRaw; 2]> + ?Sized,
+    {
+        let mut flat = MaybeUninit::new([ValRaw::i64(0); 2]);
+        list.linear_lower_to_flat(self.cx, ty, &mut flat)?;
+        // SAFETY: it was initialized two lines above.
+        let flat = unsafe { flat.assume_init() };
+        Ok(flat.map(|value| value.get_u32()))
+    }
+
+    /// The type that the guest has for a field of the record.
+    fn field(&self, position: usize) -> Result<InterfaceType> {
+        let fields = match self.ty {
+            InterfaceType::Record(record) => &self.cx.types[record].fields,
+            _ => bail!("not a record"),
+        };
+        match fields.get(position) {
+            Some(field) => Ok(field.ty),
+            None => bail!("no such field"),
+        }
+    }
+}
+
+impl<T> Place for Allocated<'_, '_, T> {
+    fn text(&mut self, text: &str) -> Result<Reference> {
+        self.list(InterfaceType::String, text)
+    }
+
+    fn bytes(&mut self, field: usize, bytes: &[u8]) -> Result<Reference> {
+        let mut ty = self.field(field)?;
+        if let InterfaceType::Option(option) = ty {
+            ty = self.cx.types[option].ty;
+        }
+        self.list(ty, bytes)
+    }
+
+    fn properties(&mut self, field: usize, properties: &[PropertyRef<'_>]) -> Result<Reference> {
+        self.list(self.field(field)?, properties)
+    }
+
+    fn certificate(&mut self, field: usize, certificate: &CertificateRef<'_>, offset: usize) -> Result<()> {
+        let InterfaceType::Option(option) = self.field(field)? else {
+            bail!("not an option")
+        };
+        let ty = self.cx.types[option].ty;
+        certificate.linear_lower_to_memory(self.cx, ty, offset)
+    }
+
+    fn store<const BYTES: usize>(&mut self, record: &[u8; BYTES], offset: usize) -> Result<()> {
+        store(self.cx.as_slice_mut(), record, offset)
+    }
+}
+
+/// One after the other in the chunk of the call, which has room for all of them.
+struct InArena<'m> {
+    memory: &'m mut [u8],
+    next: usize,
+    allocations: u32,
+}
+
+impl InArena<'_> {
+    /// An allocation. One without bytes is none, as in the guest's allocator.
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) -> Result<Reference> {
+        let at = self.next;
+        if !bytes.is_empty() {
+            let Some(place) = self.memory.get_mut(at..at + bytes.len()) else {
+                bail!("an arena beyond the guest's memory")
+            };
+            place.copy_from_slice(bytes);
+            self.next += bytes.len();
+            self.allocations += 1;
+        }
+        Ok([at as u32, bytes.len() as u32])
+    }
+
+    /// Room for a list of references, which have to be aligned.
+    fn references(&mut self, number: usize) -> usize {
+        let at = self.next.next_multiple_of(ALIGN);
+        if number > 0 {
+            self.next = at + number * REFERENCE_BYTES;
+            self.allocations += 1;
+        }
+        at
+    }
+}
+
+const ALIGN: usize = 4;
+const REFERENCE_BYTES: usize = 8;
+
+impl Place for InArena<'_> {
+    fn text(&mut self, text: &str) -> Result<Reference> {
+        self.put(text.as_bytes())
+    }
+
+    fn bytes(&mut self, _: usize, bytes: &[u8]) -> Result<Reference> {
+        self.put(bytes)
+    }
+
+    fn properties(&mut self, _: usize, properties: &[PropertyRef<'_>]) -> Result<Reference> {
+        let list = self.references(properties.len() * 2);
+        for (position, property) in properties.iter().enumerate() {
+            let mut record = Fields::<{ 2 * REFERENCE_BYTES }>::new();
+            record.reference(0, self.put(property.name.as_bytes())?);
+            record.reference(REFERENCE_BYTES, self.put(property.value.as_bytes())?);
+            store(self.memory, &record.0, list + position * 2 * REFERENCE_BYTES)?;
+        }
+        Ok([list as u32, properties.len() as u32])
+    }
+
+    fn certificate(&mut self, _: usize, certificate: &CertificateRef<'_>, offset: usize) -> Result<()> {
+        let mut record = Fields::<CERTIFICATE_BYTES>::new();
+        record.reference(0, self.text(certificate.subject)?);
+        record.reference(8, self.text(certificate.issuer)?);
+        record.optional_text(self, 16, certificate.common_name)?;
+        let names = certificate.alternative_names;
+        let list = self.references(names.len());
+        for (position, name) in names.iter().enumerate() {
+            let mut reference = Fields::<REFERENCE_BYTES>::new();
+            reference.reference(0, self.put(name.as_bytes())?);
+            store(self.memory, &reference.0, list + position * REFERENCE_BYTES)?;
+        }
+        record.reference(28, [list as u32, names.len() as u32]);
+        record.reference(36, self.text(certificate.serial)?);
+        record.reference(44, self.text(certificate.fingerprint)?);
+        record.number(56, certificate.not_before.to_le_bytes());
+        record.number(64, certificate.not_after.to_le_bytes());
+        store(self.memory, &record.0, offset)
+    }
+
+    fn store<const BYTES: usize>(&mut self, record: &[u8; BYTES], offset: usize) -> Result<()> {
+        store(self.memory, record, offset)
+    }
+}
+
+fn store<const BYTES: usize>(memory: &mut [u8], record: &[u8; BYTES], offset: usize) -> Result<()> {
+    let place = memory.get_mut(offset..).and_then(<[u8]>::first_chunk_mut);
+    let Some(place) = place else {
+        bail!("a record beyond the guest's memory")
+    };
+    *place = *record;
+    Ok(())
+}
+
+/// A record that is being put together.
+struct Fields<const BYTES: usize>([u8; BYTES]);
+
+impl<const BYTES: usize> Fields<BYTES> {
     fn new() -> Self {
         Self([0; BYTES])
     }
@@ -30,164 +251,124 @@ impl<const BYTES: usize> Record<BYTES> {
         self.0[at..at + WIDTH].copy_from_slice(&value);
     }
 
-    /// A text or list: it is copied into an allocation of the guest's own.
-    fn list<T, L>(&mut self, cx: &mut LowerContext<'_, T>, ty: InterfaceType, at: usize, list: &L) -> Result<()>
-    where
-        L: Lower + ComponentType<Lower = [ValRaw; 2]> + ?Sized,
-    {
-        let mut flat = MaybeUninit::new([ValRaw::i64(0); 2]);
-        list.linear_lower_to_flat(cx, ty, &mut flat)?;
-        // SAFETY: it was initialized two lines above.
-        let [address, length] = unsafe { flat.assume_init() };
-        self.number(at, address.get_u32().to_le_bytes());
-        self.number(at + 4, length.get_u32().to_le_bytes());
-        Ok(())
+    fn reference(&mut self, at: usize, [address, length]: Reference) {
+        self.number(at, address.to_le_bytes());
+        self.number(at + 4, length.to_le_bytes());
     }
 
-    fn text<T>(&mut self, cx: &mut LowerContext<'_, T>, at: usize, text: &str) -> Result<()> {
-        self.list(cx, InterfaceType::String, at, text)
-    }
-
-    fn optional_text<T>(&mut self, cx: &mut LowerContext<'_, T>, at: usize, text: Option<&str>) -> Result<()> {
+    fn optional_text(&mut self, place: &mut impl Place, at: usize, text: Option<&str>) -> Result<()> {
         let Some(text) = text else { return Ok(()) };
         self.byte(at, 1);
-        self.text(cx, at + 4, text)
-    }
-
-    fn store<T>(&self, cx: &mut LowerContext<'_, T>, offset: usize) -> Result<()> {
-        let place = cx.as_slice_mut().get_mut(offset..).and_then(<[u8]>::first_chunk_mut);
-        let Some(place) = place else {
-            bail!("a record beyond the guest's memory")
-        };
-        *place = self.0;
+        self.reference(at + 4, place.text(text)?);
         Ok(())
     }
 }
 
-/// The type that the guest has for a field of a record.
-fn field<T>(cx: &LowerContext<'_, T>, record: InterfaceType, position: usize) -> Result<InterfaceType> {
-    let fields = match record {
-        InterfaceType::Record(record) => &cx.types[record].fields,
-        _ => bail!("not a record"),
-    };
-    match fields.get(position) {
-        Some(field) => Ok(field.ty),
-        None => bail!("no such field"),
-    }
+fn optional_bytes(text: Option<&str>) -> usize {
+    text.map_or(0, str::len)
 }
 
-/// A parameter of a call has more fields than are passed outside of memory.
-fn never_flat() -> Result<()> {
-    bail!("a record that is passed in memory")
+fn properties_bytes(properties: &[PropertyRef<'_>]) -> usize {
+    let each = |property: &PropertyRef<'_>| 2 * REFERENCE_BYTES + property.name.len() + property.value.len();
+    properties.iter().map(each).sum::<usize>() + ALIGN
+}
+
+fn certificate_bytes(certificate: &CertificateRef<'_>) -> usize {
+    let names = certificate.alternative_names.iter();
+    certificate.subject.len()
+        + certificate.issuer.len()
+        + optional_bytes(certificate.common_name)
+        + names.map(|name| REFERENCE_BYTES + name.len()).sum::<usize>()
+        + ALIGN
+        + certificate.serial.len()
+        + certificate.fingerprint.len()
 }
 
 const CLIENT_BYTES: usize = 152;
 const CERTIFICATE: usize = 48;
+const CERTIFICATE_BYTES: usize = 72;
 const _: () = assert!(<ClientRef<'_> as ComponentType>::SIZE32 == CLIENT_BYTES);
+const _: () = assert!(<CertificateRef<'_> as ComponentType>::SIZE32 == CERTIFICATE_BYTES);
 
-// SAFETY: what is written is within the record's place, which is checked.
-unsafe impl Lower for ClientRef<'_> {
-    fn linear_lower_to_flat<T>(
-        &self,
-        _: &mut LowerContext<'_, T>,
-        _: InterfaceType,
-        _: &mut MaybeUninit<Self::Lower>,
-    ) -> Result<()> {
-        never_flat()
+impl Record for ClientRef<'_> {
+    fn referred_bytes(&self) -> usize {
+        self.client_id.len()
+            + optional_bytes(self.username)
+            + self.address.len()
+            + self.listener.len()
+            + self.certificate.as_ref().map_or(0, certificate_bytes)
+            + properties_bytes(self.attributes)
+            + optional_bytes(self.tenant)
     }
 
-    fn linear_lower_to_memory<T>(&self, cx: &mut LowerContext<'_, T>, ty: InterfaceType, offset: usize) -> Result<()> {
-        let mut record = Record::<CLIENT_BYTES>::new();
-        record.text(cx, 0, self.client_id)?;
-        record.optional_text(cx, 8, self.username)?;
-        record.text(cx, 20, self.address)?;
+    fn write(&self, place: &mut impl Place, offset: usize) -> Result<()> {
+        let mut record = Fields::<CLIENT_BYTES>::new();
+        record.reference(0, place.text(self.client_id)?);
+        record.optional_text(place, 8, self.username)?;
+        record.reference(20, place.text(self.address)?);
         record.number(28, self.port.to_le_bytes());
-        record.text(cx, 32, self.listener)?;
+        record.reference(32, place.text(self.listener)?);
         record.byte(40, self.protocol as u8);
         record.byte(CERTIFICATE, u8::from(self.certificate.is_some()));
-        let attributes = field(cx, ty, 7)?;
-        record.list(cx, attributes, 128, self.attributes)?;
-        record.optional_text(cx, 136, self.tenant)?;
-        record.store(cx, offset)?;
+        record.reference(128, place.properties(7, self.attributes)?);
+        record.optional_text(place, 136, self.tenant)?;
+        place.store(&record.0, offset)?;
         match &self.certificate {
-            Some(certificate) => store_certificate(cx, ty, offset + CERTIFICATE + 8, certificate),
+            Some(certificate) => place.certificate(6, certificate, offset + CERTIFICATE + 8),
             None => Ok(()),
         }
     }
 }
 
-/// As it is derived: few clients have one.
-fn store_certificate<T>(
-    cx: &mut LowerContext<'_, T>,
-    client: InterfaceType,
-    offset: usize,
-    certificate: &CertificateRef<'_>,
-) -> Result<()> {
-    let InterfaceType::Option(option) = field(cx, client, 6)? else {
-        bail!("not an option")
-    };
-    let ty = cx.types[option].ty;
-    certificate.linear_lower_to_memory(cx, ty, offset)
-}
-
 const REQUEST_BYTES: usize = 16;
 const _: () = assert!(<RequestRef<'_> as ComponentType>::SIZE32 == REQUEST_BYTES);
 
-// SAFETY: as above.
-unsafe impl Lower for RequestRef<'_> {
-    fn linear_lower_to_flat<T>(
-        &self,
-        _: &mut LowerContext<'_, T>,
-        _: InterfaceType,
-        _: &mut MaybeUninit<Self::Lower>,
-    ) -> Result<()> {
-        never_flat()
+impl Record for RequestRef<'_> {
+    fn referred_bytes(&self) -> usize {
+        self.topic.len()
     }
 
-    fn linear_lower_to_memory<T>(&self, cx: &mut LowerContext<'_, T>, _: InterfaceType, offset: usize) -> Result<()> {
-        let mut record = Record::<REQUEST_BYTES>::new();
+    fn write(&self, place: &mut impl Place, offset: usize) -> Result<()> {
+        let mut record = Fields::<REQUEST_BYTES>::new();
         record.byte(0, self.action as u8);
-        record.text(cx, 4, self.topic)?;
+        record.reference(4, place.text(self.topic)?);
         record.byte(12, self.qos as u8);
         record.byte(13, u8::from(self.retain));
-        record.store(cx, offset)
+        place.store(&record.0, offset)
     }
 }
 
 const MESSAGE_BYTES: usize = 72;
 const _: () = assert!(<MessageRef<'_> as ComponentType>::SIZE32 == MESSAGE_BYTES);
 
-// SAFETY: as above.
-unsafe impl Lower for MessageRef<'_> {
-    fn linear_lower_to_flat<T>(
-        &self,
-        _: &mut LowerContext<'_, T>,
-        _: InterfaceType,
-        _: &mut MaybeUninit<Self::Lower>,
-    ) -> Result<()> {
-        never_flat()
+impl Record for MessageRef<'_> {
+    fn referred_bytes(&self) -> usize {
+        self.topic.len()
+            + self.payload.len()
+            + optional_bytes(self.content_type)
+            + optional_bytes(self.response_topic)
+            + self.correlation_data.map_or(0, <[u8]>::len)
+            + properties_bytes(self.user_properties)
     }
 
-    fn linear_lower_to_memory<T>(&self, cx: &mut LowerContext<'_, T>, ty: InterfaceType, offset: usize) -> Result<()> {
-        let mut record = Record::<MESSAGE_BYTES>::new();
-        let payload = field(cx, ty, 1)?;
-        record.text(cx, 0, self.topic)?;
-        record.list(cx, payload, 8, self.payload)?;
+    fn write(&self, place: &mut impl Place, offset: usize) -> Result<()> {
+        let mut record = Fields::<MESSAGE_BYTES>::new();
+        record.reference(0, place.text(self.topic)?);
+        record.reference(8, place.bytes(1, self.payload)?);
         record.byte(16, self.qos as u8);
         record.byte(17, u8::from(self.retain));
         record.byte(18, u8::from(self.payload_is_utf8));
-        record.optional_text(cx, 20, self.content_type)?;
-        record.optional_text(cx, 32, self.response_topic)?;
+        record.optional_text(place, 20, self.content_type)?;
+        record.optional_text(place, 32, self.response_topic)?;
         if let Some(data) = self.correlation_data {
             record.byte(44, 1);
-            record.list(cx, payload, 48, data)?;
+            record.reference(48, place.bytes(7, data)?);
         }
         if let Some(seconds) = self.message_expiry_seconds {
             record.byte(56, 1);
             record.number(60, seconds.to_le_bytes());
         }
-        let properties = field(cx, ty, 9)?;
-        record.list(cx, properties, 64, self.user_properties)?;
-        record.store(cx, offset)
+        record.reference(64, place.properties(9, self.user_properties)?);
+        place.store(&record.0, offset)
     }
 }

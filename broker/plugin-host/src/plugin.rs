@@ -1,6 +1,7 @@
 //! A loaded plugin: compiled, checked against its grants, accepted by its own `init`. Instances are made from it.
 
 use crate::breaker::{Admission, BreakerState, SharedBreaker};
+use crate::call_arena::Place;
 use crate::contract::Exports;
 use crate::engine::EPOCH_MS;
 use crate::error::{LoadError, StartError};
@@ -30,6 +31,8 @@ pub struct Plugin {
     shared: Arc<Shared>,
     component: InstancePre<Guest>,
     exports: Exports,
+    /// Its call arena, before anybody asked.
+    arena: Place,
     hooks: Vec<Hook>,
     grants: Vec<Grant>,
     limits: Limits,
@@ -51,6 +54,7 @@ pub struct Plugin {
 pub(crate) struct Checked {
     pub(crate) component: InstancePre<Guest>,
     pub(crate) exports: Exports,
+    pub(crate) arena: Place,
     pub(crate) hooks: Vec<Hook>,
     pub(crate) digest: String,
 }
@@ -72,6 +76,7 @@ impl Plugin {
             shared,
             component: checked.component,
             exports: checked.exports,
+            arena: checked.arena,
             hooks: checked.hooks,
             grants: spec.grants,
             limits: spec.limits,
@@ -209,6 +214,11 @@ impl Plugin {
         let authenticate = self.has_hook(Hook::Authenticate).then_some(Role::Authenticate);
         let detect = self.has_hook(Hook::Detect).then_some(Role::Background);
         shard.into_iter().chain(authenticate).chain(detect)
+    }
+
+    /// What is known about the call arena of a new instance.
+    pub(crate) fn arena(&self) -> Place {
+        self.arena
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {

@@ -3,6 +3,7 @@
 
 use crate::answer;
 use crate::breaker::Admission;
+use crate::call_arena::{CallArena, Place};
 use crate::guest::Guest;
 use crate::instance::{Failure, Function, Functions, Live};
 use crate::plugin::Plugin;
@@ -284,27 +285,29 @@ async fn asked(plugin: &Plugin, question: &Question, live: &mut Option<Live>) ->
     let Live { store, functions } = live;
     store.data_mut().begin_computing(plugin.computing_epochs());
     let max_message_bytes = plugin.max_message_bytes();
+    // What such a call costs is the backend's time.
+    let arena = &CallArena::new(Place::Nowhere);
     let reply = match question {
         Question::Authenticate { client, credentials } => {
             let facts = ClientFacts::new(client);
-            let params = (facts.lower(), question::credentials(credentials));
+            let params = (facts.lower(arena), question::credentials(credentials));
             let answer = run(store, hook(functions, |f| f.authenticate)?, params).await?;
             Reply::Authenticate(Ok(answer::authentication(answer).map_err(Failure::invalid)?))
         }
         Question::Rules { client } => {
             let facts = ClientFacts::new(client);
-            let answer = run(store, hook(functions, |f| f.rules)?, (facts.lower(),)).await?;
+            let answer = run(store, hook(functions, |f| f.rules)?, (facts.lower(arena),)).await?;
             Reply::Rules(Ok(answer::rules(answer).map_err(Failure::invalid)?))
         }
         Question::Authorize { client, request } => {
             let facts = ClientFacts::new(client);
-            let params = (facts.lower(), question::request(request));
+            let params = (facts.lower(arena), question::request(request, arena));
             let answer = run(store, hook(functions, |f| f.authorize)?, params).await?;
             Reply::Authorize(Ok(answer::verdict(answer)))
         }
         Question::Transform { client, message } => {
             let (facts, properties) = (ClientFacts::new(client), question::user_properties(message));
-            let params = (facts.lower(), question::message(message, &properties));
+            let params = (facts.lower(arena), question::message(message, &properties, arena));
             let answer = run(store, hook(functions, |f| f.transform)?, params).await?;
             let answer = answer::transformation(answer, max_message_bytes).map_err(Failure::invalid)?;
             Reply::Transform(Ok(answer))

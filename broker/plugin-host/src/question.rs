@@ -1,5 +1,7 @@
 //! From the core's types to the records a guest is handed: borrowed, without copies of text or payload.
 
+use crate::call_arena::CallArena;
+use crate::lower::Placed;
 use crate::wire;
 use nervewire_codec::{Properties, QoS, UserProperty, Version};
 use nervewire_core::hook::{Action, AppMessage, Certificate, Client, Credentials, Request, Window};
@@ -24,9 +26,9 @@ impl<'a> ClientFacts<'a> {
         }
     }
 
-    pub(crate) fn lower(&self) -> wire::ClientRef<'_> {
+    pub(crate) fn lower<'f>(&'f self, arena: &'f CallArena) -> Placed<'f, wire::ClientRef<'f>> {
         let client = self.client;
-        wire::ClientRef {
+        let record = wire::ClientRef {
             client_id: &client.client_id,
             username: client.username.as_deref(),
             address: self.address.as_str(),
@@ -36,7 +38,8 @@ impl<'a> ClientFacts<'a> {
             certificate: client.certificate.as_deref().map(certificate),
             attributes: &self.attributes,
             tenant: client.tenant.as_deref(),
-        }
+        };
+        Placed { record, arena }
     }
 }
 
@@ -129,18 +132,19 @@ pub(crate) fn credentials(credentials: &Credentials) -> wire::CredentialsRef<'_>
     }
 }
 
-pub(crate) fn request(request: &Request) -> wire::RequestRef<'_> {
+pub(crate) fn request<'a>(request: &'a Request, arena: &'a CallArena) -> Placed<'a, wire::RequestRef<'a>> {
     let action = match request.action {
         Action::Publish => wire::Action::Publish,
         Action::Subscribe => wire::Action::Subscribe,
         Action::Deliver => wire::Action::Deliver,
     };
-    wire::RequestRef {
+    let record = wire::RequestRef {
         action,
         topic: &request.topic,
         qos: qos(request.qos),
         retain: request.retain,
-    }
+    };
+    Placed { record, arena }
 }
 
 /// The user properties of a message in the shape [`message`] borrows.
@@ -156,9 +160,10 @@ fn user_property((name, value): &UserProperty) -> wire::PropertyRef<'_> {
 pub(crate) fn message<'a>(
     message: &'a AppMessage,
     user_properties: &'a [wire::PropertyRef<'a>],
-) -> wire::MessageRef<'a> {
+    arena: &'a CallArena,
+) -> Placed<'a, wire::MessageRef<'a>> {
     let properties: Option<&'a Properties> = message.properties.as_deref();
-    wire::MessageRef {
+    let record = wire::MessageRef {
         topic: &message.topic,
         payload: &message.payload,
         qos: qos(message.qos),
@@ -169,7 +174,8 @@ pub(crate) fn message<'a>(
         correlation_data: properties.and_then(|p| p.correlation_data.as_deref()),
         message_expiry_seconds: properties.and_then(|p| p.message_expiry_interval),
         user_properties,
-    }
+    };
+    Placed { record, arena }
 }
 
 pub(crate) fn window(window: &Window) -> wire::WindowRef<'_> {

@@ -108,6 +108,7 @@ fn browser(page: &str, certificate: &str, profile: &std::path::Path) -> Running 
 }
 
 #[test]
+#[ignore = "needs other programs: tests/clients/setup.sh"]
 fn a_page_and_a_device_exchange_messages() {
     let (web_port, page_port) = (free_port(), free_port());
     let certificates = Certificates::new();

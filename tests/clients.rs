@@ -21,6 +21,7 @@ fn tls_arguments(authority: Option<&str>) -> Vec<&str> {
 }
 
 #[test]
+#[ignore = "needs other programs: tests/clients/setup.sh"]
 fn paho_speaks_3_1_1_and_5_0_in_full() {
     each_transport(|broker, authority| {
         for version in ["4", "5"] {
@@ -31,6 +32,7 @@ fn paho_speaks_3_1_1_and_5_0_in_full() {
 }
 
 #[test]
+#[ignore = "needs other programs: tests/clients/setup.sh"]
 fn mqtt_js_makes_its_round_trip() {
     each_transport(|broker, authority| {
         let scheme = if authority.is_some() { "mqtts" } else { "mqtt" };
@@ -58,6 +60,7 @@ fn each_web_transport(test: impl Fn(&Broker, Option<&str>)) {
 }
 
 #[test]
+#[ignore = "needs other programs: tests/clients/setup.sh"]
 fn paho_speaks_3_1_1_and_5_0_in_full_over_websocket() {
     each_web_transport(|broker, authority| {
         for version in ["4", "5"] {
@@ -69,6 +72,7 @@ fn paho_speaks_3_1_1_and_5_0_in_full_over_websocket() {
 }
 
 #[test]
+#[ignore = "needs other programs: tests/clients/setup.sh"]
 fn mqtt_js_makes_its_round_trip_over_websocket() {
     each_web_transport(|broker, authority| {
         let scheme = if authority.is_some() { "wss" } else { "ws" };
@@ -86,6 +90,7 @@ const MOSQUITTO_VERSIONS: [&str; 3] = ["mqttv31", "mqttv311", "mqttv5"];
 
 /// Every version to every version, at every QoS, with wildcards and a large payload.
 #[test]
+#[ignore = "needs other programs: tests/clients/setup.sh"]
 fn mosquitto_clients_exchange_messages() {
     each_transport(|broker, authority| {
         for receiver in MOSQUITTO_VERSIONS {
@@ -116,6 +121,7 @@ fn mosquitto_clients_exchange_messages() {
 }
 
 #[test]
+#[ignore = "needs other programs: tests/clients/setup.sh"]
 fn mosquitto_sub_gets_retained_messages_and_wills() {
     each_transport(|broker, authority| {
         let tls = tls_arguments(authority);
@@ -152,6 +158,7 @@ fn mosquitto_sub_gets_retained_messages_and_wills() {
 }
 
 #[test]
+#[ignore = "needs other programs: tests/clients/setup.sh"]
 fn mosquitto_clients_resume_their_sessions() {
     each_transport(|broker, authority| {
         let tls = tls_arguments(authority);
@@ -179,6 +186,7 @@ fn mosquitto_clients_resume_their_sessions() {
 }
 
 #[test]
+#[ignore = "needs other programs: tests/clients/setup.sh"]
 fn mosquitto_clients_share_a_subscription_and_send_properties() {
     each_transport(|broker, authority| {
         let tls = tls_arguments(authority);
@@ -217,6 +225,7 @@ fn mosquitto_clients_share_a_subscription_and_send_properties() {
 
 /// A certificate, checked by the broker, in the hands of mosquitto_pub.
 #[test]
+#[ignore = "needs other programs: tests/clients/setup.sh"]
 fn mosquitto_pub_shows_its_certificate() {
     let certificates = Certificates::new();
     let identity = certificates.issue("sensor-1");
@@ -253,6 +262,7 @@ fn rumqttc_transport(authority: Option<&str>) -> Transport {
 }
 
 #[test]
+#[ignore = "needs other programs: tests/clients/setup.sh"]
 fn rumqttc_makes_its_round_trip_under_3_1_1() {
     use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
     each_transport(|broker, authority| {
@@ -276,6 +286,7 @@ fn rumqttc_makes_its_round_trip_under_3_1_1() {
 }
 
 #[test]
+#[ignore = "needs other programs: tests/clients/setup.sh"]
 fn rumqttc_makes_its_round_trip_under_5_0() {
     use rumqttc::v5::mqttbytes::{QoS, v5::Packet};
     use rumqttc::v5::{Client, Event, MqttOptions};

@@ -33,6 +33,7 @@ const MQTT: &str = "127.0.0.1:1883";
 const ADMIN: &str = "127.0.0.1:8080";
 
 #[test]
+#[ignore = "needs other programs: tests/clients/setup.sh"]
 fn what_the_readme_tells_to_do_works() {
     let text = fs::read_to_string(support::repository().join("README.md")).expect("README.md");
     let steps = steps(&text);
@@ -90,6 +91,7 @@ fn step(info: &str, body: String) -> Option<Step> {
 }
 
 #[test]
+#[ignore = "needs other programs: tests/clients/setup.sh"]
 fn blocks_are_read() {
     let text = "# A\n```sh\ntrue\n```\n## B\n```sh notest\nx\n```\n```toml f.toml\na = 1\n```\n```\nplain\n```\n```text\nok\n```\n";
     let expected = [
@@ -257,6 +259,7 @@ fn matches(pattern: &str, line: &str) -> bool {
 }
 
 #[test]
+#[ignore = "needs other programs: tests/clients/setup.sh"]
 fn lines_are_compared() {
     let check = |pattern, line, expected| assert_eq!(matches(pattern, line), expected, "{pattern} {line}");
     check("a b", "a b", true);

@@ -8,6 +8,7 @@ const CLIENTS: u64 = 10_000;
 
 /// Each has a subscription and gets its message.
 #[test]
+#[ignore = "needs other programs: tests/clients/setup.sh"]
 fn ten_thousand_clients_are_served() {
     let broker = Setup::new().shards(2).start();
     let (port, pid) = (broker.port.to_string(), broker.pid().to_string());

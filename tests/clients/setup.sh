@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the MQTT clients that the feature `real-clients` tests against, pinned, into this directory.
+# Installs the MQTT clients that ignored tests run (`cargo test -- --ignored`), pinned, into this directory.
 set -eu
 cd "$(dirname "$0")"
 [ -x venv/bin/python ] || python3 -m venv venv

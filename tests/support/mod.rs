@@ -11,7 +11,7 @@ mod tools;
 mod websocket;
 
 pub(crate) use broker::{Broker, CONFIGURATION, PATIENT, Setup, nervewire, nervewire_with_input};
-pub(crate) use certificates::{Certificates, Identity};
+pub(crate) use certificates::{Certificates, Identity, connect_with, moment};
 pub(crate) use client::*;
 pub(crate) use guests::*;
 pub(crate) use http::*;

@@ -15,6 +15,8 @@ pub struct Counters {
     pub disconnects_taken_over: u64,
     pub disconnects_keep_alive: u64,
     pub disconnects_protocol_error: u64,
+    /// In the order of [`crate::certificates::CertificateEnd::ALL`]; they are among `disconnects_server`, too.
+    pub disconnects_certificate: [u64; 3],
     pub denied_publish: u64,
     pub denied_subscribe: u64,
     pub denied_deliver: u64,

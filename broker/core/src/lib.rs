@@ -4,6 +4,7 @@
 //! messages to other shards and socket writes are outputs that the driver in `server` carries out.
 
 pub mod bans;
+pub mod certificates;
 pub mod counters;
 pub mod explain;
 pub mod fold;

@@ -1,5 +1,6 @@
 //! The policy of one generation: which plugins are asked about what, in which order, and what counts when nobody decides.
 
+use crate::certificates::RevokedCertificates;
 use crate::fold::{AuthorizationFold, DefaultDecision};
 use crate::hook::{Action, CallFailed, Client, Decision, OnFailure, Rule};
 use crate::rules::{CompiledRules, RuleDecision, RuleError};
@@ -21,6 +22,8 @@ pub struct Policy {
     pub shadows: Vec<Shadow>,
     /// Plugins that publish in their own name.
     pub publishers: Vec<Publisher>,
+    /// What the listeners' revocation lists name.
+    pub revoked: Arc<RevokedCertificates>,
 }
 
 /// A plugin that publishes in its own name.

@@ -9,6 +9,7 @@ use crate::shadow::{self, ShadowPlugins};
 use crate::tick::Ticking;
 use anyhow::{Context, Result, anyhow};
 use nervewire_codec::Utf8String;
+use nervewire_core::certificates::RevokedCertificates;
 use nervewire_core::hook::Client;
 use nervewire_core::policy::{Authorizer, Policy, Publisher, Transform};
 use nervewire_plugin_host::{Hook, Host, Plugin, PluginSpec, Role};
@@ -203,6 +204,11 @@ fn filters(texts: &[String]) -> Result<Option<Vec<Utf8String>>> {
 }
 
 impl Generation {
+    /// What the listeners' revocation lists name; before it is swapped in.
+    pub(crate) fn set_revoked(&mut self, revoked: RevokedCertificates) {
+        Arc::make_mut(&mut self.policy).revoked = Arc::new(revoked);
+    }
+
     /// Warm instances for one shard: one of each plugin that is called there.
     ///
     /// # Errors

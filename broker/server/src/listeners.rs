@@ -1,22 +1,25 @@
 //! The addresses that clients and administrators connect to: their settings, and their sockets.
 
-use crate::config::Config;
+use crate::config::{Config, TlsSettings};
 use crate::driver::ListenerSettings;
-use anyhow::{Context, Result};
+use crate::tls::Secured;
+use anyhow::{Context, Result, anyhow};
 use socket2::{Domain, Socket, Type};
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-/// The listeners of a configuration, with their TLS ready. Those that are running already go on counting their connections.
+/// The listeners of a configuration, with their TLS ready. Those that are running already go on counting their connections, and keep the TLS of
+/// which no file has changed.
 pub(crate) fn listener_settings(
     config: &Config,
     running: &[Arc<ListenerSettings>],
 ) -> Result<Vec<Arc<ListenerSettings>>> {
     let limits = &config.limits;
     let settings = config.listeners.iter().map(|listener| {
-        let tls = listener.tls.as_ref().map(crate::tls::server_config).transpose();
         let known = running.iter().find(|known| known.address == listener.bind.address);
+        let previous = known.and_then(|known| known.tls.as_ref());
+        let tls = listener.tls.as_ref().map(|tls| load_tls(tls, previous)).transpose();
         let own = &listener.own;
         Ok(Arc::new(ListenerSettings {
             name: listener.bind.text.clone(),
@@ -38,6 +41,13 @@ pub(crate) fn listener_settings(
         }))
     });
     settings.collect()
+}
+
+fn load_tls(settings: &TlsSettings, previous: Option<&Arc<Secured>>) -> Result<Arc<Secured>> {
+    Secured::load(settings, previous).map_err(|errors| {
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        anyhow!(errors.join("\n"))
+    })
 }
 
 /// Binds a listener.

@@ -21,6 +21,7 @@ mod passwd;
 mod plugin_new;
 mod plugin_tools;
 mod record;
+mod reminders;
 mod restore;
 mod rollback;
 mod run;

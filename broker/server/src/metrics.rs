@@ -1,10 +1,14 @@
 //! What the shards counted, summed and labelled for `/metrics`.
 
 use crate::admin::metrics::{HistogramSnapshot, Labelled, MetricsSnapshot, StoreMetrics};
-use crate::driver::{ShardReport, Shared};
+use crate::driver::{ListenerSettings, ShardReport, Shared};
+use crate::reminders;
 use crate::supervisor::Current;
+use crate::tls::{Failure, TlsMetrics, What};
+use nervewire_core::certificates::CertificateEnd;
 use nervewire_core::counters::Counters;
 use nervewire_store::{COMMIT_SECONDS, Journal};
+use std::sync::Arc;
 
 /// Everything but the plugins' own numbers.
 pub(crate) fn snapshot(reports: &[ShardReport], shared: &Shared, current: &Current) -> MetricsSnapshot {
@@ -28,6 +32,7 @@ pub(crate) fn snapshot(reports: &[ShardReport], shared: &Shared, current: &Curre
         bytes_sent: of(|r| r.driver.bytes_sent),
         connects: connects(core, of),
         disconnects: disconnects(core),
+        tls: tls(reports, &current.listeners),
         authorization_denied: vec![
             ("publish", core(|c| c.denied_publish)),
             ("subscribe", core(|c| c.denied_subscribe)),
@@ -59,6 +64,37 @@ fn store(journal: &Journal, shared: &Shared) -> StoreMetrics {
         trouble: journal.trouble().is_some(),
         cut_bytes: shared.cut_bytes,
     }
+}
+
+fn tls(reports: &[ShardReport], listeners: &[Arc<ListenerSettings>]) -> TlsMetrics {
+    let sum = |pick: &dyn Fn(&ShardReport) -> u64| reports.iter().map(pick).sum::<u64>();
+    let failed = Failure::ALL.iter().enumerate();
+    let ended = CertificateEnd::ALL.iter().enumerate();
+    let mut metrics = TlsMetrics {
+        handshakes: vec![
+            ("full", sum(&|r| r.driver.tls_full)),
+            ("resumed", sum(&|r| r.driver.tls_resumed)),
+        ],
+        failed: failed
+            .map(|(at, failure)| (failure.label(), sum(&|r| r.driver.tls_failures[at])))
+            .collect(),
+        disconnects: ended
+            .map(|(at, end)| (end.label(), sum(&|r| r.counters.disconnects_certificate[at])))
+            .collect(),
+        ..TlsMetrics::default()
+    };
+    for (listener, end) in reminders::ends(listeners) {
+        let (listener, at_s) = (listener.name.to_string(), u64::try_from(end.at_s).unwrap_or(0));
+        match &end.what {
+            What::Certificate(name) => metrics.not_after_s.push((listener, name.clone(), at_s)),
+            What::Authority(_) => {}
+            What::List => {
+                let earliest = metrics.next_update_s.entry(listener).or_insert(at_s);
+                *earliest = at_s.min(*earliest);
+            }
+        }
+    }
+    metrics
 }
 
 fn dropped(core: impl Fn(fn(&Counters) -> u64) -> u64) -> Labelled {
@@ -145,6 +181,7 @@ fn bounds_hit(
         ("mesh_messages", of(|r| r.driver.mesh_over_bound)),
         ("store", core(|c| c.appends_failed)),
         ("restored_messages", core(|c| c.restored_over_bound)),
+        ("resumption_bytes", crate::tls::sessions_over_bound()),
         ("store_pending_bytes", of(|r| r.driver.store_over_bound)),
         ("log_lines", crate::logging::lines_dropped()),
         ("authentication_queue", shared.authenticators.over_bound()),

@@ -6,13 +6,14 @@ use crate::auth_pool::AuthPool;
 use crate::backend::Running;
 use crate::config::{Config, Durability};
 use crate::defence::Defence;
-use crate::driver::{self, Clock, ShardEvent, ShardSetup, ShardStore, Shared};
+use crate::driver::{self, Clock, ShardEvent, ShardSetup, ShardStore, Shared, revoked_certificates};
 use crate::generation::{self, Generation};
 use crate::listeners::{bind, bind_admin, listener_settings};
+use crate::reminders;
 use crate::restore;
 use crate::rollback::Rollbacks;
 use crate::shadow::ShadowPool;
-use crate::supervisor::{AdminListener, Current, Supervisor, read_config};
+use crate::supervisor::{AdminListener, Current, Supervisor, read_config, unix_s};
 use crate::tick::Ticker;
 use crate::watch;
 use anyhow::{Context, Result, anyhow};
@@ -81,10 +82,11 @@ impl Broker {
         config: Config,
         file: Option<PathBuf>,
         host: Host,
-        generation: Generation,
+        mut generation: Generation,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Self> {
         let listeners = listener_settings(&config, &[])?;
+        generation.set_revoked(revoked_certificates(&listeners));
         let clock = Clock::start();
         let shards = shards(&config);
         // Whoever connects finds everything that was acknowledged.
@@ -421,5 +423,9 @@ fn check_plugins(config: &Config) -> Result<()> {
     };
     let host = Host::new(host_config)?;
     generation::load(&host, config, 1, &[])?;
-    listener_settings(config, &[]).map(|_| ())
+    let listeners = listener_settings(config, &[])?;
+    for warning in reminders::warnings(&listeners, unix_s() as i64) {
+        eprintln!("warning: {warning}");
+    }
+    Ok(())
 }

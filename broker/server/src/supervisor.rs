@@ -5,10 +5,11 @@ use crate::admin::guard::Token;
 use crate::admin::server::AdminServer;
 use crate::builtin;
 use crate::config::{self, Config};
-use crate::driver::{ListenerSettings, ShardEvent, Shared, Swap};
+use crate::driver::{ListenerSettings, ShardEvent, Shared, Swap, revoked_certificates};
 use crate::generation::{self, Generation, LoadedPlugin};
 use crate::listeners::{bind, bind_admin, cloned, is_running, listener_settings};
 use crate::record::Recorder;
+use crate::reminders::Reminders;
 use crate::rollback::{Cause, Fallback, Probation, Rollbacks, Verdict};
 use crate::run::{max_connections, shard_config};
 use crate::tick::{Ticker, Ticking};
@@ -34,6 +35,7 @@ pub(crate) struct Supervisor {
     admin: Mutex<Option<AdminListener>>,
     ticker: Ticker,
     recorder: Recorder,
+    reminders: Mutex<Reminders>,
 }
 
 /// What is in force.
@@ -98,6 +100,7 @@ impl Supervisor {
             reloading: Mutex::new(()),
             admin: Mutex::new(None),
             ticker,
+            reminders: Mutex::default(),
         }
     }
 
@@ -226,6 +229,16 @@ impl Supervisor {
                 });
                 Err(error)
             }
+        }
+    }
+
+    /// Says what of the listeners' TLS is about to run out, where that is due.
+    pub(crate) fn remind(&self) {
+        let current = self.current();
+        let generation = current.generation.policy.generation;
+        let mut reminders = self.reminders.lock().unwrap_or_else(PoisonError::into_inner);
+        for words in reminders.due(generation, unix_s() as i64, &current.listeners) {
+            tracing::warn!("{words}");
         }
     }
 
@@ -376,10 +389,11 @@ impl Supervisor {
         &self,
         config: Config,
         old: &Config,
-        generation: Generation,
+        mut generation: Generation,
         listeners: Vec<Arc<ListenerSettings>>,
         running: &[Arc<ListenerSettings>],
     ) -> Result<Prepared> {
+        generation.set_revoked(revoked_certificates(&listeners));
         let sockets = listeners.iter().map(|settings| match is_running(running, settings) {
             true => Ok(None),
             false => bind(settings).map(Some),
@@ -505,7 +519,7 @@ impl Current {
     }
 }
 
-fn unix_s() -> u64 {
+pub(crate) fn unix_s() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
     since_epoch.unwrap_or_default().as_secs()
 }

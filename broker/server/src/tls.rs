@@ -1,219 +1,165 @@
-//! TLS of listeners: loads what a configuration names, and reads from a client's certificate what plugins are told.
-
-use crate::config::{CertificateIdentity, ClientCertificates, TlsSettings};
-use nervewire_core::hook::Certificate;
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
-use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
-use sha2::{Digest, Sha256};
-use std::fmt::Write;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate, X509Error};
+//! TLS of listeners: loads what a configuration names, judges clients' certificates, and reads from them what plugins are told.
 
 mod distinguished_name;
+mod ends;
+mod facts;
+mod failure;
+mod files;
+mod names;
+mod numbers;
+mod problem;
+mod sessions;
+mod trust;
 
-/// A file of a `tls` table that cannot be used: which, what is wrong with it, and what to do.
-#[derive(Debug, thiserror::Error)]
-#[error("{} {problem}", .file.display())]
-pub(crate) struct TlsError {
-    file: PathBuf,
-    problem: TlsProblem,
+pub(crate) use ends::{End, What, look_again_s};
+pub(crate) use facts::{certificate_facts, identity_name};
+pub(crate) use failure::{Failure, is_tls_handshake};
+pub(crate) use numbers::TlsMetrics;
+pub(crate) use problem::{Part, TlsError};
+pub(crate) use sessions::sessions_over_bound;
+pub(crate) use trust::Trust;
+
+use crate::config::TlsSettings;
+use files::Files;
+use names::{Names, Pair};
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use sessions::Sessions;
+use std::sync::Arc;
+use x509_parser::prelude::{ASN1Time, X509Error};
+
+/// A `tls` table with all its files loaded.
+#[derive(Debug)]
+pub(crate) struct Secured {
+    config: Arc<ServerConfig>,
+    trust: Option<Arc<Trust>>,
+    ends: Vec<End>,
+    /// What it was made of: the settings, and the bytes of all files.
+    origin: (TlsSettings, [u8; 32]),
 }
 
-impl TlsError {
-    /// The file.
-    pub(crate) fn file(&self) -> &Path {
-        &self.file
+impl Secured {
+    /// TLS 1.2 and 1.3 with these files; everything that could fail is found out here, not at the first handshake. Where
+    /// nothing has changed `previous` stays, with the sessions that may be resumed.
+    ///
+    /// # Errors
+    /// All that is wrong with the files; at least one thing.
+    pub(crate) fn load(settings: &TlsSettings, previous: Option<&Arc<Self>>) -> Result<Arc<Self>, Vec<TlsError>> {
+        Self::load_at(settings, previous, ASN1Time::now())
     }
-}
 
-/// What is wrong with a TLS file.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TlsProblem {
-    /// Missing, or no permission.
-    #[error("cannot be read: {0}; write the path of a readable PEM file")]
-    Unreadable(std::io::Error),
-    /// Broken text.
-    #[error("is not PEM: {0}; write the path of a PEM file")]
-    NotPem(pem::Error),
-    /// Nothing between BEGIN CERTIFICATE and END CERTIFICATE.
-    #[error("has no certificate; write the path of a PEM file with BEGIN CERTIFICATE")]
-    NoCertificate,
-    /// No key, or an encrypted one.
-    #[error("has no private key; write the path of a PEM file with an unencrypted BEGIN PRIVATE KEY")]
-    NoKey,
-    /// A certificate that is none.
-    #[error("has a certificate that cannot be read: {0}; write the path of another")]
-    InvalidCertificate(String),
-    /// Its time has not come.
-    #[error("has a certificate that is not valid before {0}; wait, set the clock, or write the path of another")]
-    NotYetValid(ASN1Time),
-    /// Its time is over.
-    #[error("has a certificate that expired at {0}; write the path of a new one")]
-    Expired(ASN1Time),
-    /// Key and certificate belong to different pairs.
-    #[error("has a private key that does not match the certificate in {}; write the paths of a pair", .0.display())]
-    KeyMismatch(PathBuf),
-    /// An algorithm or size that is not supported.
-    #[error("has a private key that cannot be used: {0}; write the path of an RSA, ECDSA or Ed25519 key")]
-    UnusableKey(rustls::Error),
-    /// An authority that cannot sign certificates of clients.
-    #[error("cannot be used to check clients: {0}; write the path of the certificates of your authorities")]
-    UnusableAuthority(String),
-}
-
-/// TLS 1.2 and 1.3 with these certificates; everything that could fail is found out here, not at the first handshake.
-pub(crate) fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let chain = certificates(&settings.cert)?;
-    check_validity(&chain[0], ASN1Time::now()).map_err(about(&settings.cert))?;
-    let key = private_key(&settings.key)?;
-    let verifier = match &settings.client {
-        Some(client) => client_verifier(client, &provider)?,
-        None => WebPkiClientVerifier::no_client_auth(),
-    };
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_client_cert_verifier(verifier).with_single_cert(chain, key))
-        .map_err(|error| pair_problem(error, &settings.cert))
-        .map_err(about(&settings.key))?;
-    Ok(Arc::new(config))
-}
-
-fn about(file: &Path) -> impl Fn(TlsProblem) -> TlsError + '_ {
-    |problem| TlsError {
-        file: file.to_owned(),
-        problem,
-    }
-}
-
-/// The certificates of a PEM file; at least one.
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = || CertificateDer::pem_file_iter(file)?.collect::<Result<Vec<_>, _>>();
-    match read() {
-        Ok(certificates) if certificates.is_empty() => Err(about(file)(TlsProblem::NoCertificate)),
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(about(file)(pem_problem(error, TlsProblem::NoCertificate))),
-    }
-}
-
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(file).map_err(|error| about(file)(pem_problem(error, TlsProblem::NoKey)))
-}
-
-fn pem_problem(error: pem::Error, nothing_found: TlsProblem) -> TlsProblem {
-    match error {
-        pem::Error::Io(error) => TlsProblem::Unreadable(error),
-        pem::Error::NoItemsFound => nothing_found,
-        error => TlsProblem::NotPem(error),
-    }
-}
-
-fn pair_problem(error: rustls::Error, cert: &Path) -> TlsProblem {
-    match error {
-        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => TlsProblem::KeyMismatch(cert.to_owned()),
-        error => TlsProblem::UnusableKey(error),
-    }
-}
-
-fn check_validity(certificate: &CertificateDer<'_>, now: ASN1Time) -> Result<(), TlsProblem> {
-    let (_, certificate) =
-        X509Certificate::from_der(certificate).map_err(|error| TlsProblem::InvalidCertificate(error.to_string()))?;
-    let validity = certificate.validity();
-    if now < validity.not_before {
-        return Err(TlsProblem::NotYetValid(validity.not_before));
-    }
-    if now > validity.not_after {
-        return Err(TlsProblem::Expired(validity.not_after));
-    }
-    Ok(())
-}
-
-fn client_verifier(
-    client: &ClientCertificates,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let unusable = |error: String| about(&client.client_ca)(TlsProblem::UnusableAuthority(error));
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(&client.client_ca)? {
-        roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    let verifier = match client.required {
-        true => verifier,
-        false => verifier.allow_unauthenticated(),
-    };
-    verifier.build().map_err(|error| unusable(error.to_string()))
-}
-
-/// What plugins are told about a client's certificate, which the handshake has verified already.
-pub(crate) fn certificate_facts(der: &[u8]) -> Result<Certificate, X509Error> {
-    let (_, certificate) = X509Certificate::from_der(der).map_err(|error| match error {
-        x509_parser::nom::Err::Error(error) | x509_parser::nom::Err::Failure(error) => error,
-        x509_parser::nom::Err::Incomplete(_) => X509Error::InvalidCertificate,
-    })?;
-    let alternative_names = certificate
-        .subject_alternative_name()?
-        .map_or_else(Vec::new, |extension| {
-            extension.value.general_names.iter().filter_map(general_name).collect()
+    fn load_at(
+        settings: &TlsSettings,
+        previous: Option<&Arc<Self>>,
+        now: ASN1Time,
+    ) -> Result<Arc<Self>, Vec<TlsError>> {
+        let files = Files::read(settings)?;
+        let origin = (settings.clone(), files.digest());
+        if let Some(same) = previous.filter(|previous| previous.origin == origin) {
+            return Ok(same.clone());
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut errors = Vec::new();
+        let default = noted(Pair::load(&files.default, &provider, now), &mut errors);
+        let sni = files.sni.iter().map(|pair| Pair::load(pair, &provider, now));
+        let sni: Vec<Pair> = sni.filter_map(|pair| noted(pair, &mut errors)).collect();
+        let trust = settings
+            .client
+            .as_ref()
+            .zip(files.clients.as_ref())
+            .map(|(client, files)| {
+                let previous = previous.and_then(|previous| previous.trust.as_ref());
+                Trust::load(files, client.required, &provider, now, previous)
+            });
+        let trust = trust.transpose().unwrap_or_else(|more| {
+            errors.extend(more);
+            None
         });
-    Ok(Certificate {
-        subject: distinguished_name::rfc4514(certificate.subject()),
-        issuer: distinguished_name::rfc4514(certificate.issuer()),
-        common_name: certificate
-            .subject()
-            .iter_common_name()
-            .find_map(distinguished_name::attribute_text),
-        alternative_names,
-        serial: hexadecimal(match certificate.raw_serial() {
-            // The sign byte of a positive DER integer is not part of the number.
-            [0, serial @ ..] if !serial.is_empty() => serial,
-            serial => serial,
-        }),
-        fingerprint: hexadecimal(&Sha256::digest(der)),
-        not_before: certificate.validity().not_before.timestamp(),
-        not_after: certificate.validity().not_after.timestamp(),
-    })
-}
+        let Some(default) = default.filter(|_| errors.is_empty()) else {
+            return Err(errors);
+        };
+        let names = Names::new(&default, &settings.sni, &sni)?;
+        let ends = ends_of(settings, &default, &sni, trust.as_deref());
+        let config = server_config(&provider, names, trust.as_deref(), settings.resumption_bytes).map_err(|error| {
+            vec![problem::about(Part::Cert, &settings.cert)(
+                problem::TlsProblem::UnusableKey(error),
+            )]
+        })?;
+        Ok(Arc::new(Self {
+            config: Arc::new(config),
+            trust,
+            ends,
+            origin,
+        }))
+    }
 
-/// The user name that a verified certificate stands for; `None` where it has no such name, or one that is no MQTT user name.
-pub(crate) fn identity_name(certificate: &Certificate, identity: CertificateIdentity) -> Option<String> {
-    let name = match identity {
-        CertificateIdentity::CommonName => certificate.common_name.as_ref(),
-        CertificateIdentity::AlternativeName => certificate.alternative_names.first(),
-        CertificateIdentity::Fingerprint => Some(&certificate.fingerprint),
-    };
-    name.filter(|name| !name.is_empty() && !name.contains(char::is_control))
-        .cloned()
-}
+    /// For rustls.
+    pub(crate) fn config(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
 
-/// DNS names, e-mail addresses, URIs and IP addresses; the other kinds have no common text form.
-fn general_name(name: &GeneralName<'_>) -> Option<String> {
-    match name {
-        GeneralName::DNSName(text) | GeneralName::RFC822Name(text) | GeneralName::URI(text) => Some((*text).to_owned()),
-        GeneralName::IPAddress(bytes) => ip_address(bytes).map(|address| address.to_string()),
-        _ => None,
+    /// By what clients' certificates are judged; `None`: they are not asked for one.
+    pub(crate) fn trust(&self) -> Option<&Arc<Trust>> {
+        self.trust.as_ref()
+    }
+
+    /// What runs out.
+    pub(crate) fn ends(&self) -> &[End] {
+        &self.ends
     }
 }
 
-fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+fn noted<T>(result: Result<T, TlsError>, errors: &mut Vec<TlsError>) -> Option<T> {
+    result.map_err(|error| errors.push(error)).ok()
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+fn server_config(
+    provider: &Arc<CryptoProvider>,
+    names: Names,
+    trust: Option<&Trust>,
+    resumption_bytes: u64,
+) -> Result<ServerConfig, rustls::Error> {
+    let verifier = trust.map_or_else(WebPkiClientVerifier::no_client_auth, Trust::verifier);
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let mut config = builder
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(names));
+    // Kept here and not in tickets: what is forgotten with this table cannot be resumed, by nobody who has our keys either.
+    match usize::try_from(resumption_bytes) {
+        Ok(0) => {
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
+        max_bytes => {
+            config.session_storage = Arc::new(Sessions::new(max_bytes.unwrap_or(usize::MAX)));
+            // A device has one connection, and gets another ticket with the next.
+            config.send_tls13_tickets = 1;
+        }
+    }
+    Ok(config)
+}
+
+fn ends_of(settings: &TlsSettings, default: &Pair, sni: &[Pair], trust: Option<&Trust>) -> Vec<End> {
+    let pairs = names::ends(default, &settings.sni, sni).into_iter();
+    let mut all: Vec<End> = pairs
+        .map(|(name, (file, at))| ends::end(What::Certificate(name), &file, at))
+        .collect();
+    if let Some((trust, client)) = trust.zip(settings.client.as_ref()) {
+        let authorities = trust.authorities_end().iter();
+        all.extend(authorities.map(|(name, at)| ends::end(What::Authority(name.clone()), &client.client_ca, *at)));
+        let lists = trust.next_updates().iter();
+        all.extend(lists.map(|(file, at)| ends::end(What::List, file, *at)));
+    }
+    all
+}
+
+/// What x509-parser says, without its wrapping.
+fn x509_reason(error: &x509_parser::nom::Err<X509Error>) -> String {
+    match error {
+        x509_parser::nom::Err::Error(error) | x509_parser::nom::Err::Failure(error) => error.to_string(),
+        x509_parser::nom::Err::Incomplete(_) => "it ends too early".to_owned(),
+    }
 }
 
 #[cfg(test)]

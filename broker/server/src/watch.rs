@@ -41,6 +41,7 @@ pub(crate) fn run(supervisor: &Weak<Supervisor>) {
         before = now;
         let Some(supervisor) = supervisor.upgrade() else { return };
         supervisor.judge_probation();
+        supervisor.remind();
     }
 }
 

@@ -274,6 +274,7 @@ impl Shard {
         self.counters.connects_accepted += 1;
         self.start_keep_alive(now, id);
         self.start_lifetime(id);
+        self.watch_certificate_end(id);
         self.shared_presence_of(now, session, true);
         self.resume(now, id);
         self.pump(now, session);

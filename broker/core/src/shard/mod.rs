@@ -12,6 +12,7 @@ mod already;
 mod arriving;
 mod auth;
 mod bodies;
+mod certificate;
 mod commit;
 mod conn;
 mod connect;
@@ -364,14 +365,14 @@ impl Shard {
         self.bans = bans;
     }
 
-    /// Whether a client must not come in, nor anything of it go out: it is banned, or its certificate has run out.
+    /// Whether a client must not come in, nor anything of it go out: it is banned, or its certificate has run out or was
+    /// revoked.
     fn kept_out(&self, now: Millis, client: &Client) -> Option<ReasonCode> {
         if self.bans.is_banned(client, now) {
             return Some(ReasonCode::Banned);
         }
-        let certificate = client.certificate.as_ref()?;
-        let ends_at = u64::try_from(certificate.not_after).unwrap_or(0).saturating_mul(1_000);
-        (ends_at <= now).then_some(ReasonCode::NotAuthorized)
+        let end = self.policy.revoked.end_of(client, now);
+        end.map(|_| ReasonCode::NotAuthorized)
     }
 
     /// The policy in force.

@@ -2,6 +2,7 @@
 
 use super::conn::Conn;
 use super::{ConnId, Feed, Notice, Shard};
+use crate::certificates::CertificateEnd;
 use crate::limits::PURGE_INTERVAL_MS;
 use crate::time::Millis;
 use nervewire_codec::ReasonCode;
@@ -22,6 +23,7 @@ enum Timer {
     SessionExpiry(u32, u64),
     Will(u32, u64),
     Purge,
+    Certificate(ConnId, u64),
 }
 
 impl Timers {
@@ -37,6 +39,10 @@ impl Timers {
 
     pub(super) fn session_expiry(&mut self, at: Millis, session: u32, serial: u64) {
         self.push(at, Timer::SessionExpiry(session, serial));
+    }
+
+    pub(super) fn certificate(&mut self, at: Millis, conn: ConnId, serial: u64) {
+        self.push(at, Timer::Certificate(conn, serial));
     }
 
     pub(super) fn will(&mut self, at: Millis, session: u32, serial: u64) {
@@ -78,14 +84,15 @@ impl Shard {
                 Timer::SessionExpiry(session, serial) => self.check_session_expiry(now, session, serial),
                 Timer::Will(session, serial) => self.delayed_will(now, session, serial),
                 Timer::Purge => self.purge(now),
+                Timer::Certificate(conn, serial) => self.certificate_ended(now, conn, serial),
             }
         }
     }
 
-    /// A connection has at most three timers, a session two. Whoever comes and goes for ever leaves no more than as many stale ones.
+    /// A connection has at most four timers, a session two. Whoever comes and goes for ever leaves no more than as many stale ones.
     fn forget_stale_timers(&mut self) {
         const SPARE_TIMERS: usize = 1_024;
-        let live = 3 * self.conns.len() + 2 * self.sessions.len();
+        let live = 4 * self.conns.len() + 2 * self.sessions.len();
         if self.timers.len() <= 2 * live + SPARE_TIMERS {
             return;
         }
@@ -93,7 +100,9 @@ impl Shard {
         let conn = |id: &ConnId, serial: &u64| conns.get(id.0 as usize).filter(|conn| conn.serial == *serial);
         let session = |slot: &u32, serial: &u64| sessions.get(*slot as usize).filter(|s| s.serial == *serial);
         self.timers.due.retain(|(at, timer)| match timer {
-            Timer::KeepAlive(id, serial) | Timer::Lifetime(id, serial) => conn(id, serial).is_some(),
+            Timer::KeepAlive(id, serial) | Timer::Lifetime(id, serial) | Timer::Certificate(id, serial) => {
+                conn(id, serial).is_some()
+            }
             Timer::Resume(id, serial) => conn(id, serial).is_some_and(|conn| conn.paused_until == Some(*at)),
             Timer::SessionExpiry(slot, serial) => session(slot, serial).is_some_and(|s| s.expires_at == Some(*at)),
             Timer::Will(slot, serial) => session(slot, serial).is_some_and(|s| s.will_at == Some(*at)),
@@ -156,6 +165,13 @@ impl Shard {
         }
         self.counters.disconnects_keep_alive += 1;
         self.disconnect(now, id, ReasonCode::KeepAliveTimeout, None);
+    }
+
+    /// Once per connection: its certificate has expired.
+    fn certificate_ended(&mut self, now: Millis, id: ConnId, serial: u64) {
+        if self.same_conn(id, serial).is_some() {
+            self.end_certificate(now, id, CertificateEnd::Expired);
+        }
     }
 
     fn resume_after_pause(&mut self, now: Millis, id: ConnId, serial: u64) {

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::tls::TlsMetrics;
 use nervewire_core::shadow::{Kind, ShadowHook, Tally};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
@@ -51,6 +52,8 @@ pub(crate) struct MetricsSnapshot {
     pub connects: Labelled,
     /// Ended connections, by reason.
     pub disconnects: Labelled,
+    /// TLS of all listeners.
+    pub tls: TlsMetrics,
     /// Requests an authorizer or the default denied, by action.
     pub authorization_denied: Labelled,
     /// The plugins in the order of the chain.
@@ -184,6 +187,7 @@ impl Collector for SnapshotCollector {
         encode_state(&mut families, &self.0)?;
         encode_traffic(&mut families, &self.0)?;
         encode_clients(&mut families, &self.0)?;
+        encode_tls(&mut families, &self.0.tls)?;
         encode_plugins(&mut families, &self.0.plugins)?;
         encode_operation(&mut families, &self.0)?;
         self.0
@@ -245,6 +249,27 @@ fn encode_clients(families: &mut Families<'_>, s: &MetricsSnapshot) -> fmt::Resu
         denied,
         "action",
         &s.authorization_denied,
+    )
+}
+
+fn encode_tls(families: &mut Families<'_>, s: &TlsMetrics) -> fmt::Result {
+    let handshakes = "TLS handshakes that were completed";
+    families.by_label("nervewire_tls_handshakes", handshakes, "kind", &s.handshakes)?;
+    let failed = "TLS handshakes that were not completed";
+    families.by_label("nervewire_tls_handshakes_failed", failed, "reason", &s.failed)?;
+    let ended = "Connections that ended because their client's certificate does not count any more";
+    families.by_label("nervewire_tls_disconnects", ended, "reason", &s.disconnects)?;
+    let rows = s.not_after_s.iter();
+    families.gauges(
+        "nervewire_tls_certificate_not_after_seconds",
+        "When a certificate of the broker expires, Unix time",
+        rows.map(|(listener, name, at_s)| ([label("listener", listener), label("name", name)], *at_s)),
+    )?;
+    let rows = s.next_update_s.iter();
+    families.gauges(
+        "nervewire_tls_crl_next_update_seconds",
+        "When the first revocation list of a listener is too old, Unix time",
+        rows.map(|(listener, at_s)| ([label("listener", listener)], *at_s)),
     )
 }
 

@@ -10,6 +10,7 @@ mod nearest;
 mod parse;
 mod schema;
 mod section;
+mod tls;
 mod validate;
 
 pub(crate) use error::{ConfigError, ConfigErrors, position};
@@ -110,9 +111,10 @@ pub(crate) fn restart_only_changes(old: &Config, new: &Config) -> Vec<&'static s
 
 impl TlsSettings {
     fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        [&self.cert, &self.key]
-            .into_iter()
-            .chain(self.client.as_ref().map(|client| &client.client_ca))
+        let pairs = self.sni.iter().flat_map(|entry| [&entry.cert, &entry.key]);
+        let client = self.client.iter();
+        let client = client.flat_map(|client| std::iter::once(&client.client_ca).chain(&client.crl));
+        [&self.cert, &self.key].into_iter().chain(pairs).chain(client)
     }
 }
 

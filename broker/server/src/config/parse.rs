@@ -3,13 +3,10 @@
 
 use super::error::{ConfigErrors, Source};
 use super::listener;
-use super::schema::{
-    Admin, Auth, Bind, Broker, CertificateIdentity, ClientCertificates, Config, Durability, Limits, Listener, Mode,
-    Plugin, Reload, TlsSettings,
-};
+use super::schema::{Admin, Auth, Bind, Broker, Config, Durability, Limits, Listener, Mode, Plugin, Reload};
 use super::section::{Section, Words};
+use super::tls;
 use super::validate::{self, Surroundings};
-use crate::tls;
 use nervewire_core::fold::{AnonymousPolicy, DefaultDecision};
 use nervewire_core::hook::OnFailure;
 use nervewire_core::limits::QueuePolicy;
@@ -18,7 +15,6 @@ use nervewire_plugin_host::{
 };
 use std::cell::RefCell;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 use toml::Spanned;
 use toml::de::DeTable;
@@ -64,19 +60,6 @@ const HOOKS: Words<Hook> = Words {
 };
 const ON_FAILURE: Words<OnFailure> = Words {
     known: &[("deny", OnFailure::Deny), ("skip", OnFailure::Skip)],
-    later: &[],
-};
-const IDENTITIES: Words<CertificateIdentity> = Words {
-    known: &[
-        ("cn", CertificateIdentity::CommonName),
-        ("san", CertificateIdentity::AlternativeName),
-        ("fingerprint", CertificateIdentity::Fingerprint),
-    ],
-    later: &[],
-};
-/// `client_cert`: not asked for, or asked for and whether it is required.
-const CLIENT_CERTS: Words<Option<bool>> = Words {
-    known: &[("none", None), ("optional", Some(false)), ("required", Some(true))],
     later: &[],
 };
 
@@ -248,7 +231,7 @@ impl Reader<'_> {
     fn listener(&self, section: &mut Section<'_>) -> Option<Spanned<Listener>> {
         let bind = section.required("bind", "127.0.0.1:1883", validate::bind);
         let transport = listener::transport(section);
-        let tls = section.table("tls", |tls| self.tls(tls)).flatten();
+        let tls = section.table("tls", |tls| tls::tls(tls, self.surroundings)).flatten();
         let proxies = listener::proxies(section);
         let own = listener::own_settings(section, &ANONYMOUS);
         let bind = bind?;
@@ -262,28 +245,6 @@ impl Reader<'_> {
                 own,
             },
         ))
-    }
-
-    /// Also loads the files, because a listener that could not be bound must be refused with the configuration.
-    fn tls(&self, section: &mut Section<'_>) -> Option<TlsSettings> {
-        let cert = section.required("cert", "server.pem", |text| self.surroundings.readable_file(text));
-        let key = section.required("key", "server.key", |text| self.surroundings.readable_file(text));
-        let client_ca = section.parsed("client_ca", "ca.pem", |text| self.surroundings.readable_file(text));
-        let client = client_certificates(section, client_ca.as_ref());
-        let (cert, key) = (cert?, key?);
-        let settings = TlsSettings {
-            cert: cert.get_ref().clone(),
-            key: key.get_ref().clone(),
-            client,
-        };
-        if let Err(error) = tls::server_config(&settings) {
-            let mut named = [Some(&cert), Some(&key), client_ca.as_ref()].into_iter().flatten();
-            let at = named
-                .find(|path| path.get_ref() == error.file())
-                .map_or(section.span(), Spanned::span);
-            section.problem(&at, error.to_string());
-        }
-        Some(settings)
     }
 
     fn plugin(&self, section: &mut Section<'_>) -> Option<Spanned<Plugin>> {
@@ -316,41 +277,6 @@ impl Reader<'_> {
             config,
         };
         Some(Spanned::new(name.span(), plugin))
-    }
-}
-
-fn client_certificates(section: &mut Section<'_>, client_ca: Option<&Spanned<PathBuf>>) -> Option<ClientCertificates> {
-    let client_cert = section.word("client_cert", &CLIENT_CERTS).map(Spanned::into_inner);
-    let identity = section.word("identity", &IDENTITIES);
-    let required = match client_cert {
-        Some(Some(required)) => required,
-        // A wrong word, which was noted: what was meant is unknown.
-        None if section.has("client_cert") => return None,
-        _ => {
-            refuse_without_client_cert(section, client_ca.map(Spanned::span), "client_ca");
-            refuse_without_client_cert(section, identity.map(|identity| identity.span()), "identity");
-            return None;
-        }
-    };
-    if !section.has("client_ca") {
-        section.problem(
-            &section.span(),
-            "client_cert needs authorities; write client_ca = \"ca.pem\"",
-        );
-    }
-    let client_ca = client_ca?.get_ref().clone();
-    Some(ClientCertificates {
-        client_ca,
-        required,
-        identity: identity.map(Spanned::into_inner),
-    })
-}
-
-fn refuse_without_client_cert(section: &Section<'_>, span: Option<Range<usize>>, key: &str) {
-    const WRONG: &str = "does nothing where clients are not asked for a certificate";
-    if let Some(span) = span {
-        let advice = "write client_cert = \"optional\" or \"required\"";
-        section.problem(&span, format!("{key} {WRONG}; {advice}"));
     }
 }
 

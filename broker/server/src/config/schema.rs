@@ -143,8 +143,23 @@ pub(crate) struct TlsSettings {
     pub cert: PathBuf,
     /// PEM file with the private key.
     pub key: PathBuf,
+    /// Other certificates, by the name that a client asks for.
+    pub sni: Vec<SniSettings>,
     /// `None` (`client_cert = "none"`): clients are not asked for a certificate.
     pub client: Option<ClientCertificates>,
+    /// Bytes of the sessions that clients may resume; 0: none.
+    pub resumption_bytes: u64,
+}
+
+/// An entry of `sni`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SniSettings {
+    /// A DNS name in lower case; `*` may be its first label, and stands for any one.
+    pub name: String,
+    /// PEM file with the certificate for it, its chain after it.
+    pub cert: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
 }
 
 /// How certificates of clients are judged.
@@ -152,6 +167,8 @@ pub(crate) struct TlsSettings {
 pub(crate) struct ClientCertificates {
     /// PEM file with the authorities that sign them.
     pub client_ca: PathBuf,
+    /// Files with their revocation lists, PEM or DER; empty: nothing is revoked.
+    pub crl: Vec<PathBuf>,
     /// A client without certificate is refused.
     pub required: bool,
     /// The part of the certificate that authenticates the client and becomes its user name; `None`: the certificate is only
@@ -299,6 +316,12 @@ impl std::fmt::Debug for Admin {
 
 impl Broker {
     pub(super) const DEFAULT_DATA_DIR: &str = "nervewire-data";
+}
+
+impl TlsSettings {
+    /// Some thousand sessions with a client certificate, or four times as many without.
+    pub(super) const DEFAULT_RESUMPTION_BYTES: u64 = 16_777_216;
+    pub(super) const MAX_RESUMPTION_BYTES: u64 = 1 << 30;
 }
 
 impl Auth {

@@ -154,15 +154,26 @@ impl<'a> Section<'a> {
         example: &str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<Vec<T>> {
+        let list = self.spanned_list(key, example, parse)?;
+        Some(list.into_iter().map(Spanned::into_inner).collect())
+    }
+
+    /// As [`Section::parsed_list`], with the place of each.
+    pub(super) fn spanned_list<T: PartialEq>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<Spanned<T>>> {
         let texts = self.texts(key, example)?;
-        let mut list = Vec::with_capacity(texts.len());
+        let mut list: Vec<Spanned<T>> = Vec::with_capacity(texts.len());
         for text in texts {
             match self.parse(key, &text, &parse) {
-                Some(value) if list.contains(&value) => self.problem(
+                Some(value) if list.iter().any(|known| *known.get_ref() == value) => self.problem(
                     &text.span(),
                     format!("{key} has {:?} twice; remove one of them", text.get_ref()),
                 ),
-                Some(value) => list.push(value),
+                Some(value) => list.push(Spanned::new(text.span(), value)),
                 None => {}
             }
         }

@@ -4,6 +4,7 @@
 use super::schema::{Bind, Component};
 use nervewire_codec::topic::validate_topic_filter;
 use nervewire_plugin_host::{Grant, SpecError};
+use rustls::pki_types::DnsName;
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,17 @@ pub(super) fn bind(text: &str) -> Result<Bind, String> {
             IpAddr::V6(_) => address,
         },
     })
+}
+
+/// The name of a server as clients ask for it (SNI); `*` may stand for its first label.
+pub(super) fn server_name(text: &str) -> Result<String, String> {
+    let domain = text.strip_prefix("*.").unwrap_or(text);
+    let is_name = DnsName::try_from(domain).is_ok() && domain.parse::<IpAddr>().is_err();
+    // Two labels at least behind a wildcard: nobody has a certificate for all of a top-level domain.
+    if !is_name || (domain.len() < text.len() && !domain.contains('.')) {
+        return Err("is no DNS name; write for example \"mqtt.example.com\" or \"*.example.com\"".to_owned());
+    }
+    Ok(text.trim_end_matches('.').to_ascii_lowercase())
 }
 
 /// Whether the second of two sockets could not be bound. `[::]` is every address of both families. Port 0 is a free port each time.

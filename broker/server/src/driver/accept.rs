@@ -2,9 +2,11 @@
 
 use super::inbox::bounds;
 use super::seat::{Full, Seat};
+use super::secure::TlsStream;
 use super::socket::Socket;
 use super::worker::{Kind, Worker};
 use crate::config::CertificateIdentity;
+use crate::tls::Secured;
 use crate::transport::network::Network;
 use crate::transport::upgrade::Rules;
 use mio::net::{TcpListener, TcpStream};
@@ -21,7 +23,7 @@ pub(crate) struct ListenerSettings {
     /// `bind` as configured.
     pub(crate) name: Arc<str>,
     pub(crate) address: SocketAddr,
-    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) tls: Option<Arc<Secured>>,
     pub(crate) identity: Option<CertificateIdentity>,
     /// It speaks WebSocket, under these rules.
     pub(crate) web: Option<Arc<Rules>>,
@@ -162,7 +164,11 @@ impl Worker {
         {
             return tracing::debug!(%peer, ?refused, "connection closed at accept");
         }
-        let tls = settings.tls.clone().map(rustls::ServerConnection::new).transpose();
+        let tls = settings
+            .tls
+            .as_ref()
+            .map(|secured| TlsStream::new(secured, settings.address));
+        let tls = tls.transpose();
         match tls {
             Ok(tls) => self.greet(Socket::new(stream, tls, settings.web.clone(), seat), peer),
             Err(error) => tracing::error!(%error, "no TLS session can be made"),

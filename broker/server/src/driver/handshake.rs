@@ -1,11 +1,14 @@
 //! Connections that are not let in yet: CONNECT, the authenticators, and the way to the shard that owns the session.
 
 use super::accept::ListenerSettings;
+use super::certificates::certificate_of;
 use super::inbox::{ShardEvent, bounds};
+use super::secure::TlsStream;
 use super::socket::{Introduction, Readable, Socket};
 use super::worker::{Kind, Worker};
 use crate::auth_pool::{Job, ReplyTo};
 use crate::shadow::Login;
+use crate::tls::{Failure, is_tls_handshake};
 use crate::transport::frames::End;
 use crate::transport::proxy::NoHeader;
 use crate::transport::upgrade::Refusal;
@@ -33,9 +36,9 @@ pub(super) enum Stage {
 /// A connection before CONNACK.
 pub(super) struct Pending {
     serial: u64,
-    socket: Socket,
+    pub(super) socket: Socket,
     /// The client, once it is known that no proxy speaks for it.
-    peer: SocketAddr,
+    pub(super) peer: SocketAddr,
     /// The header of the PROXY protocol has not come yet.
     awaits_proxy: bool,
     /// Made when TLS is done, because the certificate belongs to it.
@@ -179,6 +182,11 @@ impl Worker {
     fn end_pending(&mut self, slot: usize) {
         let Some(pending) = self.pending(slot) else { return };
         let (end, peer) = (pending.socket.web_end(), pending.peer);
+        if let Some(failure) = pending.socket.tls().and_then(TlsStream::failure) {
+            let listener = pending.socket.seat().listener().clone();
+            self.tls_failed(peer, &listener, failure);
+            return self.drop_pending(slot);
+        }
         if end.is_some() {
             pending.socket.finish();
         }
@@ -196,6 +204,15 @@ impl Worker {
         self.drop_pending(slot);
     }
 
+    fn count_handshake(&mut self, slot: usize) {
+        let tls = self.pending(slot).and_then(|pending| pending.socket.tls());
+        match tls.map(TlsStream::is_resumed) {
+            Some(true) => self.driver.tls_resumed += 1,
+            Some(false) => self.driver.tls_full += 1,
+            None => {}
+        }
+    }
+
     /// Feeds the handshake what was read. CONNECT may be followed by more, which waits for the CONNACK.
     fn pending_bytes(&mut self, slot: usize) {
         loop {
@@ -207,7 +224,15 @@ impl Worker {
             }
             let known = pending.socket.seat().listener().clone();
             if pending.handshake.is_none() {
-                let peer = peer_of(pending, &known);
+                let peer = match peer_of(pending, &known) {
+                    Ok(peer) => peer,
+                    Err(failure) => {
+                        let address = pending.peer;
+                        self.tls_failed(address, &known, failure);
+                        return self.drop_pending(slot);
+                    }
+                };
+                self.count_handshake(slot);
                 // A reload may have changed it since the connection was accepted.
                 let anonymous = self.settings_now(&known).anonymous;
                 if let Some(pending) = self.pending(slot) {
@@ -234,7 +259,12 @@ impl Worker {
                 Err(error) => {
                     // What the refusal is written in.
                     pending.version = pending.version.or_else(|| Version::of_connect(&source));
-                    handshake.malformed(&error, pending.version)
+                    let step = handshake.malformed(&error, pending.version);
+                    if pending.socket.tls().is_none() && is_tls_handshake(&source) {
+                        let address = pending.peer;
+                        self.tls_failed(address, &known, Failure::TlsToPlain);
+                    }
+                    step
                 }
             };
             self.step(slot, step);
@@ -461,25 +491,20 @@ fn worth_a_look(unread: &[u8], limit: u32) -> &[u8] {
     }
 }
 
-fn peer_of(pending: &Pending, listener: &ListenerSettings) -> Peer {
-    let certificate = pending.socket.peer_certificate().and_then(|der| {
-        // Verified by rustls; facts that cannot be read are treated as no certificate, which never lets anybody in.
-        crate::tls::certificate_facts(&der)
-            .inspect_err(|error| tracing::warn!(%error, "client certificate"))
-            .ok()
-    });
+fn peer_of(pending: &Pending, listener: &ListenerSettings) -> Result<Peer, Failure> {
+    let certificate = certificate_of(pending)?;
     let name = |certificate: &Certificate| {
         let kind = listener.identity?;
         crate::tls::identity_name(certificate, kind).map(|name| Arc::from(name.as_str()))
     };
-    Peer {
+    Ok(Peer {
         address: pending.peer.ip(),
         port: pending.peer.port(),
         listener: listener.name.clone(),
         listener_is_loopback: is_local(pending, listener),
         certificate_name: certificate.as_ref().and_then(name),
         certificate: certificate.map(Arc::new),
-    }
+    })
 }
 
 /// Whether a client on loopback is at this machine, and not only the last one on its way: a proxy, or a browser that shows

@@ -39,6 +39,8 @@ pub(crate) mod bounds {
     pub(crate) const AUTHENTICATION_QUEUE: usize = 65_536;
     /// Time for the last bytes to leave a connection that is being closed.
     pub(crate) const LINGER_MS: u64 = 5_000;
+    /// Live connections whose certificates are judged again in one pass after a reload, which takes a tenth of a millisecond each.
+    pub(crate) const JUDGED_PER_PASS: usize = 16;
     /// Connections accepted in one pass.
     pub(crate) const ACCEPTS_PER_PASS: usize = 256;
 }

@@ -40,12 +40,17 @@ impl Worker {
     /// From now on the shard knows the connection.
     pub(super) fn let_in(&mut self, slot: usize, adopted: Adopted) {
         let Adopted {
-            socket,
+            mut socket,
             readable,
             accepted,
             unread,
         } = adopted;
         let id = ConnId(slot as u32);
+        if !self.may_enter(&mut socket) {
+            let _ = self.poll.registry().deregister(socket.stream()); // It is dropped next.
+            self.numbers.try_remove(slot);
+            return;
+        }
         let client = Client {
             socket,
             version: accepted.connect.version,

@@ -4,6 +4,7 @@
 //! plugin calls, hands batches to other shards, and writes each touched connection once.
 
 mod accept;
+mod certificates;
 mod handshake;
 mod inbox;
 mod io;
@@ -11,11 +12,13 @@ mod plugins;
 mod read;
 mod requests;
 mod seat;
+mod secure;
 mod socket;
 mod store;
 mod worker;
 
 pub(crate) use accept::ListenerSettings;
+pub(crate) use certificates::revoked_certificates;
 pub(crate) use handshake::busy;
 pub(crate) use inbox::{ShardEvent, Swap, bounds};
 pub(crate) use plugins::{Place, ShardPlugins};

@@ -16,6 +16,9 @@ impl Worker {
     pub(super) fn serve(&mut self, id: ConnId) {
         let Some(client) = self.client(id) else { return };
         client.listed = false;
+        if !self.unjudged.is_empty() {
+            self.judge_client(id);
+        }
         let mut scratch = std::mem::take(&mut self.scratch);
         self.serve_through(id, &mut scratch);
         self.scratch = scratch;

@@ -2,6 +2,7 @@
 
 use super::ShardEvent;
 use super::worker::{Shared, Worker};
+use crate::tls::Failure;
 use nervewire_codec::ReasonCode;
 use nervewire_core::counters::Counters;
 use nervewire_core::explain::Inquiry;
@@ -30,6 +31,10 @@ pub(crate) struct DriverCounters {
     pub(crate) mesh_over_bound: u64,
     pub(crate) store_over_bound: u64,
     pub(crate) earlier_generations_over_bound: u64,
+    /// In the order of [`Failure::ALL`].
+    pub(crate) tls_failures: [u64; Failure::ALL.len()],
+    pub(crate) tls_full: u64,
+    pub(crate) tls_resumed: u64,
     pub(crate) refused_credentials: u64,
     pub(crate) refused_not_authorized: u64,
     pub(crate) refused_protocol: u64,
@@ -38,6 +43,13 @@ pub(crate) struct DriverCounters {
 }
 
 impl DriverCounters {
+    pub(super) fn tls_failed(&mut self, failure: Failure) {
+        let position = Failure::ALL.iter().position(|known| *known == failure);
+        if let Some(counter) = position.and_then(|at| self.tls_failures.get_mut(at)) {
+            *counter += 1;
+        }
+    }
+
     pub(super) fn refused(&mut self, reason: ReasonCode) {
         let counter = match reason {
             ReasonCode::BadUserNameOrPassword => &mut self.refused_credentials,

@@ -1,12 +1,12 @@
 //! A client's socket, with the layers on it: it belongs to no runtime and can move between shards.
 
 use super::seat::Seat;
+use super::secure::TlsStream;
 use crate::transport::proxy;
 use crate::transport::upgrade::Rules;
 use crate::transport::websocket::{Ended, WebSocket};
 use mio::net::TcpStream;
 use nervewire_core::outbuf::OutBuf;
-use rustls::ServerConnection;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ pub(crate) struct Socket {
 /// What is between the stream and MQTT.
 enum Layers {
     Plain,
-    Tls(Box<ServerConnection>),
+    Tls(Box<TlsStream>),
     Web(Box<Web>),
 }
 
 struct Web {
-    tls: Option<Box<ServerConnection>>,
+    tls: Option<Box<TlsStream>>,
     websocket: WebSocket,
 }
 
@@ -54,7 +54,7 @@ pub(super) enum Introduction {
 
 impl Socket {
     /// A stream with TLS, where there is a session, and WebSocket, where there are rules for it.
-    pub(crate) fn new(stream: TcpStream, tls: Option<ServerConnection>, web: Option<Arc<Rules>>, seat: Seat) -> Self {
+    pub(crate) fn new(stream: TcpStream, tls: Option<TlsStream>, web: Option<Arc<Rules>>, seat: Seat) -> Self {
         let tls = tls.map(Box::new);
         let layers = match (web, tls) {
             (Some(rules), tls) => Layers::Web(Box::new(Web {
@@ -76,17 +76,20 @@ impl Socket {
         &mut self.seat
     }
 
-    /// The certificate that the client showed and rustls verified.
-    pub(crate) fn peer_certificate(&self) -> Option<Vec<u8>> {
-        let tls = self.tls()?;
-        tls.peer_certificates()?.first().map(|der| der.as_ref().to_vec())
-    }
-
-    fn tls(&self) -> Option<&ServerConnection> {
+    /// Its TLS, where it has some.
+    pub(super) fn tls(&self) -> Option<&TlsStream> {
         match &self.layers {
             Layers::Plain => None,
             Layers::Tls(tls) => Some(tls),
             Layers::Web(web) => web.tls.as_deref(),
+        }
+    }
+
+    pub(super) fn tls_mut(&mut self) -> Option<&mut TlsStream> {
+        match &mut self.layers {
+            Layers::Plain => None,
+            Layers::Tls(tls) => Some(tls),
+            Layers::Web(web) => web.tls.as_deref_mut(),
         }
     }
 
@@ -134,7 +137,7 @@ impl Socket {
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Readable {
         match &mut self.layers {
             Layers::Plain => classify(self.stream.read(buffer)),
-            Layers::Tls(tls) => read_tls(tls, &mut self.stream, buffer),
+            Layers::Tls(tls) => tls.read(&mut self.stream, buffer),
             Layers::Web(web) => web.read(&mut self.stream, buffer),
         }
     }
@@ -143,7 +146,7 @@ impl Socket {
     pub(crate) fn write(&mut self, out: &mut OutBuf) -> io::Result<()> {
         match &mut self.layers {
             Layers::Plain => write_plain(&mut self.stream, out),
-            Layers::Tls(tls) => write_tls(tls, &mut self.stream, out),
+            Layers::Tls(tls) => tls.write(&mut self.stream, out),
             Layers::Web(web) => web.write(&mut self.stream, out),
         }
     }
@@ -154,7 +157,7 @@ impl Socket {
             Layers::Web(web) => web.websocket.is_flushed(),
             Layers::Plain | Layers::Tls(_) => true,
         };
-        is_framed && self.tls().is_none_or(|tls| !tls.wants_write())
+        is_framed && self.tls().is_none_or(TlsStream::is_flushed)
     }
 
     /// Says goodbye: a close frame over WebSocket, close_notify under TLS, then FIN.
@@ -169,8 +172,7 @@ impl Socket {
             Layers::Web(web) => web.tls.as_mut(),
         };
         if let Some(tls) = tls {
-            tls.send_close_notify();
-            let _ = tls.write_tls(&mut self.stream); // Likewise.
+            tls.finish(&mut self.stream);
         }
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
@@ -183,7 +185,7 @@ impl Web {
         }
         let read = match &mut self.tls {
             None => classify(stream.read(buffer)),
-            Some(tls) => read_tls(tls, stream, buffer),
+            Some(tls) => tls.read(stream, buffer),
         };
         let Readable::Bytes(len) = read else { return read };
         let carried = self.websocket.take(&mut buffer[..len]);
@@ -201,7 +203,9 @@ impl Web {
     fn write(&mut self, stream: &mut TcpStream, out: &mut OutBuf) -> io::Result<()> {
         loop {
             let framed = self.write_frames(stream, out)?;
-            let Some(tls) = &mut self.tls else { break };
+            let Some(tls) = self.tls.as_deref_mut().map(TlsStream::session) else {
+                break;
+            };
             if !tls.wants_write() {
                 break;
             }
@@ -238,7 +242,7 @@ impl Web {
             }
             let written = match &mut self.tls {
                 None => stream.write_vectored(slices),
-                Some(tls) => match tls.writer().write_vectored(slices) {
+                Some(tls) => match tls.session().writer().write_vectored(slices) {
                     Ok(0) => return Ok(false),
                     written => written,
                 },
@@ -263,30 +267,6 @@ fn classify(read: io::Result<usize>) -> Readable {
     }
 }
 
-fn read_tls(tls: &mut ServerConnection, stream: &mut TcpStream, buffer: &mut [u8]) -> Readable {
-    loop {
-        match tls.reader().read(buffer) {
-            Ok(0) => return Readable::Closed,
-            Ok(n) => return Readable::Bytes(n),
-            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-            Err(_) => return Readable::Closed, // Includes a stream cut without close_notify.
-        }
-        match tls.read_tls(stream) {
-            Ok(0) => return Readable::Closed,
-            Ok(_) => {}
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Readable::Empty,
-            Err(_) => return Readable::Closed,
-        }
-        let processed = tls.process_new_packets();
-        // Handshake answers, alerts, key updates.
-        while tls.wants_write() && matches!(tls.write_tls(stream), Ok(n) if n > 0) {}
-        if let Err(error) = processed {
-            tracing::debug!(%error, "TLS failed");
-            return Readable::Closed;
-        }
-    }
-}
-
 fn write_plain(stream: &mut TcpStream, out: &mut OutBuf) -> io::Result<()> {
     while !out.is_empty() {
         let mut slices = [IoSlice::new(&[]); SLICES];
@@ -304,26 +284,4 @@ fn write_plain(stream: &mut TcpStream, out: &mut OutBuf) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn write_tls(tls: &mut ServerConnection, stream: &mut TcpStream, out: &mut OutBuf) -> io::Result<()> {
-    loop {
-        // rustls bounds what it buffers, so a slow peer leaves the rest in `out`.
-        while !out.is_empty() && !tls.is_handshaking() {
-            match tls.writer().write(out.front())? {
-                0 => break,
-                n => out.advance(n),
-            }
-        }
-        if !tls.wants_write() {
-            return Ok(());
-        }
-        match tls.write_tls(stream) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::Clock;
 use super::accept::{Listener, ListenerSettings};
+use super::certificates::Trusts;
 use super::handshake::Stage;
 use super::inbox::{Inbox, Mesh, ShardEvent, Swap};
 use super::io::Client;
@@ -76,6 +77,10 @@ pub(crate) struct Worker {
     pub(super) ready: VecDeque<ConnId>,
     pub(super) lingering: VecDeque<(Millis, ConnId)>,
     pub(super) touched: Vec<ConnId>,
+    /// Whose certificates are to be judged again.
+    pub(super) unjudged: VecDeque<ConnId>,
+    /// By what they are judged.
+    pub(super) trusts: Trusts,
     pub(super) scratch: Box<[u8]>,
     pub(super) now: Millis,
     pub(super) serial: u64,
@@ -135,6 +140,8 @@ impl Worker {
             ready: VecDeque::new(),
             lingering: VecDeque::new(),
             touched: Vec::new(),
+            unjudged: VecDeque::new(),
+            trusts: Trusts::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             now: shared.clock.now(),
             serial: 0,
@@ -155,6 +162,7 @@ impl Worker {
             .map(|(settings, socket)| (settings, Some(socket)))
             .collect();
         worker.set_listeners(listeners);
+        worker.trusts = worker.trusts();
         worker
     }
 
@@ -200,6 +208,7 @@ impl Worker {
         self.drop_overdue();
         self.end_lingering();
         self.accept_all();
+        self.judge_some();
         self.serve_ready();
         self.leave();
         self.ask_shadows();
@@ -424,6 +433,7 @@ impl Worker {
         self.shard.set_policy(swap.policy);
         self.plugins.swap(swap.plugins);
         self.set_listeners(swap.listeners);
+        self.judge_again();
         let _ = swap.done.send(()); // Nobody waits any more: the swap holds all the same.
     }
 
@@ -461,7 +471,7 @@ impl Worker {
 
     /// How long nothing will be due.
     fn timeout(&self) -> Option<Duration> {
-        if self.unfinished || !self.accepting.is_empty() {
+        if self.unfinished || !self.accepting.is_empty() || !self.unjudged.is_empty() {
             return Some(Duration::ZERO);
         }
         let serves = !self.ready.is_empty() && !matches!(self.state, State::Settling);

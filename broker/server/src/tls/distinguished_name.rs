@@ -58,7 +58,7 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
         // RFC 4514 section 2.4: no descriptor or no text form, so the encoding itself.
         _ => format!(
             "{identifier}=#{}",
-            super::hexadecimal(&attribute.attr_value().to_der_vec().unwrap_or_default())
+            super::facts::hexadecimal(&attribute.attr_value().to_der_vec().unwrap_or_default())
         ),
     }
 }

@@ -3,9 +3,9 @@
 use super::tests::{self_signed, write_files};
 use super::*;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ClientConnection, ServerConnection, SupportedProtocolVersion};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection, SupportedProtocolVersion};
 
 /// A client that trusts `server` and shows `pair`.
 fn client(
@@ -73,14 +73,14 @@ fn check(required: Option<bool>, shows: Shows, expected: Result<Option<&str>, ()
         &server_key.serialize_pem(),
         required.map(|required| (ours.pem(), required)),
     );
-    let config = server_config(&settings).unwrap();
+    let secured = Secured::load(&settings, None).unwrap();
     for version in [&TLS12, &TLS13] {
         let pair = match shows {
             Shows::Nothing => None,
             Shows::Ours => Some(pair(&*ours)),
             Shows::Foreign => Some(pair(&*foreign)),
         };
-        let mut server = ServerConnection::new(Arc::clone(&config)).unwrap();
+        let mut server = ServerConnection::new(secured.config().clone()).unwrap();
         let shaken = shake_hands(&mut server, &mut client(&server_cert, pair, version));
         let name = shaken.map_err(|_| ()).map(|()| {
             let certificate = server.peer_certificates().and_then(<[_]>::first);

@@ -1,6 +1,9 @@
 use super::*;
+use crate::config::{CertificateIdentity, ClientCertificates};
+use nervewire_core::hook::Certificate;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, SanType, SerialNumber, date_time_ymd};
 use std::fs;
+use std::path::Path;
 
 /// A self-signed certificate that `change` makes special, and its key.
 pub(super) fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> (rcgen::Certificate, KeyPair) {
@@ -20,29 +23,36 @@ pub(super) fn write_files(cert: &str, key: &str, client: Option<(String, bool)>)
     };
     let client = client.map(|(authorities, required)| ClientCertificates {
         client_ca: write("ca", &authorities),
+        crl: Vec::new(),
         required,
         identity: None,
     });
     let settings = TlsSettings {
         cert: write("cert", cert),
         key: write("key", key),
+        sni: Vec::new(),
         client,
+        resumption_bytes: 1_000_000,
     };
     (directory, settings)
 }
 
-/// What `server_config` says about these texts of certificate, key and client authorities.
-fn judge(cert: &str, key: &str, client_ca: Option<&str>) -> Result<Arc<ServerConfig>, String> {
+/// What loading says about these texts of certificate, key and client authorities.
+fn judge(cert: &str, key: &str, client_ca: Option<&str>) -> Result<Arc<Secured>, String> {
     let (directory, settings) = write_files(cert, key, client_ca.map(|text| (text.to_owned(), true)));
-    server_config(&settings).map_err(|error| {
-        error
-            .to_string()
-            .replace(&format!("{}/", directory.path().display()), "")
+    load(&settings, directory.path())
+}
+
+/// What loading these settings says, without the directory.
+pub(super) fn load(settings: &TlsSettings, directory: &Path) -> Result<Arc<Secured>, String> {
+    Secured::load(settings, None).map_err(|errors| {
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        errors.join("\n").replace(&format!("{}/", directory.display()), "")
     })
 }
 
 #[track_caller]
-fn check(judged: Result<Arc<ServerConfig>, String>, expected: &str) {
+pub(super) fn check(judged: Result<Arc<Secured>, String>, expected: &str) {
     let error = judged.map(|_| ()).expect_err("this is refused");
     assert!(error.starts_with(expected), "{error}");
 }
@@ -63,7 +73,7 @@ fn files_without_what_they_should_hold_are_refused() {
     check(judge(&cert, &cert, None), "key has no private key");
     check(
         judge(&cert, &key.replace("PRIVATE", "ENCRYPTED PRIVATE"), None),
-        "key has no private key",
+        "key has an encrypted private key",
     );
     check(judge(&cert.replace("-----END", "-----"), &key, None), "cert is not PEM");
     check(
@@ -95,16 +105,23 @@ fn files_without_what_they_should_hold_are_refused() {
 
 #[test]
 fn a_missing_file_is_named() {
-    let client = None;
-    let error = server_config(&TlsSettings {
-        cert: "no/such.pem".into(),
-        key: "no/such.key".into(),
-        client,
-    })
+    let errors = Secured::load(
+        &TlsSettings {
+            cert: "no/such.pem".into(),
+            key: "no/such.key".into(),
+            sni: Vec::new(),
+            client: None,
+            resumption_bytes: 0,
+        },
+        None,
+    )
     .unwrap_err();
-    assert_eq!(error.file(), Path::new("no/such.pem"));
     assert_eq!(
-        error.to_string(),
+        errors.iter().map(TlsError::part).collect::<Vec<_>>(),
+        [Part::Cert, Part::Key]
+    );
+    assert_eq!(
+        errors[0].to_string(),
         "no/such.pem cannot be read: No such file or directory (os error 2); write the path of a readable PEM file"
     );
 }

@@ -6,6 +6,7 @@ mod backlog;
 mod bans;
 mod bodies;
 mod cache;
+mod certificate;
 mod chaos;
 mod checkpoint;
 mod connect;

@@ -2,7 +2,7 @@
 
 use super::{Broker, C};
 use crate::handshake::Accepted;
-use crate::hook::{Client, Quotas};
+use crate::hook::{Certificate, Client, Quotas};
 use bytes::Bytes;
 use nervewire_codec::{
     Ack, ConnAck, Connect, Disconnect, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Subscribe,
@@ -18,6 +18,7 @@ pub(super) struct Who {
     tenant: Option<Arc<str>>,
     username: Option<Arc<str>>,
     quotas: Quotas,
+    certificate: Option<Arc<Certificate>>,
     assigned: bool,
 }
 
@@ -38,6 +39,7 @@ pub(super) fn client(version: Version, id: &str) -> Who {
         tenant: None,
         username: None,
         quotas: Quotas::default(),
+        certificate: None,
         assigned: false,
     }
 }
@@ -95,6 +97,21 @@ impl Who {
         self
     }
 
+    /// With a client certificate that is good until the end of this second.
+    pub(super) fn certificate(mut self, not_after: i64) -> Self {
+        self.certificate = Some(Arc::new(Certificate {
+            subject: "CN=a".into(),
+            issuer: "CN=ca".into(),
+            common_name: Some("a".into()),
+            alternative_names: Vec::new(),
+            serial: "01".into(),
+            fingerprint: String::new(),
+            not_before: 0,
+            not_after,
+        }));
+        self
+    }
+
     pub(super) fn assigned(mut self) -> Self {
         self.assigned = true;
         self
@@ -108,7 +125,7 @@ impl Who {
             port: 50_000,
             listener: Arc::from("127.0.0.1:1883"),
             protocol: self.connect.version,
-            certificate: None,
+            certificate: self.certificate,
             attributes: Vec::new(),
             tenant: self.tenant,
         };

@@ -1,5 +1,6 @@
 //! The text of `/metrics`.
 
+use crate::tls::TlsMetrics;
 use nervewire_codec::QoS;
 use nervewire_core::hook::Client;
 use nervewire_core::shadow::{Differences, Kind, Noticed, ShadowHook, Tally, Words};
@@ -72,6 +73,13 @@ fn every_family_has_its_documented_name() {
         bytes_sent: 16,
         connects: vec![("accepted", 17)],
         disconnects: vec![("keep-alive", 18)],
+        tls: TlsMetrics {
+            handshakes: vec![("full", 28)],
+            failed: vec![("not_tls", 29)],
+            disconnects: vec![("revoked", 30)],
+            not_after_s: vec![("0.0.0.0:8883".to_owned(), "default".to_owned(), 31)],
+            next_update_s: [("0.0.0.0:8883".to_owned(), 32)].into(),
+        },
         authorization_denied: vec![("publish", 19)],
         plugins: vec![plugin("acl")],
         reloads: vec![("refused", 20)],
@@ -117,6 +125,11 @@ const EXPECTED_SAMPLES: &[&str] = &[
     "nervewire_connects_total{outcome=\"accepted\"} 17",
     "nervewire_disconnects_total{reason=\"keep-alive\"} 18",
     "nervewire_authorization_denied_total{action=\"publish\"} 19",
+    "nervewire_tls_handshakes_total{kind=\"full\"} 28",
+    "nervewire_tls_handshakes_failed_total{reason=\"not_tls\"} 29",
+    "nervewire_tls_disconnects_total{reason=\"revoked\"} 30",
+    "nervewire_tls_certificate_not_after_seconds{listener=\"0.0.0.0:8883\",name=\"default\"} 31",
+    "nervewire_tls_crl_next_update_seconds{listener=\"0.0.0.0:8883\"} 32",
     "nervewire_plugin_calls_total{plugin=\"acl\",hook=\"authorize\",outcome=\"deny\"} 6",
     "nervewire_plugin_call_seconds_sum{plugin=\"acl\",hook=\"authorize\"} 0.5",
     "nervewire_plugin_call_seconds_count{plugin=\"acl\",hook=\"authorize\"} 6",

@@ -57,13 +57,20 @@ fn every_value_of_the_example_arrives() {
     assert_eq!(config.listeners[1].bind.address, "0.0.0.0:8883".parse().unwrap());
     let client = ClientCertificates {
         client_ca: at("ca.pem"),
+        crl: Vec::new(),
         required: true,
         identity: Some(CertificateIdentity::CommonName),
     };
     let tls = TlsSettings {
         cert: at("server.pem"),
         key: at("server.key"),
+        sni: vec![SniSettings {
+            name: "*.a.example".to_owned(),
+            cert: at("wild.pem"),
+            key: at("wild.key"),
+        }],
         client: Some(client),
+        resumption_bytes: 4_096,
     };
     assert_eq!(config.listeners[1].tls, Some(tls));
     assert_eq!(config.listeners[1].own, OwnSettings::default());
@@ -131,7 +138,9 @@ fn every_value_of_the_example_arrives() {
             "passwd",
             "policy.wasm",
             "server.key",
-            "server.pem"
+            "server.pem",
+            "wild.key",
+            "wild.pem"
         ]
         .map(at)
     );

@@ -32,7 +32,7 @@ bind = "0.0.0.0:1883"
 transport = "tcp"
 [[listener]]
 bind = "0.0.0.0:8883"
-tls = { cert = "server.pem", key = "server.key", client_ca = "ca.pem", client_cert = "required", identity = "cn" }
+tls = { cert = "server.pem", key = "server.key", client_ca = "ca.pem", client_cert = "required", identity = "cn", sni = [{ name = "*.A.example", cert = "wild.pem", key = "wild.key" }], resumption_bytes = 4_096 }
 [[listener]]
 bind = "[::]:8084"
 transport = "ws"
@@ -94,6 +94,13 @@ bind = "0.0.0.0:8080"
 token = "0123456789abcdef"
 "##;
 
+/// An authority for certificates of clients.
+fn authority() -> rcgen::CertifiedIssuer<'static, rcgen::KeyPair> {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap()
+}
+
 /// A directory with every file that the example names.
 fn example_directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
@@ -101,7 +108,10 @@ fn example_directory() -> tempfile::TempDir {
     let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
     write("server.pem", &pair.cert.pem());
     write("server.key", &pair.signing_key.serialize_pem());
-    write("ca.pem", &pair.cert.pem());
+    write("ca.pem", &authority().pem());
+    let pair = rcgen::generate_simple_self_signed(["*.a.example".to_owned()]).unwrap();
+    write("wild.pem", &pair.cert.pem());
+    write("wild.key", &pair.signing_key.serialize_pem());
     write("policy.wasm", "");
     write("passwd", "");
     write("nervewire.toml", EXAMPLE);

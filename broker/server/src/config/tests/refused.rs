@@ -431,7 +431,7 @@ fn tls_settings() {
     check_example(
         "\"server.key\"",
         "\"server.pem\"",
-        "16: server.pem has no private key; write the path of a PEM file with an unencrypted BEGIN PRIVATE KEY",
+        "36: server.pem has no private key; write the path of a PEM file with an unencrypted BEGIN PRIVATE KEY",
     );
     check_example(
         ", client_ca = \"ca.pem\"",

@@ -1,6 +1,13 @@
 //! TLS listeners: certificates of the broker, and of clients.
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod mistakes;
+mod names;
+mod reload;
+mod resumption;
+mod revocation;
 
 use serde_json::Value;
 use std::io::{Read, Write};

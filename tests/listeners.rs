@@ -36,14 +36,14 @@ fn reason(port: u16, hello: Connect) -> ReasonCode {
     connect(port, hello).1
 }
 
-/// A plugin that knows this one user, whose password is the name.
-fn authenticator(setup: Setup, name: &str, user: &str) -> Setup {
+/// A plugin that knows this one user, whose password is the name; its file is written.
+fn authenticator(setup: &Setup, name: &str, user: &str) -> String {
     let file = setup.path(name).display().to_string();
     let output = nervewire_with_input(&["passwd", &file, user], &format!("{user}\n"));
     assert!(output.status.success(), "{output:?}");
-    setup.toml(&format!(
+    format!(
         "[[plugin]]\nname = \"{name}\"\ncomponent = \"builtin:password\"\nfiles = {{ users = \"{name}\" }}\n{PATIENT}"
-    ))
+    )
 }
 
 /// Each listener by its own rule, whichever came first in the file.
@@ -82,8 +82,10 @@ fn a_reload_changes_a_listener_for_new_connections() {
 fn only_a_listeners_own_authenticators_judge_its_clients() {
     let (port, more) = second("authenticators = [\"devices\"]");
     let (nobody, rest) = second("authenticators = []");
-    let setup = authenticator(Setup::new().shards(2), "staff", "ann");
-    let broker = authenticator(setup, "devices", "bob").toml(&(more + &rest)).start();
+    let setup = Setup::new().shards(2);
+    let plugins = authenticator(&setup, "staff", "ann") + &authenticator(&setup, "devices", "bob");
+    let toml = more + &rest + &plugins;
+    let broker = setup.toml(&toml).start();
     let login = |port: u16, user: &str| reason(port, login(Version::V5, user, user, user));
     assert_eq!(login(broker.port, "ann"), ReasonCode::Success);
     assert_eq!(login(broker.port, "bob"), ReasonCode::Success);
@@ -92,6 +94,10 @@ fn only_a_listeners_own_authenticators_judge_its_clients() {
     for user in ["ann", "bob"] {
         assert_eq!(login(nobody, user), ReasonCode::BadUserNameOrPassword);
     }
+    broker.replace_toml(&toml.replace("[\"devices\"]", "[\"staff\"]"));
+    broker.reloaded();
+    assert_eq!(login(port, "ann"), ReasonCode::Success);
+    assert_eq!(login(port, "bob"), ReasonCode::BadUserNameOrPassword);
 }
 
 #[test]

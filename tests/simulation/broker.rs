@@ -306,7 +306,10 @@ impl World {
                     self.trace.note(|| format!("shard {s}: closes {id:?}"));
                     self.closed(s, id);
                 }
-                Notice::RulesRefused { .. } | Notice::ShadowRulesRefused { .. } => {}
+                Notice::Kept(_)
+                | Notice::TakenOverOften { .. }
+                | Notice::RulesRefused { .. }
+                | Notice::ShadowRulesRefused { .. } => {}
             }
         }
         busy

@@ -5,6 +5,7 @@
 
 use crate::fold::{AnonymousPolicy, ConnectFacts, unanswered_authentication};
 use crate::hook::{Authentication, Certificate, Client, Credentials, Identity, Quotas};
+use crate::rate::SharedBucket;
 use bytes::Bytes;
 use nervewire_codec::{Auth, ConnAck, Connect, DecodeError, Packet, Properties, ReasonCode, Utf8String, Version};
 use std::net::IpAddr;
@@ -42,6 +43,17 @@ pub struct Accepted {
     pub authentication_data: Option<Bytes>,
     /// The largest packet that its listener takes; `u32::MAX`: as large as any other.
     pub max_packet_bytes: u32,
+    /// Rates that it shares with others.
+    pub rates: SharedRates,
+}
+
+/// Rates of PUBLISH packets that a client shares with others; `None`: not bounded.
+#[derive(Clone, Debug, Default)]
+pub struct SharedRates {
+    /// With everybody of its user name.
+    pub user: Option<Arc<SharedBucket>>,
+    /// With everybody from its address.
+    pub address: Option<Arc<SharedBucket>>,
 }
 
 /// What the whole chain of authenticators said.
@@ -318,6 +330,7 @@ fn accept(pending: Pending, identity: Identity) -> Step {
         quotas: identity.quotas,
         authentication_data: identity.data,
         max_packet_bytes: u32::MAX,
+        rates: SharedRates::default(),
     }))
 }
 

@@ -19,6 +19,7 @@ pub mod outbuf;
 pub mod planted;
 pub mod policy;
 mod queued;
+pub mod rate;
 pub mod retained;
 pub mod rules;
 mod session;

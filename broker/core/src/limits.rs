@@ -23,6 +23,26 @@ pub struct ShardConfig {
     pub memory_bytes: u64,
     /// PUBLISH packets per second and client, 0 = no bound; the burst is one second of it.
     pub publish_rate_per_s: u32,
+    /// Bytes of topics and payloads per second that a client may publish, 0 = no bound.
+    pub publish_bytes_per_s: u32,
+    /// Filters per second that a client may subscribe to or unsubscribe from, 0 = no bound.
+    pub subscribe_rate_per_s: u32,
+    /// Seconds without a break over some rate after which a client is disconnected, 0 = never.
+    pub over_rate_s: u32,
+    /// Takeovers of one client identifier in a minute; above, the one who takes over waits. 0 = no bound.
+    pub takeovers_per_minute: u32,
+    /// Levels of a topic or a filter, at least 1.
+    pub topic_levels: u32,
+    /// Bytes of a topic or a filter, at least 1.
+    pub topic_bytes: u32,
+    /// Subscriptions of one session, unless its identity's quota says otherwise.
+    pub subscriptions_per_client: u32,
+    /// User Properties of one packet.
+    pub user_properties: u32,
+    /// QoS 2 messages in flight from one client, our Receive Maximum; at least 1.
+    pub receive_maximum: u16,
+    /// QoS 1 and 2 messages in flight to one client, unless it asks for fewer (its Receive Maximum); at least 1.
+    pub in_flight_messages: u16,
     /// Longest keep alive in seconds; 5.0 clients are told [MQTT-3.1.2-21]. 0 = no bound.
     pub max_keep_alive_s: u16,
     /// How long a client may stay connected without authenticating again, in seconds. 0 = no bound.
@@ -59,6 +79,16 @@ impl Default for ShardConfig {
             queue_policy: QueuePolicy::DropOldest,
             memory_bytes: u64::MAX,
             publish_rate_per_s: 0,
+            publish_bytes_per_s: 0,
+            subscribe_rate_per_s: 0,
+            over_rate_s: 0,
+            takeovers_per_minute: 0,
+            topic_levels: 128,
+            topic_bytes: 65_535,
+            subscriptions_per_client: MAX_SUBSCRIPTIONS,
+            user_properties: 1_024,
+            receive_maximum: RECEIVE_MAXIMUM,
+            in_flight_messages: MAX_IN_FLIGHT_MESSAGES,
             max_keep_alive_s: 0,
             max_connection_s: 0,
             response_information: None,
@@ -69,9 +99,9 @@ impl Default for ShardConfig {
     }
 }
 
-/// QoS 1 and 2 messages in flight to one client, unless it asks for fewer (Receive Maximum).
+/// [`ShardConfig::in_flight_messages`] where nothing else is configured.
 pub const MAX_IN_FLIGHT_MESSAGES: u16 = 256;
-/// QoS 2 messages in flight from one client (our Receive Maximum).
+/// [`ShardConfig::receive_maximum`] where nothing else is configured.
 pub const RECEIVE_MAXIMUM: u16 = 1_024;
 /// Acknowledgements of one client that may wait for the store; at this bound its socket is not read.
 pub const MAX_PENDING_ACKNOWLEDGEMENTS: usize = 1_024;
@@ -108,7 +138,7 @@ pub(crate) const fn shared_payload_bytes(has_several_receivers: bool) -> usize {
     }
 }
 
-/// Subscriptions of one session, unless its identity's quota says otherwise.
+/// [`ShardConfig::subscriptions_per_client`] where nothing else is configured.
 pub const MAX_SUBSCRIPTIONS: u32 = 10_000;
 /// Filters that a later policy or identity does not allow, remembered for one session; with more, only what another of its
 /// subscriptions matches goes out.
@@ -137,6 +167,19 @@ pub const SHADOW_RETRY_MS: u64 = 1_000;
 pub const MAX_MESSAGES_PER_PUBLISH: usize = 256;
 /// Plugin time per client and second, in nanoseconds; the burst is one second of it.
 pub const PLUGIN_TIME_NS_PER_S: u32 = 50_000_000;
+/// Bytes of a payload for which a message on its way to another shard counts once more.
+pub const WEIGHED_BYTES: usize = 1_024;
+/// The part of a shard's memory that is made free when it is used up, beyond what is needed.
+pub const SHED_SHARE: u64 = 16;
+/// Milliseconds after which making room is tried again where it was in vain.
+pub const SHED_RETRY_MS: u64 = 250;
+/// Milliseconds after which a client that waits for a rate it shares with others looks again; and without which a client that is
+/// over its rate has not stopped to be.
+pub const RATE_PAUSE_MS: u64 = 1_000;
+/// Client identifiers of a shard whose takeovers are counted; of further ones they are not.
+pub const MAX_WATCHED_TAKEOVERS: usize = 4_096;
+/// The longest that a client waits because its identifier is taken over too often, in milliseconds.
+pub const MAX_TAKEOVER_WAIT_MS: u64 = 10_000;
 /// Topics remembered per retained-message gathering, to tell stale answers.
 pub const MAX_GATHER_TOPICS: usize = 4_096;
 /// Retained messages that wait to be sent to one session, as pointers.

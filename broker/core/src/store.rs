@@ -74,6 +74,7 @@ use crate::shard::{Entry, SharedKey};
 use crate::time::Millis;
 use nervewire_codec::{PacketId, QoS, Utf8String};
 use smallvec::SmallVec;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// `durability`: what an acknowledgement promises.
@@ -279,6 +280,63 @@ pub enum Record {
         /// Which.
         topic: Utf8String,
     },
+    /// Somebody is kept out; replaces what an earlier record said of the same. All bans are in partition 0.
+    Banned(Box<StoredBan>),
+    /// Somebody is kept out no more.
+    Lifted(BannedSubject),
+}
+
+/// A ban.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBan {
+    /// Whom it concerns.
+    pub subject: BannedSubject,
+    /// When it was made.
+    pub since: Millis,
+    /// When it ends; `None`: when it is lifted.
+    pub until: Option<Millis>,
+    /// Why.
+    pub reason: Arc<str>,
+    /// Who wanted it.
+    pub by: Arc<str>,
+}
+
+/// Whom a ban concerns.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum BannedSubject {
+    /// A client identifier; without a tenant: in all of them.
+    ClientId {
+        tenant: Option<Arc<str>>,
+        client_id: Arc<str>,
+    },
+    /// A user name; the same.
+    User {
+        tenant: Option<Arc<str>>,
+        username: Arc<str>,
+    },
+    /// Addresses that begin with so many bits of this one.
+    Network { address: IpAddr, bits: u8 },
+}
+
+impl StoredBan {
+    /// Whether it has not ended by itself.
+    pub fn is_in_force(&self, now: Millis) -> bool {
+        self.until.is_none_or(|until| until > now)
+    }
+}
+
+impl BannedSubject {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::ClientId {
+                tenant,
+                client_id: name,
+            }
+            | Self::User { tenant, username: name } => tenant.as_ref().map_or(0, |tenant| tenant.len()) + name.len(),
+            Self::Network { .. } => size_of::<IpAddr>(),
+        }
+    }
 }
 
 /// What a session is apart from its subscriptions and messages. Moments are absolute and were stamped once.
@@ -366,6 +424,8 @@ impl Record {
             | Self::Completed { session, .. } => session.bytes(),
             Self::Retained(message) => message.queue_bytes(),
             Self::RetainedDeleted { tenant, topic, .. } => tenant.as_ref().map_or(0, |t| t.len()) + topic.len(),
+            Self::Banned(ban) => ban.subject.bytes() + ban.reason.len() + ban.by.len(),
+            Self::Lifted(subject) => subject.bytes(),
         };
         BOOKKEEPING_BYTES + content
     }

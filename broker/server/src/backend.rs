@@ -5,6 +5,7 @@ use crate::admin::backend::{
     Answer, Backend, CallTimes, ClientInfo, ClientKey, ClientPage, ListenerStatus, PageRequest, PluginInfo,
     RecordError, RecordRequest, RecordStatus, ReloadError, ReloadReport, RollbackReport, Status, StoreStatus,
 };
+use crate::admin::bans::{BanList, BanRefused, BanTarget, Banned, Lifted};
 use crate::admin::diff::PluginDiff;
 use crate::admin::explain::{Explained, Wanted};
 use crate::admin::metrics::{HistogramSnapshot, MetricsSnapshot, PluginCalls, PluginMetrics};
@@ -99,6 +100,12 @@ impl From<Stopping> for RecordError {
     }
 }
 
+impl From<Stopping> for BanRefused {
+    fn from(stopping: Stopping) -> Self {
+        Self::Impossible(stopping.into())
+    }
+}
+
 impl Backend for Running {
     fn status(&self) -> Answer<'_, Status> {
         self.ask(status)
@@ -184,6 +191,21 @@ impl Backend for Running {
 
     fn record_status(&self) -> Answer<'_, RecordStatus> {
         self.ask(|supervisor| supervisor.recorder().status())
+    }
+
+    fn bans(&self) -> Answer<'_, BanList> {
+        self.ask(|supervisor| supervisor.shared().defence.list())
+    }
+
+    fn ban(&self, target: BanTarget) -> Answer<'_, Result<Banned, BanRefused>> {
+        self.try_ask(move |supervisor| {
+            let shared = supervisor.shared();
+            shared.defence.ban_as_asked(target, shared.journal.is_some())
+        })
+    }
+
+    fn lift(&self, target: BanTarget) -> Answer<'_, Result<Lifted, BanRefused>> {
+        self.try_ask(move |supervisor| supervisor.shared().defence.lift_as_asked(&target))
     }
 
     fn metrics(&self) -> Answer<'_, MetricsSnapshot> {

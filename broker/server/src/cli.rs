@@ -1,7 +1,9 @@
 //! The command line: what can be typed, and its help. What the commands do is elsewhere.
 
+mod bans;
 mod tools;
 
+pub(crate) use bans::{BansArgs, BansCommand};
 pub(crate) use tools::{PluginBenchArgs, PluginReplayArgs, PluginTestArgs, RecordCommand};
 
 use std::path::PathBuf;
@@ -177,6 +179,8 @@ pub(crate) enum AdminCommand {
     Clients(ClientsArgs),
     /// Disconnect a client
     Kick(KickArgs),
+    /// List, make and lift bans of clients, users, addresses and networks
+    Bans(BansArgs),
     /// List the plugins of a running broker with their calls, failures and times
     Plugins(PluginsArgs),
     /// Show how a request of a client would be decided: what each plugin says, why, and which one decides
@@ -201,6 +205,7 @@ impl AdminCommand {
             },
             Self::Clients(args) => &args.list.admin,
             Self::Kick(args) => &args.admin,
+            Self::Bans(args) => args.admin(),
             Self::Explain(args) => &args.list.admin,
             Self::Record(RecordCommand::Start(args)) => &args.list.admin,
             Self::Record(RecordCommand::Stop(args) | RecordCommand::Status(args)) => &args.admin,
@@ -471,6 +476,18 @@ mod tests {
             |c| matches!(c, Command::Admin(a @ AdminCommand::Plugins(_)) if a.admin().config.is_some()),
         );
         check(
+            "bans add --user u --tenant t --for 1h --reason r --json",
+            |c| matches!(c, Command::Admin(AdminCommand::Bans(BansArgs { command: Some(BansCommand::Add(args)), .. })) if args.target().seconds == Some(3_600)),
+        );
+        check(
+            "bans --json",
+            |c| matches!(c, Command::Admin(AdminCommand::Bans(args)) if args.command.is_none() && args.list.json),
+        );
+        check(
+            "bans lift --network 192.0.2.0/24",
+            |c| matches!(c, Command::Admin(AdminCommand::Bans(BansArgs { command: Some(BansCommand::Lift(args)), .. })) if args.subject.target().network.is_some()),
+        );
+        check(
             "explain --client c --deliver t --qos 1",
             |c| matches!(c, Command::Admin(AdminCommand::Explain(args)) if args.wanted().action == "deliver"),
         );
@@ -520,8 +537,12 @@ mod tests {
         check("record start");
         check("record start f --seconds 0");
         check("record start f --max-mib 5000");
-        check("bans");
         check("plugins diff");
+        check("bans lift");
+        check("bans add");
+        check("bans add --client c --user u");
+        check("bans add --address 192.0.2.1 --tenant t");
+        check("bans add --client c --for 5");
         check("explain --client c");
         check("explain --publish t");
         check("explain --client c --publish t --subscribe t");

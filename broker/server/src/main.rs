@@ -8,7 +8,6 @@ mod bench;
 mod builtin;
 mod cli;
 mod config;
-#[allow(dead_code)] // Until bans have their admin API.
 mod defence;
 mod driver;
 mod explain;

@@ -9,6 +9,7 @@ use nervewire_core::certificates::CertificateEnd;
 use nervewire_core::counters::Counters;
 use nervewire_store::{COMMIT_SECONDS, Journal};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Everything but the plugins' own numbers.
 pub(crate) fn snapshot(reports: &[ShardReport], shared: &Shared, current: &Current) -> MetricsSnapshot {
@@ -30,7 +31,8 @@ pub(crate) fn snapshot(reports: &[ShardReport], shared: &Shared, current: &Curre
         messages_dropped: dropped(core),
         bytes_received: of(|r| r.driver.bytes_received),
         bytes_sent: of(|r| r.driver.bytes_sent),
-        connects: connects(core, of),
+        bans: shared.defence.bans_count() as u64,
+        connects: connects(core, of, shared),
         disconnects: disconnects(core),
         tls: tls(reports, &current.listeners),
         authorization_denied: vec![
@@ -114,7 +116,11 @@ fn dropped(core: impl Fn(fn(&Counters) -> u64) -> u64) -> Labelled {
     ]
 }
 
-fn connects(core: impl Fn(fn(&Counters) -> u64) -> u64, of: impl Fn(fn(&ShardReport) -> u64) -> u64) -> Labelled {
+fn connects(
+    core: impl Fn(fn(&Counters) -> u64) -> u64,
+    of: impl Fn(fn(&ShardReport) -> u64) -> u64,
+    shared: &Shared,
+) -> Labelled {
     vec![
         ("accepted", core(|c| c.connects_accepted)),
         ("bad_credentials", of(|r| r.driver.refused_credentials)),
@@ -126,6 +132,7 @@ fn connects(core: impl Fn(fn(&Counters) -> u64) -> u64, of: impl Fn(fn(&ShardRep
         ("busy", of(|r| r.driver.refused_busy)),
         ("proxy", of(|r| r.driver.proxies_refused)),
         ("upgrade", of(|r| r.driver.upgrades_refused)),
+        ("banned", shared.defence.counters().banned.load(Ordering::Relaxed)),
         ("other", of(|r| r.driver.refused_other)),
     ]
 }
@@ -148,11 +155,36 @@ fn bounds_hit(
     current: &Current,
 ) -> Labelled {
     let plugins = current.generation.plugins.iter();
+    let defence = shared.defence.counters();
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (bans_over_bound, addresses_over_bound) = shared.defence.over_bound();
     vec![
         ("queue_messages", core(|c| c.dropped.queue_messages)),
         ("queue_bytes", core(|c| c.dropped.queue_bytes)),
         ("memory_bytes", core(|c| c.dropped.memory_bytes)),
         ("publish_rate_per_s", core(|c| c.paused_publish_rate)),
+        ("publish_bytes_per_s", core(|c| c.paused_publish_bytes)),
+        ("subscribe_rate_per_s", core(|c| c.paused_subscribe_rate)),
+        ("user_publish_rate_per_s", core(|c| c.paused_user_publish_rate)),
+        ("address_publish_rate_per_s", core(|c| c.paused_address_publish_rate)),
+        ("over_rate_s", core(|c| c.over_rate_disconnected)),
+        ("takeovers_per_minute", core(|c| c.takeovers_delayed)),
+        ("watched_takeovers", core(|c| c.takeovers_over_bound)),
+        ("topic", core(|c| c.topics_over_bound)),
+        ("user_properties", core(|c| c.user_properties_over_bound)),
+        ("connections_per_address", read(&defence.connections_per_address)),
+        ("connect_rate_per_s", read(&defence.connect_rate)),
+        (
+            "connect_rate_per_s_per_address",
+            read(&defence.connect_rate_per_address),
+        ),
+        (
+            "failed_logins_per_minute",
+            read(&defence.kept_out) + read(&defence.slowed),
+        ),
+        ("failed_logins_per_hour", read(&defence.automatic_bans)),
+        ("bans", bans_over_bound),
+        ("remembered_addresses", addresses_over_bound),
         ("plugin_time_ns", core(|c| c.paused_plugin_time)),
         ("receive_maximum", core(|c| c.receive_maximum_exceeded)),
         ("max_sessions", core(|c| c.sessions_refused)),
@@ -176,6 +208,8 @@ fn bounds_hit(
             "listener_max_connections",
             of(|r| r.driver.listener_connections_over_bound),
         ),
+        ("pending_connections_bytes", of(|r| r.driver.pending_shed)),
+        ("unfinished_packets_bytes", core(|c| c.memory_disconnected)),
         ("connect_timeout_ms", of(|r| r.driver.connect_timeouts)),
         ("accept_errors", of(|r| r.driver.accept_errors)),
         ("mesh_messages", of(|r| r.driver.mesh_over_bound)),

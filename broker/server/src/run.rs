@@ -18,6 +18,7 @@ use crate::tick::Ticker;
 use crate::watch;
 use anyhow::{Context, Result, anyhow};
 use nervewire_core::limits::ShardConfig;
+use nervewire_core::shard::Shard;
 use nervewire_core::store;
 use nervewire_plugin_host::{Host, HostConfig};
 use std::fs::{DirBuilder, File};
@@ -91,6 +92,9 @@ impl Broker {
         let shards = shards(&config);
         // Whoever connects finds everything that was acknowledged.
         let restored = restore::restore(&config, &generation.policy, shards, clock)?;
+        let defence = Arc::new(Defence::new(clock, config.limits.defence));
+        let bans = restored.shards.iter().flat_map(Shard::kept_bans);
+        bans.for_each(|ban| defence.restore(ban));
         let sockets = listeners
             .iter()
             .map(|settings| bind(settings))
@@ -103,7 +107,7 @@ impl Broker {
             mesh,
             authenticators,
             shadows: ShadowPool::default(),
-            defence: Arc::new(Defence::new(clock)),
+            defence,
             connections: AtomicUsize::new(0),
             max_connections: AtomicUsize::new(max_connections(&config)),
             clock,
@@ -330,7 +334,7 @@ pub(crate) fn shards(config: &Config) -> u16 {
 pub(crate) fn shard_config(config: &Config, shards: u16) -> ShardConfig {
     let limits = &config.limits;
     let memory_bytes = limits.memory_bytes.map_or_else(half_of_memory, |bytes| bytes.get());
-    ShardConfig {
+    let config = ShardConfig {
         shards,
         max_packet_bytes: limits.max_packet_bytes.get(),
         sessions: share(u64::from(limits.max_sessions.get()), shards),
@@ -349,7 +353,8 @@ pub(crate) fn shard_config(config: &Config, shards: u16) -> ShardConfig {
             Durability::Fsync | Durability::Os => store::Durability::Stored,
         },
         ..ShardConfig::default()
-    }
+    };
+    limits.per_client.within(config)
 }
 
 /// One shard's part of a bound on all of them.

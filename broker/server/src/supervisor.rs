@@ -441,6 +441,7 @@ impl Supervisor {
         self.shared
             .max_connections
             .store(max_connections(&config), Ordering::Relaxed);
+        self.shared.defence.set_limits(config.limits.defence);
         self.shared.shadows.swap(generation.shadow_plugins())?;
         self.shared.authenticators.swap(generation.auth_chain(&config));
         let shards = swaps.len();

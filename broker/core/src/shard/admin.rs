@@ -1,5 +1,6 @@
 //! What an operator may see and do.
 
+use super::connect::Connecting;
 use super::{ConnId, Shard, Waiter};
 use crate::hook::Client;
 use crate::retained::Retained;
@@ -109,9 +110,10 @@ impl Shard {
             Waiter::Connect(flow) => Some(flow),
             _ => None,
         });
+        let flows = flows.map(|flow| &**flow).chain(self.takeovers.waiting());
         flows
             .filter(|flow| is_meant(flow.client()))
-            .map(|flow| flow.conn())
+            .map(Connecting::conn)
             .collect()
     }
 

@@ -103,6 +103,8 @@ pub(super) enum Then {
         order: u64,
         qos: QoS,
     },
+    /// A ban is recorded.
+    Kept(u64),
     /// A session was entered.
     Connected(Box<Entered>),
     /// A SUBACK has left: retained messages are gathered.
@@ -343,6 +345,7 @@ impl Shard {
                 order,
                 qos,
             } => self.given_away((session, serial), order, qos),
+            Then::Kept(number) => self.ban_kept(number),
             Then::Connected(entered) => self.connected(now, *entered, outcome),
             Then::Gather { conn, serial, filters } => self.gather_later(now, (conn, serial), &filters),
         }

@@ -1,6 +1,7 @@
 //! What a shard knows of one connection.
 
 use super::lane::Lanes;
+use super::rates::Rates;
 use super::{ConnId, Feed, Notice, Shard};
 use crate::limits::{MAX_OUTBOUND_TOPIC_ALIASES, OUTPUT_HIGH_WATER_BYTES};
 use crate::outbuf::OutBuf;
@@ -16,6 +17,8 @@ pub(super) struct Conn {
     pub(super) session: Option<u32>,
     pub(super) version: Version,
     pub(super) out: OutBuf,
+    /// Its bytes as the shard's memory counts them.
+    pub(super) counted_output: u32,
     pub(super) touched: bool,
     /// On the list of those whose output is to be written before more is routed to them.
     pub(super) full: bool,
@@ -36,10 +39,12 @@ pub(super) struct Conn {
     /// The client's Maximum Packet Size.
     pub(super) max_packet_bytes: usize,
     /// The client's Receive Maximum, bounded by ours.
-    pub(super) window: usize,
+    pub(super) window: u16,
     pub(super) wants_problem_information: bool,
     pub(super) authentication: Option<Box<super::auth::Enhanced>>,
     pub(super) publish_bucket: Bucket,
+    /// What else is bounded; `None`: nothing, which most often is so.
+    pub(super) rates: Option<Box<Rates>>,
     pub(super) plugin_bucket: Bucket,
     /// It is not read before this moment.
     pub(super) paused_until: Option<Millis>,

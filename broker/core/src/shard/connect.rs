@@ -5,11 +5,12 @@ use super::commit::Then;
 use super::conn::{Bucket, Conn, OutboundAliases, encode_within};
 use super::judge::{Judge, Judgement};
 use super::lane::{Lanes, Outcome};
+use super::rates::Rates;
 use super::review::UNREVIEWED;
 use super::{Answer, Call, ConnId, Shard, Waiter};
 use crate::handshake::Accepted;
 use crate::hook::{Action, AppMessage, Client};
-use crate::limits::{MAX_IN_FLIGHT_MESSAGES, PLUGIN_TIME_NS_PER_S, RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM};
+use crate::limits::{PLUGIN_TIME_NS_PER_S, TOPIC_ALIAS_MAXIMUM};
 use crate::message::noted;
 use crate::policy::{ClientRules, RequestRef};
 use crate::session::{Session, Will};
@@ -45,6 +46,10 @@ impl Connecting {
 
     pub(super) fn client(&self) -> &Client {
         &self.accepted.client
+    }
+
+    pub(super) fn accepted(&self) -> &Accepted {
+        &self.accepted
     }
 }
 
@@ -84,12 +89,13 @@ impl Shard {
         let window = properties
             .and_then(|p| p.receive_maximum)
             .unwrap_or(u16::MAX)
-            .min(MAX_IN_FLIGHT_MESSAGES);
+            .min(self.config.in_flight_messages);
         Conn {
             serial,
             session: None,
             version: connect.version,
             out: crate::outbuf::OutBuf::default(),
+            counted_output: 0,
             touched: false,
             full: false,
             closing: false,
@@ -105,10 +111,11 @@ impl Shard {
             max_packet_bytes: properties
                 .and_then(|p| p.maximum_packet_size)
                 .map_or(usize::MAX, |bytes| bytes as usize),
-            window: usize::from(window),
+            window,
             wants_problem_information: properties.and_then(|p| p.request_problem_information).unwrap_or(true),
             authentication: Enhanced::of(connect),
             publish_bucket: Bucket::new(rate),
+            rates: Rates::new(&self.config, accepted, rate),
             plugin_bucket: Bucket::new(PLUGIN_TIME_NS_PER_S),
             paused_until: None,
         }
@@ -132,7 +139,11 @@ impl Shard {
             return;
         }
         match self.judge_connect(now, &mut flow) {
-            Judgement::Allowed => self.complete_connect(now, *flow),
+            Judgement::Allowed => {
+                if let Some(flow) = self.delays_takeover(now, *flow) {
+                    self.complete_connect(now, flow);
+                }
+            }
             Judgement::Denied => {
                 self.counters.denied_publish += 1;
                 self.refuse_connect(flow.conn, ReasonCode::NotAuthorized);
@@ -179,13 +190,16 @@ impl Shard {
         self.close(id);
     }
 
-    fn complete_connect(&mut self, now: Millis, flow: Connecting) {
+    pub(super) fn complete_connect(&mut self, now: Millis, flow: Connecting) {
         let Connecting {
             conn: id,
             serial,
             accepted,
             judge,
         } = flow;
+        if let Some(reason) = self.will_over_bound(&accepted) {
+            return self.refuse_connect(id, reason);
+        }
         if !self.accepts_connack(id, &accepted) {
             return self.refuse_connect(id, ReasonCode::PacketTooLarge);
         }
@@ -348,7 +362,7 @@ impl Shard {
         let client_id = &accepted.client.client_id;
         let text = |s: String| Utf8String::try_from(s).ok();
         let properties = Properties {
-            receive_maximum: Some(RECEIVE_MAXIMUM),
+            receive_maximum: Some(self.config.receive_maximum),
             maximum_packet_size: Some(self.config.max_packet_bytes.min(accepted.max_packet_bytes)),
             topic_alias_maximum: Some(TOPIC_ALIAS_MAXIMUM),
             assigned_client_identifier: accepted.assigned.then(|| text(client_id.to_string())).flatten(),

@@ -139,7 +139,11 @@ impl Shard {
             s.queue.is_empty() && s.in_flight.resent == s.in_flight.len()
         };
         let bytes = || message.queue_bytes() as u64;
-        let room = qos == QoS::AtMostOnce || (self.window_is_open(s, conn, bytes()) && self.memory_allows(bytes()));
+        let room = match qos {
+            // Whoever reads gets it whatever others have waiting.
+            QoS::AtMostOnce => conn.out.is_empty() || self.memory_allows(bytes()),
+            _ => self.window_is_open(s, conn, bytes()) && self.memory_allows(bytes()),
+        };
         in_order && room && conn.accepts_output()
     }
 
@@ -320,7 +324,7 @@ impl Shard {
             let Some(conn) = self.conns.get_mut(id.0 as usize) else {
                 return;
             };
-            if s.judging || s.in_flight.resent >= conn.window || !conn.accepts_output() || paused {
+            if s.judging || s.in_flight.resent >= usize::from(conn.window) || !conn.accepts_output() || paused {
                 return;
             }
             let resent = s.in_flight.resent;

@@ -15,6 +15,8 @@ impl Shard {
             self.counters.disconnects_lost += 1;
             self.connection_ended(now, session, false);
         }
+        self.takeovers.forget(id);
+        self.forget_output(id);
         self.conns.remove(id.0 as usize);
     }
 

@@ -66,6 +66,7 @@ impl Shard {
                 sent.is_some_and(|sent| matches!(sent.stage, Stage::Released(released) if released == *order))
             }
             Record::Retained(message) => self.is_retained(now, message),
+            Record::Banned(ban) => self.is_banned_as_recorded(now, ban),
             _ => false,
         }
     }

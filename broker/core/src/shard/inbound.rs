@@ -29,8 +29,14 @@ impl Shard {
             Packet::PubComp(ack) => self.completed(now, session, &ack),
             Packet::Unsubscribe(_) if self.refuses(now, session, id) => {}
             Packet::Subscribe(subscribe) if self.refuses_filters(id, session, &subscribe) => {}
-            Packet::Subscribe(subscribe) => self.subscribe(now, id, session, subscribe),
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(now, id, session, unsubscribe),
+            Packet::Subscribe(subscribe) => {
+                self.charge_filters(now, id, subscribe.filters.len());
+                self.subscribe(now, id, session, subscribe);
+            }
+            Packet::Unsubscribe(unsubscribe) => {
+                self.charge_filters(now, id, unsubscribe.filters.len());
+                self.unsubscribe(now, id, session, unsubscribe);
+            }
             // [MQTT-3.12.4-1]
             Packet::PingReq => self.send(id, &Packet::PingResp),
             Packet::Disconnect(disconnect) => self.client_disconnects(now, id, &disconnect),
@@ -77,9 +83,18 @@ impl Shard {
         };
         let topic = aliased.as_ref().map_or(publish.topic, Utf8String::borrowed);
         let publish = PublishRef { topic, ..publish };
-        if let Some(until) = self.conn_mut(id).and_then(|conn| conn.publish_bucket.take(now, 1)) {
+        if let Err((reason, why)) = self.check_bounds(&publish) {
+            return self.protocol_error(now, id, reason, why);
+        }
+        let Some(conn) = self.conn_mut(id) else { return };
+        let has_rates = conn.rates.is_some();
+        let own = conn.publish_bucket.take(now, 1);
+        if let Some(until) = own {
             self.counters.paused_publish_rate += 1;
             self.pause(id, until);
+        }
+        if has_rates {
+            self.charge_publish(now, id, &publish, own);
         }
         let Some(s) = self.sessions.get(session as usize) else {
             return;
@@ -89,7 +104,7 @@ impl Shard {
                 // [MQTT-4.3.3-10]: seen before, acknowledged again, not routed again.
                 return self.acknowledge_again(now, id, packet_id, commit);
             }
-            if s.received.len() >= usize::from(crate::limits::RECEIVE_MAXIMUM) && self.speaks(id, Version::V5) {
+            if s.received.len() >= usize::from(self.config.receive_maximum) && self.speaks(id, Version::V5) {
                 self.counters.receive_maximum_exceeded += 1;
                 return self.protocol_error(
                     now,

@@ -7,6 +7,7 @@ use super::restored::Step;
 use super::subscribe::Entry;
 use super::{CommitId, Shard};
 use crate::interest::Announcement;
+use crate::limits::WEIGHED_BYTES;
 use crate::message::{Message, MessageId};
 use crate::queued::Queued;
 use crate::store::Partition;
@@ -164,6 +165,8 @@ impl MeshMessage {
     pub fn weight(&self) -> usize {
         match self {
             Self::Packed(packed) => packed.len(),
+            // A large message counts for as many as its memory would hold of small ones.
+            Self::Publish { message, .. } => 1 + message.app.payload.len() / WEIGHED_BYTES,
             _ => 1,
         }
     }

@@ -11,8 +11,10 @@ mod ahead;
 mod already;
 mod arriving;
 mod auth;
+mod banned;
 mod bodies;
 mod certificate;
+mod bounds;
 mod commit;
 mod conn;
 mod connect;
@@ -30,6 +32,7 @@ mod mesh;
 mod packed;
 mod publish;
 mod queue;
+mod rates;
 mod read_queue;
 mod record;
 mod restore;
@@ -40,8 +43,10 @@ mod route;
 mod sessions;
 mod shadowing;
 mod shared;
+mod shed;
 mod sources;
 mod subscribe;
+mod takeovers;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -67,7 +72,7 @@ use crate::outbuf::{OutBuf, SpareBuffers};
 use crate::policy::{ClientRules, Policy};
 use crate::retained::Retained;
 use crate::shadow::Shadowing;
-use crate::store::{AppendFailed, ClientKey};
+use crate::store::{AppendFailed, BannedSubject, ClientKey, StoredBan};
 use crate::subscriptions::Subscription;
 use crate::table::Table;
 use crate::time::Millis;
@@ -90,9 +95,11 @@ use shared::SharedGroups;
 use slab::Slab;
 use sources::SourceRules;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 pub use subscribe::Entry;
 use subscribe::SubscribeFlow;
+use takeovers::Takeovers;
 use timers::Timers;
 use unsettled::Unsettled;
 
@@ -182,7 +189,18 @@ pub enum Notice {
         /// Why.
         error: String,
     },
-    /// The same of a plugin in shadow mode.
+    /// The ban or its end that was given this number is as durable as anything is here.
+    Kept(u64),
+    /// A client identifier is taken over again and again; one line for the log.
+    TakenOverOften {
+        /// Which.
+        client: ClientKey,
+        /// Who has the session now.
+        before: (IpAddr, u16),
+        /// Who wants it.
+        after: (IpAddr, u16),
+    },
+    /// [`Notice::RulesRefused`] of a plugin in shadow mode.
     ShadowRulesRefused {
         /// Its name.
         plugin: Arc<str>,
@@ -263,6 +281,9 @@ pub struct Shard {
     /// Records were read, and not everything has followed from them yet.
     restoring: Option<Box<Restoring>>,
     already: Already,
+    takeovers: Takeovers,
+    /// What is recorded of bans.
+    kept_bans: HashMap<BannedSubject, StoredBan>,
     sharing: Sharing,
     bans: Arc<dyn Bans>,
     sources: SourceRules,
@@ -280,6 +301,12 @@ pub struct Shard {
     in_flight_bytes: u64,
     /// Bytes of all messages, queued or in flight, that are in the store alone.
     absent_bytes: u64,
+    /// Bytes that wait in connections' outputs, as of their last writes.
+    output_bytes: u64,
+    /// Bytes that were read from connections and cannot be fed yet, or belong to connections that are not let in.
+    read_bytes: u64,
+    /// Making room was in vain, and is not tried again before this moment.
+    shed_again_at: Millis,
     fetches: Fetches,
     /// The slot of the session whose queue is next to be purged.
     next_purged: usize,
@@ -324,6 +351,8 @@ impl Shard {
             last_order: 0,
             restoring: None,
             already: Already::default(),
+            takeovers: Takeovers::default(),
+            kept_bans: HashMap::new(),
             sharing: Sharing::default(),
             bans: Arc::new(Nobody),
             sources: SourceRules::default(),
@@ -337,6 +366,9 @@ impl Shard {
             retained: ShardInfo::default(),
             in_flight_bytes: 0,
             absent_bytes: 0,
+            output_bytes: 0,
+            read_bytes: 0,
+            shed_again_at: 0,
             fetches: Fetches::default(),
             next_purged: 0,
             no_rules: Arc::default(),
@@ -440,6 +472,7 @@ impl Shard {
     pub fn settle_output(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(id.0 as usize) {
             conn.out.settle(&mut self.spare);
+            self.count_output(id);
         }
     }
 

@@ -25,6 +25,12 @@ impl Shard {
             if self.drop_expired_head(now, session) {
                 continue;
             }
+            if matches!(bound, Bound::Memory) {
+                self.shed(now, bytes);
+                if self.memory_allows(bytes) {
+                    continue;
+                }
+            }
             let counter = match bound {
                 Bound::Messages => &mut self.counters.dropped.queue_messages,
                 Bound::Bytes | Bound::MessageTooLarge => &mut self.counters.dropped.queue_bytes,
@@ -101,11 +107,11 @@ impl Shard {
     /// Whether one more message may be in flight: as many as the client takes, and no more bytes than it may queue.
     pub(super) fn window_is_open(&self, s: &Session, conn: &Conn, bytes: u64) -> bool {
         let bytes = || s.in_flight.bytes().saturating_add(bytes);
-        s.in_flight.len() < conn.window && (s.in_flight.is_empty() || bytes() <= self.most_bytes(s))
+        s.in_flight.len() < usize::from(conn.window) && (s.in_flight.is_empty() || bytes() <= self.most_bytes(s))
     }
 
     pub(super) fn memory_allows(&self, bytes: u64) -> bool {
-        self.held_bytes().saturating_add(bytes) <= self.config.memory_bytes
+        self.used_bytes().saturating_add(bytes) <= self.config.memory_bytes
     }
 
     /// Changes what is in flight to a client: a message is its client's now, or no more.
@@ -116,6 +122,11 @@ impl Shard {
         self.in_flight_bytes = self.in_flight_bytes + s.in_flight.bytes() - before;
         self.absent_bytes = self.absent_bytes + s.in_flight.absent_bytes() - absent_before;
         Some(answer)
+    }
+
+    /// Bytes that are in memory because of clients: messages that are queued or in flight, outputs, and what was read.
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.held_bytes() + self.output_bytes + self.read_bytes
     }
 
     /// Bytes of all messages that are in memory because they are queued or in flight.
@@ -137,7 +148,7 @@ impl Shard {
             Some(Bound::Messages)
         } else if s.queue_bytes.saturating_add(bytes) > most_bytes {
             Some(Bound::Bytes)
-        } else if self.held_bytes().saturating_add(bytes) > self.config.memory_bytes {
+        } else if !self.memory_allows(bytes) {
             Some(Bound::Memory)
         } else {
             None

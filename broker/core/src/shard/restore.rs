@@ -75,6 +75,8 @@ impl Shard {
                 self.restoring().seen.retained_deleted(message);
                 self.restore_retained_deleted(tenant.as_ref(), &topic);
             }
+            Record::Banned(ban) => self.restore_ban(*ban),
+            Record::Lifted(subject) => self.restore_lifted(&subject),
             of_messages => self.restore_message_state(of_messages),
         }
     }

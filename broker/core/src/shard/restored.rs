@@ -9,7 +9,6 @@ use super::already::Already;
 use super::restore::{Messages, UnderWay, number_of};
 use super::subscribe::split;
 use super::{CommitId, MeshMessage, Shard};
-use crate::limits::MAX_IN_FLIGHT_MESSAGES;
 use crate::message::{Message, MessageId, Source};
 use crate::queued::Queued;
 use crate::session::{Received, Stage};
@@ -179,7 +178,7 @@ impl Shard {
         s.queue = queue.into_queue();
         // What was in flight at QoS 1 is not recorded as such, but was at the head [MQTT-3.3.1-1].
         let in_flight = s.queue.iter_mut().filter(|queued| queued.qos == QoS::AtLeastOnce);
-        let in_flight = in_flight.take(usize::from(MAX_IN_FLIGHT_MESSAGES));
+        let in_flight = in_flight.take(usize::from(self.config.in_flight_messages));
         in_flight.for_each(|queued| queued.may_be_known = true);
         s.queue_bytes = s.queue.iter().map(Queued::bytes).sum();
         s.queue_absent_bytes = s.queue.iter().map(Queued::absent_bytes).sum();

@@ -6,7 +6,6 @@ use super::lane::{LaneKind, Outgoing};
 use super::mesh::SharedKey;
 use super::{Answer, Call, CommitId, ConnId, MeshMessage, SessionRef, Shard, Waiter};
 use crate::hook::Action;
-use crate::limits::MAX_SUBSCRIPTIONS;
 use crate::message::detached;
 use crate::policy::RequestRef;
 use crate::store::{ClientKey, Record};
@@ -225,10 +224,13 @@ impl Shard {
         entry: Entry,
         wanted: &mut Vec<(Utf8String, Entry)>,
     ) -> ReasonCode {
+        if let Some(reason) = self.filter_over_bound(filter) {
+            return reason;
+        }
         let Some(s) = self.sessions.get(session as usize) else {
             return ReasonCode::UnspecifiedError;
         };
-        let most = s.quotas().subscriptions.unwrap_or(MAX_SUBSCRIPTIONS);
+        let most = s.quotas().subscriptions.unwrap_or(self.config.subscriptions_per_client);
         if s.subscriptions.len() >= most as usize && !self.is_subscribed(session, filter) {
             self.counters.subscriptions_refused += 1;
             return ReasonCode::QuotaExceeded;

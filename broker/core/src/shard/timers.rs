@@ -22,6 +22,7 @@ enum Timer {
     Resume(ConnId, u64),
     SessionExpiry(u32, u64),
     Will(u32, u64),
+    Takeover(ConnId, u64),
     Purge,
     Certificate(ConnId, u64),
 }
@@ -47,6 +48,10 @@ impl Timers {
 
     pub(super) fn will(&mut self, at: Millis, session: u32, serial: u64) {
         self.push(at, Timer::Will(session, serial));
+    }
+
+    pub(super) fn takeover(&mut self, at: Millis, conn: ConnId, serial: u64) {
+        self.push(at, Timer::Takeover(conn, serial));
     }
 
     fn push(&mut self, at: Millis, timer: Timer) {
@@ -83,6 +88,7 @@ impl Shard {
                 Timer::Resume(conn, serial) => self.resume_after_pause(now, conn, serial),
                 Timer::SessionExpiry(session, serial) => self.check_session_expiry(now, session, serial),
                 Timer::Will(session, serial) => self.delayed_will(now, session, serial),
+                Timer::Takeover(conn, serial) => self.takeover_due(now, conn, serial),
                 Timer::Purge => self.purge(now),
                 Timer::Certificate(conn, serial) => self.certificate_ended(now, conn, serial),
             }
@@ -100,7 +106,10 @@ impl Shard {
         let conn = |id: &ConnId, serial: &u64| conns.get(id.0 as usize).filter(|conn| conn.serial == *serial);
         let session = |slot: &u32, serial: &u64| sessions.get(*slot as usize).filter(|s| s.serial == *serial);
         self.timers.due.retain(|(at, timer)| match timer {
-            Timer::KeepAlive(id, serial) | Timer::Lifetime(id, serial) | Timer::Certificate(id, serial) => {
+            Timer::KeepAlive(id, serial)
+            | Timer::Lifetime(id, serial)
+            | Timer::Certificate(id, serial)
+            | Timer::Takeover(id, serial) => {
                 conn(id, serial).is_some()
             }
             Timer::Resume(id, serial) => conn(id, serial).is_some_and(|conn| conn.paused_until == Some(*at)),

@@ -20,6 +20,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+mod bans;
 mod record;
 
 use super::backend::{Backend, ClientKey, ErrorBody, Kicked, PageRequest, ReloadError};
@@ -91,6 +92,8 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/explain", post(explain))
         .route(RELOAD_PATH, post(reload))
         .route(ROLLBACK_PATH, post(rollback))
+        .route("/v1/bans", get(bans::list).post(bans::add))
+        .route("/v1/bans/lift", post(bans::lift))
         .route("/v1/record", get(record::status))
         .route("/v1/record/start", post(record::start))
         .route("/v1/record/stop", post(record::stop))
@@ -265,14 +268,14 @@ async fn to_the_end<T: Send + 'static>(change: impl Future<Output = T> + Send + 
 async fn no_such_path() -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
-        "no such path; there are /v1/status, /v1/clients, /v1/plugins, /v1/reload, /v1/rollback, /v1/record, /metrics and /healthz",
+        "no such path; there are /v1/status, /v1/clients, /v1/plugins, /v1/bans, /v1/reload, /v1/rollback, /v1/record, /metrics and /healthz",
     )
 }
 
 async fn no_such_method() -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "this path is for GET, or for POST if it changes something (kick, reload, rollback, record)",
+        "this path is for GET, or for POST if it changes something (kick, bans, reload, rollback, record)",
     )
 }
 

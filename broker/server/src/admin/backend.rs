@@ -8,6 +8,7 @@ use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
 
+use super::bans::{BanList, BanRefused, BanTarget, Banned, Lifted};
 use super::diff::PluginDiff;
 use super::explain::{Explained, Wanted};
 use super::metrics::MetricsSnapshot;
@@ -60,6 +61,15 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
     /// The recording that runs, or the last one.
     fn record_status(&self) -> Answer<'_, RecordStatus>;
+
+    /// Who is kept out.
+    fn bans(&self) -> Answer<'_, BanList>;
+
+    /// Keeps somebody out from now on, and disconnects whom that concerns.
+    fn ban(&self, target: BanTarget) -> Answer<'_, Result<Banned, BanRefused>>;
+
+    /// Ends a ban.
+    fn lift(&self, target: BanTarget) -> Answer<'_, Result<Lifted, BanRefused>>;
 
     /// Every counter and gauge, summed over the shards.
     fn metrics(&self) -> Answer<'_, MetricsSnapshot>;

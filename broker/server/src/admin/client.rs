@@ -1,4 +1,4 @@
-//! The commands that speak to a running broker: `status`, `clients`, `kick`, `plugins`, `reload`, `rollback`,
+//! The commands that speak to a running broker: `status`, `clients`, `kick`, `bans`, `plugins`, `reload`, `rollback`,
 //! `record`.
 
 use std::fmt::Write as _;
@@ -18,12 +18,15 @@ use super::backend::{
     ClientInfo, ClientPage, ErrorBody, Kicked, PluginInfo, RecordRequest, RecordStatus, ReloadReport, RollbackReport,
     Status,
 };
+use super::bans::{BanList, BanTarget, Banned, Lifted};
 use super::diff::{DiffReset, PluginDiff};
 use super::explain::Explained;
 use super::guard::Token;
 use super::table::printable;
 use super::view::View;
-use crate::cli::{AdminArgs, AdminCommand, ClientsArgs, KickArgs, PluginsArgs, PluginsCommand, RecordCommand};
+use crate::cli::{
+    AdminArgs, AdminCommand, BansArgs, BansCommand, ClientsArgs, KickArgs, PluginsArgs, PluginsCommand, RecordCommand,
+};
 
 /// The broker's own limit comes first, so that its words are printed and not "timeout".
 const MARGIN: Duration = Duration::from_secs(5);
@@ -92,6 +95,7 @@ fn answer(
                 serde_json::to_string(&args.wanted()).map_err(|error| ClientError::Failed(error.to_string()))?;
             present::<Explained>(api.send("/v1/explain", REQUEST_TIMEOUT, &wanted)?, args.list.json)
         }
+        AdminCommand::Bans(args) => bans(&api, args),
         AdminCommand::Plugins(args) => plugins(&api, args),
         AdminCommand::Record(command) => record(&api, command),
         AdminCommand::Reload(args) => present::<ReloadReport>(api.post("/v1/reload", RELOAD_TIMEOUT)?, args.json),
@@ -120,6 +124,21 @@ fn plugins(api: &Connection, args: &PluginsArgs) -> Result<String, ClientError> 
         return present::<DiffReset>(body, diff.list.json);
     }
     present::<PluginDiff>(api.get(&path)?, diff.list.json)
+}
+
+fn bans(api: &Connection, args: &BansArgs) -> Result<String, ClientError> {
+    let send = |path: &str, target: &BanTarget| {
+        let body = serde_json::to_string(target).map_err(io::Error::other)?;
+        api.send(path, REQUEST_TIMEOUT, &body)
+    };
+    match &args.command {
+        None => present::<BanList>(api.get("/v1/bans")?, args.list.json),
+        Some(BansCommand::List(list)) => present::<BanList>(api.get("/v1/bans")?, list.json),
+        Some(BansCommand::Add(add)) => present::<Banned>(send("/v1/bans", &add.target())?, add.list.json),
+        Some(BansCommand::Lift(lift)) => {
+            present::<Lifted>(send("/v1/bans/lift", &lift.subject.target())?, lift.list.json)
+        }
+    }
 }
 
 fn kick(api: &Connection, args: &KickArgs) -> Result<String, ClientError> {

@@ -64,6 +64,8 @@ pub(crate) struct MetricsSnapshot {
     pub rollbacks: Labelled,
     /// Generation of the configuration and plugins.
     pub config_generation: u64,
+    /// Bans in force, and some that have just ended.
+    pub bans: u64,
     /// Seconds since the start.
     pub uptime_s: u64,
     /// How often each bound of the broker was hit.
@@ -241,6 +243,7 @@ fn encode_traffic(families: &mut Families<'_>, s: &MetricsSnapshot) -> fmt::Resu
 }
 
 fn encode_clients(families: &mut Families<'_>, s: &MetricsSnapshot) -> fmt::Result {
+    families.gauge("nervewire_bans", "Bans in force", s.bans)?;
     families.by_label("nervewire_connects", "Answered CONNECT packets", "outcome", &s.connects)?;
     families.by_label("nervewire_disconnects", "Ended connections", "reason", &s.disconnects)?;
     let denied = "Requests that authorization denied";

@@ -5,6 +5,7 @@
 
 pub(crate) mod api;
 pub(crate) mod backend;
+pub(crate) mod bans;
 pub(crate) mod client;
 pub(crate) mod diff;
 pub(crate) mod explain;

@@ -6,6 +6,7 @@
 mod error;
 mod json;
 mod listener;
+mod limits;
 mod nearest;
 mod parse;
 mod schema;

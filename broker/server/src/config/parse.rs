@@ -4,9 +4,11 @@
 use super::error::{ConfigErrors, Source};
 use super::listener;
 use super::schema::{Admin, Auth, Bind, Broker, Config, Durability, Limits, Listener, Mode, Plugin, Reload};
+use super::limits::ClientLimits;
 use super::section::{Section, Words};
 use super::tls;
 use super::validate::{self, Surroundings};
+use crate::defence::DefenceLimits;
 use nervewire_core::fold::{AnonymousPolicy, DefaultDecision};
 use nervewire_core::hook::OnFailure;
 use nervewire_core::limits::QueuePolicy;
@@ -326,6 +328,8 @@ fn limits(section: &mut Section<'_>) -> Limits {
         store_bytes: section.count_or_zero("store_bytes", 1 << 20..=1 << 50),
         max_keep_alive_s: section.count_or_zero("max_keep_alive_s", 1..=65_535),
         publish_rate_per_s: section.count_or_zero("publish_rate_per_s", 1..=10_000_000),
+        per_client: ClientLimits::read(section),
+        defence: DefenceLimits::read(section),
     }
 }
 

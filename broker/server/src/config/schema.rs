@@ -3,6 +3,8 @@
 
 use crate::transport::network::Network;
 use crate::transport::upgrade::Rules;
+use super::limits::ClientLimits;
+use crate::defence::DefenceLimits;
 use nervewire_core::fold::{AnonymousPolicy, DefaultDecision};
 use nervewire_core::hook::OnFailure;
 use nervewire_core::limits::QueuePolicy;
@@ -227,6 +229,10 @@ pub(crate) struct Limits {
     pub max_keep_alive_s: Option<NonZeroU16>,
     /// PUBLISH packets per second and client, with one second's worth as burst; `None` (0 in the file): unlimited.
     pub publish_rate_per_s: Option<NonZeroU32>,
+    /// What one client may do.
+    pub per_client: ClientLimits,
+    /// What one address and one user may do.
+    pub defence: DefenceLimits,
 }
 
 /// `[reload]`: when plugins that a reload brought are taken back.
@@ -352,6 +358,8 @@ impl Limits {
         store_bytes: None,
         max_keep_alive_s: None,
         publish_rate_per_s: None,
+        per_client: ClientLimits::DEFAULT,
+        defence: DefenceLimits::DEFAULT,
     };
 }
 

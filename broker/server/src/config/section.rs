@@ -259,6 +259,13 @@ impl<'a> Section<'a> {
         number.and_then(NonZeroU64::new).and_then(|n| n.try_into().ok())
     }
 
+    /// A number of at least one, or 0, which stands for "no bound".
+    pub(super) fn number_or_zero(&mut self, key: &'static str, allowed: RangeInclusive<u64>, default: u32) -> u32 {
+        let wanted = format!("0 or a number from {} to {}", allowed.start(), allowed.end());
+        let number = self.number(key, &wanted, |n| n == 0 || allowed.contains(&n));
+        number.and_then(|n| n.try_into().ok()).unwrap_or(default)
+    }
+
     fn number(&mut self, key: &'static str, wanted: &str, allowed: impl Fn(u64) -> bool) -> Option<u64> {
         let value = self.value(key)?;
         let Some(integer) = value.get_ref().as_integer() else {

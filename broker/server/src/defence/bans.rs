@@ -1,6 +1,7 @@
 //! The bans in force: a bounded table, and a way past it without a lock while it is empty.
 
 use super::subject::{Name, Subject, masked};
+use nervewire_core::store::StoredBan;
 use nervewire_core::time::Millis;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -127,22 +128,18 @@ impl Bans {
         lifted.filter(|ban| ban.is_in_force(now))
     }
 
-    /// Every ban in force, by subject.
+    /// Every ban in force, by subject. Those that have ended are forgotten.
     pub(crate) fn all(&self, now: Millis) -> Vec<Ban> {
-        let mut all: Vec<Ban> = self.read().in_force(now).cloned().collect();
-        all.sort_by(|a, b| a.subject.cmp(&b.subject));
-        all
-    }
-
-    /// Forgets those that have ended, and answers them.
-    pub(crate) fn forget_expired(&self, now: Millis) -> Vec<Ban> {
-        if self.is_empty() || self.read().by_subject.values().all(|ban| ban.is_in_force(now)) {
+        if self.is_empty() {
             return Vec::new();
         }
         let mut table = self.write();
-        let gone = table.forget_expired(now);
+        table.forget_expired(now);
         self.count(&table);
-        gone
+        let mut all: Vec<Ban> = table.by_subject.values().cloned().collect();
+        drop(table);
+        all.sort_by(|a, b| a.subject.cmp(&b.subject));
+        all
     }
 
     /// Bans that were refused because there were too many.
@@ -150,7 +147,7 @@ impl Bans {
         self.over_bound.load(Ordering::Relaxed)
     }
 
-    /// Bans that are kept, those included that have just ended.
+    /// Bans that are kept, those included that have ended and are not forgotten yet.
     pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Acquire)
     }
@@ -175,6 +172,28 @@ impl Bans {
 impl Ban {
     pub(crate) fn is_in_force(&self, now: Millis) -> bool {
         self.until_unix_ms.is_none_or(|until| until > now)
+    }
+
+    /// As the store keeps it.
+    pub(super) fn stored(&self) -> StoredBan {
+        StoredBan {
+            subject: self.subject.stored(),
+            since: self.since_unix_ms,
+            until: self.until_unix_ms,
+            reason: self.reason.as_str().into(),
+            by: self.by.as_str().into(),
+        }
+    }
+
+    /// As it was before it was stored.
+    pub(super) fn restored(stored: &StoredBan) -> Self {
+        Self {
+            subject: Subject::restored(&stored.subject),
+            since_unix_ms: stored.since,
+            until_unix_ms: stored.until,
+            reason: stored.reason.to_string(),
+            by: stored.by.to_string(),
+        }
     }
 
     fn is_automatic(&self) -> bool {
@@ -244,10 +263,6 @@ impl Table {
         self.by_subject.get(subject).filter(|ban| ban.is_in_force(now))
     }
 
-    fn in_force(&self, now: Millis) -> impl Iterator<Item = &Ban> {
-        self.by_subject.values().filter(move |ban| ban.is_in_force(now))
-    }
-
     fn has_room_for(&self, ban: &Ban) -> bool {
         let fits = !ban.is_automatic() || self.automatic < MAX_AUTOMATIC_BANS;
         self.by_subject.contains_key(&ban.subject) || (fits && self.by_subject.len() < MAX_BANS)
@@ -278,13 +293,14 @@ impl Table {
         Some(ban)
     }
 
-    fn forget_expired(&mut self, now: Millis) -> Vec<Ban> {
+    fn forget_expired(&mut self, now: Millis) {
         let over = self.by_subject.values().filter(|ban| !ban.is_in_force(now));
         let over: Vec<Subject> = over.map(|ban| ban.subject.clone()).collect();
-        over.iter().filter_map(|subject| self.remove(subject)).collect()
+        for subject in &over {
+            self.remove(subject);
+        }
     }
 }
 
 #[cfg(test)]
-#[path = "tests/bans.rs"]
 mod tests;

@@ -1,7 +1,9 @@
 //! Whom a ban concerns.
 
+use nervewire_core::store::BannedSubject;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// Whom a ban concerns. Names without a tenant concern that name in every tenant, and outside of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,14 +55,48 @@ impl Subject {
     pub(crate) fn canonical(self) -> Self {
         match self {
             Self::Address(address) => Self::Address(address.to_canonical()),
+            // A network of one address is that address.
+            Self::Network(address, bits) if bits >= width(address) => Self::Address(address.to_canonical()),
             Self::Network(address, bits) => match (address, address.to_canonical()) {
                 // ::ffff:10.0.0.0/104 is 10.0.0.0/8.
                 (IpAddr::V6(_), v4 @ IpAddr::V4(_)) if bits >= MAPPED_BITS => {
                     Self::Network(masked(v4, bits - MAPPED_BITS), bits - MAPPED_BITS)
                 }
-                (address, _) => Self::Network(masked(address, bits), bits.min(width(address))),
+                (address, _) => Self::Network(masked(address, bits), bits),
             },
             named => named,
+        }
+    }
+
+    /// As the store keeps it.
+    pub(super) fn stored(&self) -> BannedSubject {
+        let tenant = |name: &Name| name.tenant.as_deref().map(Arc::from);
+        match self {
+            Self::ClientId(name) => BannedSubject::ClientId {
+                tenant: tenant(name),
+                client_id: name.name.as_str().into(),
+            },
+            Self::User(name) => BannedSubject::User {
+                tenant: tenant(name),
+                username: name.name.as_str().into(),
+            },
+            Self::Address(address) => BannedSubject::Network {
+                address: *address,
+                bits: width(*address),
+            },
+            Self::Network(address, bits) => BannedSubject::Network {
+                address: *address,
+                bits: *bits,
+            },
+        }
+    }
+
+    /// As it was before it was stored.
+    pub(super) fn restored(stored: &BannedSubject) -> Self {
+        match stored {
+            BannedSubject::ClientId { tenant, client_id } => Self::client_id(client_id, tenant.as_deref()),
+            BannedSubject::User { tenant, username } => Self::user(username, tenant.as_deref()),
+            BannedSubject::Network { address, bits } => Self::Network(*address, *bits).canonical(),
         }
     }
 
@@ -151,6 +187,27 @@ mod tests {
         assert_eq!(mapped, Subject::Address(address("10.1.2.3")));
         let mapped = Subject::Network(address("::ffff:10.1.2.3"), 104).canonical();
         assert_eq!(mapped, Subject::Network(address("10.0.0.0"), 8));
+    }
+
+    #[test]
+    fn a_network_of_one_address_is_that_address() {
+        let one = Subject::Address(address("10.1.2.3"));
+        assert_eq!(Subject::Network(address("10.1.2.3"), 32).canonical(), one);
+        assert_eq!(Subject::Network(address("::ffff:10.1.2.3"), 128).canonical(), one);
+    }
+
+    #[test]
+    fn a_subject_comes_back_from_the_store_as_it_was() {
+        for subject in [
+            Subject::client_id("c", None),
+            Subject::user("u", Some("acme")),
+            Subject::Address(address("10.1.2.3")),
+            Subject::Address(address("2001:db8::1")),
+            Subject::Network(address("10.0.0.0"), 8),
+            Subject::Network(address("2001:db8::"), 32),
+        ] {
+            assert_eq!(Subject::restored(&subject.stored()), subject);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::accept::ListenerSettings;
 use super::certificates::certificate_of;
 use super::inbox::{ShardEvent, bounds};
 use super::secure::TlsStream;
+use super::memory::ReadMemory;
 use super::socket::{Introduction, Readable, Socket};
 use super::worker::{Kind, Worker};
 use crate::auth_pool::{Job, ReplyTo};
@@ -45,18 +46,34 @@ pub(super) struct Pending {
     handshake: Option<Handshake>,
     version: Option<Version>,
     unread: BytesMut,
+    /// What it holds as the memory counts it.
+    counted: u64,
     readable: bool,
     out: OutBuf,
     /// The client as it calls itself in its CONNECT.
     claimed: Option<Arc<Client>>,
-    /// The authenticators are at work.
+    /// The authenticators are at work, or will be when it has waited.
     deciding: bool,
+    /// What they will be asked then.
+    pub(super) held: Option<Box<Job>>,
     /// What an authenticator in shadow mode is to be asked, too.
     watched: Option<Box<(Arc<Client>, Credentials)>>,
     /// Refused: close when the last bytes are written.
     closing: bool,
     /// Reads of an open WebSocket that brought nothing of MQTT.
     frames_without_payload: u32,
+}
+
+impl Pending {
+    /// Tells it from a later one in its slot.
+    pub(super) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Counts what it holds.
+    pub(super) fn count(&mut self, memory: &mut ReadMemory) {
+        memory.recount_pending(&mut self.counted, self.unread.capacity(), self.socket.is_layered());
+    }
 }
 
 /// A connection on its way to the shard that owns its session.
@@ -90,15 +107,18 @@ impl Worker {
             handshake: None,
             version: None,
             unread: BytesMut::new(),
+            counted: 0,
             readable: true,
             out: OutBuf::default(),
             claimed: None,
             deciding: false,
+            held: None,
             watched: None,
             closing: false,
         };
         self.numbers.insert(Stage::Pending(Box::new(pending)));
         self.deadlines.insert((self.now + timeout_ms, slot, self.serial));
+        self.count_pending(slot);
     }
 
     /// Watches a socket under its number, which it keeps when it is let in: a connection is registered once.
@@ -111,7 +131,7 @@ impl Worker {
             .is_ok()
     }
 
-    fn pending(&mut self, slot: usize) -> Option<&mut Pending> {
+    pub(super) fn pending(&mut self, slot: usize) -> Option<&mut Pending> {
         match self.numbers.get_mut(slot)? {
             Stage::Pending(pending) => Some(pending),
             Stage::LetIn => None,
@@ -144,6 +164,7 @@ impl Worker {
                         return self.refuse(slot, None, ReasonCode::ProtocolError);
                     }
                     pending.unread.extend_from_slice(&self.scratch[..n]);
+                    self.count_pending(slot);
                     self.pending_bytes(slot);
                 }
                 Readable::Empty => pending.readable = false,
@@ -300,10 +321,15 @@ impl Worker {
                     reply_to,
                 };
                 // Nobody is asked about a client that stays outside whatever they say.
-                let outcome = match self.shared.defence.bans_client(&job.client, self.now) {
-                    true => Some(banned()),
-                    false => self.shared.authenticators.submit(job),
-                };
+                if self.shared.defence.bans_client(&job.client, self.now) {
+                    self.shared.defence.counters().banned.fetch_add(1, Ordering::Relaxed);
+                    return self.pending_decided(slot, banned());
+                }
+                let wait_ms = self.login_wait_ms(&job.client);
+                if wait_ms > 0 {
+                    return self.hold(slot, job, wait_ms);
+                }
+                let outcome = self.shared.authenticators.submit(job);
                 if let Some(outcome) = outcome {
                     self.pending_decided(slot, outcome);
                 }
@@ -410,6 +436,7 @@ impl Worker {
         self.shared
             .defence
             .login_succeeded(client.address, username, &client.client_id, self.now);
+        accepted.rates = self.shared.defence.rates_of(&accepted.client);
         let home = home_shard(
             accepted.client.tenant.as_deref(),
             &accepted.client.client_id,
@@ -423,6 +450,7 @@ impl Worker {
         };
         let mut socket = pending.socket;
         accepted.max_packet_bytes = socket.seat().listener().max_packet_bytes;
+        self.memory.forget_pending(pending.counted);
         let mut adopted = Adopted {
             socket,
             readable: pending.readable,
@@ -441,6 +469,7 @@ impl Worker {
     pub(super) fn drop_pending(&mut self, slot: usize) {
         if let Some(Stage::Pending(pending)) = self.numbers.get_mut(slot) {
             let _ = self.poll.registry().deregister(pending.socket.stream()); // It is dropped next.
+            self.memory.forget_pending(pending.counted);
             self.numbers.remove(slot);
         }
     }

@@ -18,6 +18,8 @@ pub(super) struct Client {
     pub(super) max_packet_bytes: u32,
     /// The start of a packet that is not complete, or packets that may not be fed yet.
     pub(super) unread: Vec<u8>,
+    /// Its bytes as the memory counts them.
+    pub(super) counted: u64,
     /// The kernel may have more.
     pub(super) readable: bool,
     /// On the list of those that are served in the next pass.
@@ -56,12 +58,14 @@ impl Worker {
             version: accepted.connect.version,
             max_packet_bytes: accepted.max_packet_bytes,
             unread: unread.into(),
+            counted: 0,
             readable,
             listed: false,
             closing_until: None,
         };
         self.clients.insert(slot, client);
         match self.shared.defence.bans_client(&accepted.client, self.now) {
+            // Counted as a CONNECT that was refused.
             true => self.shard.turn_away(self.now, id, &accepted, ReasonCode::Banned),
             false => self.shard.connect(self.now, id, accepted),
         }
@@ -137,6 +141,7 @@ impl Worker {
         };
         client.closing_until = Some(until);
         client.unread = Vec::new();
+        self.memory.recount_client(&mut client.counted, 0);
         self.lingering.push_back((until, id));
         self.touched.push(id);
     }
@@ -157,6 +162,7 @@ impl Worker {
     pub(super) fn gone(&mut self, id: ConnId) {
         if let Some(mut client) = self.clients.remove(id.0 as usize) {
             let _ = self.poll.registry().deregister(client.socket.stream()); // It is dropped next.
+            self.memory.recount_client(&mut client.counted, 0);
             self.numbers.try_remove(id.0 as usize);
             self.shard.closed(self.now, id);
         }

@@ -6,8 +6,10 @@
 mod accept;
 mod certificates;
 mod handshake;
+mod holding;
 mod inbox;
 mod io;
+mod memory;
 mod plugins;
 mod read;
 mod requests;

@@ -22,6 +22,7 @@ impl Worker {
         let mut scratch = std::mem::take(&mut self.scratch);
         self.serve_through(id, &mut scratch);
         self.scratch = scratch;
+        self.count_read(id);
     }
 
     fn serve_through(&mut self, id: ConnId, scratch: &mut [u8]) {

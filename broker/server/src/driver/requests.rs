@@ -9,10 +9,11 @@ use nervewire_core::explain::Inquiry;
 use nervewire_core::hook::{AppMessage, Client, Request};
 use nervewire_core::shadow::{Differences, Tally};
 use nervewire_core::shard::{SessionInfo, ShardInfo};
+use nervewire_core::store::{BannedSubject, StoredBan};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 /// What the driver of one shard counts.
@@ -28,6 +29,7 @@ pub(crate) struct DriverCounters {
     /// Requests that did not become a WebSocket.
     pub(crate) upgrades_refused: u64,
     pub(crate) connect_timeouts: u64,
+    pub(crate) pending_shed: u64,
     pub(crate) mesh_over_bound: u64,
     pub(crate) store_over_bound: u64,
     pub(crate) earlier_generations_over_bound: u64,
@@ -51,9 +53,12 @@ impl DriverCounters {
     }
 
     pub(super) fn refused(&mut self, reason: ReasonCode) {
+        if reason == ReasonCode::Banned {
+            return; // Counted where bans are.
+        }
         let counter = match reason {
             ReasonCode::BadUserNameOrPassword => &mut self.refused_credentials,
-            ReasonCode::NotAuthorized | ReasonCode::Banned => &mut self.refused_not_authorized,
+            ReasonCode::NotAuthorized => &mut self.refused_not_authorized,
             ReasonCode::ServerBusy | ReasonCode::ServerUnavailable => &mut self.refused_busy,
             ReasonCode::ProtocolError | ReasonCode::MalformedPacket | ReasonCode::UnsupportedProtocolVersion => {
                 &mut self.refused_protocol
@@ -128,6 +133,26 @@ impl Worker {
 
     pub(crate) fn kick(&mut self, tenant: Option<&str>, client_id: &str) -> bool {
         self.shard.kick(self.now, tenant, client_id)
+    }
+
+    /// Records a ban; somebody may want to hear when it is durable.
+    pub(crate) fn keep_ban(&mut self, ban: StoredBan, stored: Option<Sender<()>>) {
+        let number = self.wait_for_ban(stored);
+        self.shard.keep_ban(self.now, ban, number);
+    }
+
+    /// The same of its end.
+    pub(crate) fn lift_ban(&mut self, subject: BannedSubject, stored: Option<Sender<()>>) {
+        let number = self.wait_for_ban(stored);
+        self.shard.lift_ban(self.now, subject, number);
+    }
+
+    fn wait_for_ban(&mut self, stored: Option<Sender<()>>) -> u64 {
+        self.serial += 1;
+        if let Some(stored) = stored {
+            self.waits_for_bans.insert(self.serial, stored);
+        }
+        self.serial
     }
 
     /// Ends the connections of everybody who is banned by now.

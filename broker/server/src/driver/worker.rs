@@ -4,8 +4,10 @@ use super::Clock;
 use super::accept::{Listener, ListenerSettings};
 use super::certificates::Trusts;
 use super::handshake::Stage;
+use super::holding::Held;
 use super::inbox::{Inbox, Mesh, ShardEvent, Swap};
 use super::io::Client;
+use super::memory::ReadMemory;
 use super::plugins::{Generations, Ran, ReplyPath, ShardPlugins};
 use super::requests::DriverCounters;
 use super::store::ShardStore;
@@ -20,7 +22,7 @@ use nervewire_core::time::Millis;
 use nervewire_store::Journal;
 use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc::Sender;
@@ -71,6 +73,10 @@ pub(crate) struct Worker {
     pub(super) numbers: Slab<Stage>,
     /// Connect timeouts in the order they come up.
     pub(super) deadlines: BTreeSet<(Millis, usize, u64)>,
+    pub(super) held: Held,
+    pub(super) memory: ReadMemory,
+    /// Who waits for a ban to be durable.
+    pub(super) waits_for_bans: BTreeMap<u64, Sender<()>>,
     /// By [`ConnId`].
     pub(super) clients: Table<Client>,
     /// To be served in this pass.
@@ -136,6 +142,9 @@ impl Worker {
             listeners: Vec::new(),
             numbers: Slab::new(),
             deadlines: BTreeSet::new(),
+            held: Held::default(),
+            memory: ReadMemory::default(),
+            waits_for_bans: BTreeMap::new(),
             clients: Table::default(),
             ready: VecDeque::new(),
             lingering: VecDeque::new(),
@@ -205,11 +214,13 @@ impl Worker {
         self.shared.mesh.caught_up(self.number);
         self.shard.tick(self.now);
         self.run_calls();
+        self.release_held();
         self.drop_overdue();
         self.end_lingering();
         self.accept_all();
         self.judge_some();
         self.serve_ready();
+        self.shed_connections();
         self.leave();
         self.ask_shadows();
         self.end_if_done();
@@ -275,6 +286,20 @@ impl Worker {
             match notice {
                 Notice::Close(id) => self.close(id),
                 Notice::Resume(id) => self.list(id),
+                Notice::Kept(number) => {
+                    if let Some(stored) = self.waits_for_bans.remove(&number) {
+                        let _ = stored.send(()); // Whoever asked may have given up waiting.
+                    }
+                }
+                Notice::TakenOverOften { client, before, after } => {
+                    tracing::warn!(
+                        client_id = &*client.client_id,
+                        tenant = client.tenant.as_deref(),
+                        before = %SocketAddr::from(before),
+                        after = %SocketAddr::from(after),
+                        "a client identifier is taken over again and again: two clients use the same one"
+                    );
+                }
                 Notice::ShadowRulesRefused {
                     plugin,
                     client_id,
@@ -489,6 +514,7 @@ impl Worker {
             self.store_deadline(),
             deadline,
             lingering,
+            self.held.next(),
             self.accept_again_at,
             ending,
         ];

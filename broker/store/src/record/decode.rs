@@ -1,12 +1,12 @@
 //! Bytes to records.
 
 use super::read::{Malformed, Reader};
-use super::{Kind, message};
+use super::{Kind, SUBJECT_CLIENT_ID, SUBJECT_NETWORK, SUBJECT_USER, message};
 use nervewire_codec::{PacketId, RetainHandling, SubscriptionOptions, Version};
 use nervewire_core::hook::{Certificate, Client, Quotas};
 use nervewire_core::message::Source;
 use nervewire_core::shard::{Entry, SharedKey};
-use nervewire_core::store::{ClientKey, EnqueuedFor, Record, SessionState, StoredWill};
+use nervewire_core::store::{BannedSubject, ClientKey, EnqueuedFor, Record, SessionState, StoredBan, StoredWill};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -87,6 +87,32 @@ fn record(r: &mut Reader<'_>) -> Result<Record, Malformed> {
             tenant: r.option(Reader::text)?,
             topic: r.string()?,
         },
+        Kind::Banned => Record::Banned(Box::new(StoredBan {
+            subject: subject(r)?,
+            since: r.number()?,
+            until: r.option(Reader::number)?,
+            reason: r.text()?,
+            by: r.text()?,
+        })),
+        Kind::Lifted => Record::Lifted(subject(r)?),
+    })
+}
+
+fn subject(r: &mut Reader<'_>) -> Result<BannedSubject, Malformed> {
+    Ok(match r.u8()? {
+        SUBJECT_CLIENT_ID => BannedSubject::ClientId {
+            tenant: r.option(Reader::text)?,
+            client_id: r.text()?,
+        },
+        SUBJECT_USER => BannedSubject::User {
+            tenant: r.option(Reader::text)?,
+            username: r.text()?,
+        },
+        SUBJECT_NETWORK => BannedSubject::Network {
+            address: address(r)?,
+            bits: r.u8()?,
+        },
+        _ => return Err(Malformed("a subject of a ban that does not exist")),
     })
 }
 

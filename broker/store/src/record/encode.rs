@@ -1,10 +1,10 @@
 //! Records to bytes.
 
-use super::{Kind, message, write};
+use super::{Kind, SUBJECT_CLIENT_ID, SUBJECT_NETWORK, SUBJECT_USER, message, write};
 use nervewire_codec::{PacketId, SubscriptionOptions};
 use nervewire_core::hook::{Certificate, Client, Quotas};
 use nervewire_core::shard::{Entry, SharedKey};
-use nervewire_core::store::{ClientKey, EnqueuedFor, Record, SessionState, StoredWill};
+use nervewire_core::store::{BannedSubject, ClientKey, EnqueuedFor, Record, SessionState, StoredWill};
 use std::net::IpAddr;
 
 /// Appends a record to `out`.
@@ -75,6 +75,14 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) {
             write::optional_text(out, tenant.as_ref());
             write::text(out, topic);
         }
+        Record::Banned(ban) => {
+            subject(out, &ban.subject);
+            write::number(out, ban.since);
+            write::optional_number(out, ban.until);
+            write::text(out, &ban.reason);
+            write::text(out, &ban.by);
+        }
+        Record::Lifted(lifted) => subject(out, lifted),
     }
 }
 
@@ -96,6 +104,28 @@ fn kind(record: &Record) -> Kind {
         Record::Retained(message) if message.source.is_some() => Kind::SourcedRetained,
         Record::Retained(_) => Kind::Retained,
         Record::RetainedDeleted { .. } => Kind::RetainedDeleted,
+        Record::Banned(_) => Kind::Banned,
+        Record::Lifted(_) => Kind::Lifted,
+    }
+}
+
+fn subject(out: &mut Vec<u8>, subject: &BannedSubject) {
+    match subject {
+        BannedSubject::ClientId { tenant, client_id } => {
+            write::u8(out, SUBJECT_CLIENT_ID);
+            write::optional_text(out, tenant.as_ref());
+            write::text(out, client_id);
+        }
+        BannedSubject::User { tenant, username } => {
+            write::u8(out, SUBJECT_USER);
+            write::optional_text(out, tenant.as_ref());
+            write::text(out, username);
+        }
+        BannedSubject::Network { address: of, bits } => {
+            write::u8(out, SUBJECT_NETWORK);
+            address(out, *of);
+            write::u8(out, *bits);
+        }
     }
 }
 

@@ -36,10 +36,17 @@ enum Kind {
     BoundedSession = 15,
     /// A retained message with the facts of who has published it, which come before the fields of [`Kind::Retained`].
     SourcedRetained = 16,
+    Banned = 17,
+    Lifted = 18,
 }
 
+/// The first byte of whom a ban concerns.
+const SUBJECT_CLIENT_ID: u8 = 1;
+const SUBJECT_USER: u8 = 2;
+const SUBJECT_NETWORK: u8 = 3;
+
 impl Kind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::Session,
         Self::Gone,
         Self::Subscribed,
@@ -56,6 +63,8 @@ impl Kind {
         Self::RetainedDeleted,
         Self::BoundedSession,
         Self::SourcedRetained,
+        Self::Banned,
+        Self::Lifted,
     ];
 
     fn of(byte: u8) -> Option<Self> {

@@ -5,7 +5,7 @@ use nervewire_codec::{PacketId, Properties, QoS, RetainHandling, SubscriptionOpt
 use nervewire_core::hook::{AppMessage, Certificate, Client, Quotas};
 use nervewire_core::message::{Message, Source};
 use nervewire_core::shard::{Entry, SharedKey};
-use nervewire_core::store::{ClientKey, EnqueuedFor, Record, SessionState, StoredWill};
+use nervewire_core::store::{BannedSubject, ClientKey, EnqueuedFor, Record, SessionState, StoredBan, StoredWill};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
@@ -53,6 +53,24 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             tenant,
             topic
         }),
+        (subject(), any::<u64>(), of(any::<u64>()), text(), text()).prop_map(|(subject, since, until, reason, by)| {
+            Record::Banned(Box::new(StoredBan {
+                subject,
+                since,
+                until,
+                reason,
+                by,
+            }))
+        }),
+        subject().prop_map(Record::Lifted),
+    ]
+}
+
+fn subject() -> impl Strategy<Value = BannedSubject> {
+    prop_oneof![
+        (of(text()), text()).prop_map(|(tenant, client_id)| BannedSubject::ClientId { tenant, client_id }),
+        (of(text()), text()).prop_map(|(tenant, username)| BannedSubject::User { tenant, username }),
+        (any::<IpAddr>(), any::<u8>()).prop_map(|(address, bits)| BannedSubject::Network { address, bits }),
     ]
 }
 

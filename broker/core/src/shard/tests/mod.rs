@@ -11,6 +11,7 @@ mod chaos;
 mod checkpoint;
 mod connect;
 mod crash;
+mod defence;
 mod enhanced;
 mod expiry;
 mod inbound;
@@ -106,6 +107,8 @@ struct Broker {
     /// New clients acknowledge nothing by themselves.
     manual_clients: bool,
     rules_refused: usize,
+    taken_over_often: usize,
+    kept_bans: Vec<u64>,
 }
 
 /// An append, whose records are those of its partition that are next.
@@ -209,6 +212,8 @@ impl Broker {
             held_from: None,
             manual_clients: false,
             rules_refused: 0,
+            taken_over_often: 0,
+            kept_bans: Vec::new(),
         }
     }
 
@@ -454,6 +459,8 @@ impl Broker {
                     let c = self.link(shard, id).expect("an open connection");
                     self.links[c].ready = true;
                 }
+                Notice::Kept(number) => self.kept_bans.push(number),
+                Notice::TakenOverOften { .. } => self.taken_over_often += 1,
                 Notice::RulesRefused { .. } | Notice::ShadowRulesRefused { .. } => self.rules_refused += 1,
             }
         }

@@ -1,7 +1,7 @@
 //! The words that tests are written in.
 
 use super::{Broker, C};
-use crate::handshake::Accepted;
+use crate::handshake::{Accepted, SharedRates};
 use crate::hook::{Certificate, Client, Quotas};
 use bytes::Bytes;
 use nervewire_codec::{
@@ -136,6 +136,7 @@ impl Who {
             quotas: self.quotas,
             authentication_data: None,
             max_packet_bytes: u32::MAX,
+            rates: SharedRates::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
 use super::super::backend::*;
+use super::super::bans::{BanInfo, BanList, BanRefused, BanTarget, Banned, Lifted};
 use super::super::diff::{DiffSample, PluginDiff};
 use super::super::explain::{Explained, Wanted};
 use super::super::metrics::MetricsSnapshot;
@@ -54,6 +55,14 @@ pub(super) fn sessions() -> Vec<ClientInfo> {
         ..ClientInfo::default()
     };
     vec![connected, offline]
+}
+
+fn ban() -> BanInfo {
+    BanInfo {
+        kind: "user".into(),
+        subject: "mallory".into(),
+        ..BanInfo::default()
+    }
 }
 
 fn find(key: &ClientKey) -> Option<ClientInfo> {
@@ -158,6 +167,28 @@ impl Backend for FakeBackend {
 
     fn reset_diff(&self, plugin: String) -> Answer<'_, bool> {
         ready(plugin == "acl-next")
+    }
+
+    fn bans(&self) -> Answer<'_, BanList> {
+        ready(BanList { bans: vec![ban()] })
+    }
+
+    fn ban(&self, target: BanTarget) -> Answer<'_, Result<Banned, BanRefused>> {
+        let ban = BanInfo {
+            subject: target.user.unwrap_or_default(),
+            ..ban()
+        };
+        ready(match target.seconds {
+            Some(0) => Err(BanRefused::Request("seconds".into())),
+            _ => Ok(Banned { ban, stored: true }),
+        })
+    }
+
+    fn lift(&self, target: BanTarget) -> Answer<'_, Result<Lifted, BanRefused>> {
+        ready(match target.user.as_deref() {
+            Some("mallory") => Ok(Lifted { ban: ban() }),
+            _ => Err(BanRefused::NotFound("nobody".into())),
+        })
     }
 
     fn explain(&self, wanted: Wanted) -> Answer<'_, Result<Explained, String>> {

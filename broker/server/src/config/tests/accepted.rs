@@ -1,5 +1,7 @@
+use super::limits::ClientLimits;
 use super::*;
 use crate::transport::upgrade::Rules;
+use crate::defence::DefenceLimits;
 use nervewire_core::fold::{AnonymousPolicy, DefaultDecision};
 use nervewire_core::hook::OnFailure;
 use nervewire_core::limits::QueuePolicy;
@@ -119,6 +121,28 @@ fn every_value_of_the_example_arrives() {
             store_bytes: NonZeroU64::new(9_000_000),
             max_keep_alive_s: NonZeroU16::new(300),
             publish_rate_per_s: NonZeroU32::new(100),
+            per_client: ClientLimits {
+                publish_bytes_per_s: 101,
+                subscribe_rate_per_s: 102,
+                over_rate_s: 103,
+                takeovers_per_minute: 104,
+                topic_levels: 105,
+                topic_bytes: 106,
+                subscriptions_per_client: 107,
+                user_properties: 108,
+                receive_maximum: 109,
+                in_flight_messages: 110,
+            },
+            defence: DefenceLimits {
+                connections_per_address: 111,
+                connect_rate_per_s: 112,
+                connect_rate_per_s_per_address: 113,
+                failed_logins_per_minute: 0,
+                failed_logins_per_hour: 115,
+                failed_login_ban_s: 116,
+                user_publish_rate_per_s: 117,
+                address_publish_rate_per_s: 118,
+            },
         }
     );
     assert_eq!(

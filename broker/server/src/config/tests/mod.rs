@@ -64,6 +64,24 @@ retained_bytes = 2_048
 store_bytes = 9_000_000
 max_keep_alive_s = 300
 publish_rate_per_s = 100
+publish_bytes_per_s = 101
+subscribe_rate_per_s = 102
+over_rate_s = 103
+takeovers_per_minute = 104
+topic_levels = 105
+topic_bytes = 106
+subscriptions_per_client = 107
+user_properties = 108
+receive_maximum = 109
+in_flight_messages = 110
+connections_per_address = 111
+connect_rate_per_s = 112
+connect_rate_per_s_per_address = 113
+failed_logins_per_minute = 0
+failed_logins_per_hour = 115
+failed_login_ban_s = 116
+user_publish_rate_per_s = 117
+address_publish_rate_per_s = 118
 
 [reload]
 rollback_failures_percent = 0

@@ -474,7 +474,7 @@ fn files_that_cannot_be_read() {
     let errors = parse(EXAMPLE, directory.path()).unwrap_err().to_string();
     assert_eq!(
         errors,
-        "f.toml:60:19: users \"passwd\" is not a file; write the path of one"
+        "f.toml:78:19: users \"passwd\" is not a file; write the path of one"
     );
 }
 

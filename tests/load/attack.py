@@ -1,0 +1,435 @@
+#!/usr/bin/env python3
+"""Nervewire under attack, on this machine: what those who behave notice of it, and what it costs the broker.
+
+A fresh broker with a configuration of its own serves a measured load (`nervewire bench pubsub`), first in quiet and then while
+others attack: half-open connections, connections that send a byte now and then, a flood of PUBLISH packets from one client, a
+subscriber that never reads what is flooded, malformed packets. Attackers come from 127.0.0.2 and up, those who behave from
+127.0.0.1. At the end the verdicts:
+
+- the 99th percentile of the latency of those who behave is at most three times that in quiet,
+- the broker's resident memory never exceeded the bound (640 MiB, at memory_bytes = 512 MiB),
+- all messages of those who behave arrived,
+- it is the same process, and it serves.
+
+Only the standard library. Needs a build: --binary target/release/nervewire. Numbers are of the machine that all of this shares:
+the broker, the measured load and the attackers. Exit code 1 where a verdict fails.
+"""
+
+import argparse
+import json
+import os
+import resource
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PORT, ADMIN_PORT = 22883, 29080
+MIB = 1 << 20
+FLOOD_TOPIC = b"flood/t"
+
+CONFIGURATION = """
+[broker]
+data_dir = ""
+durability = "memory"
+shards = {shards}
+
+[[listener]]
+bind = "127.0.0.1:{port}"
+
+[auth]
+anonymous = "loopback"
+default = "allow"
+
+[limits]
+memory_bytes = 536_870_912
+retained_bytes = 33_554_432
+connect_timeout_ms = {connect_timeout_ms}
+publish_rate_per_s = {publish_rate_per_s}
+connections_per_address = {connections_per_address}
+connect_rate_per_s_per_address = {connect_rate_per_s}
+
+[admin]
+bind = "127.0.0.1:{admin_port}"
+"""
+
+
+def main():
+    args = arguments()
+    make_room_for_files(args)
+    with tempfile.TemporaryDirectory() as directory:
+        broker = Broker(args, Path(directory))
+        try:
+            broker.start()
+            report(args, broker, attack(args, broker))
+        finally:
+            broker.stop()
+            print(f"log of the broker: {len(broker.log())} lines", file=sys.stderr)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--binary", type=Path, default=ROOT / "target/release/nervewire")
+    parser.add_argument("--seconds", type=float, default=20, help="of each measurement, in quiet and under attack")
+    parser.add_argument("--half-open", type=int, default=10_000)
+    parser.add_argument("--slow", type=int, default=5_000)
+    parser.add_argument("--malformed", type=int, default=100_000)
+    parser.add_argument("--flood-rate", type=int, default=1_000_000, help="PUBLISH packets per second offered by one client")
+    parser.add_argument("--rate", type=int, default=1_000, help="messages per second of those who behave")
+    parser.add_argument("--qos", type=int, default=1)
+    parser.add_argument("--shards", type=int, default=0)
+    parser.add_argument("--connect-timeout-ms", type=int, default=10_000)
+    parser.add_argument("--publish-rate-per-s", type=int, default=5_000, help="limits.publish_rate_per_s")
+    parser.add_argument("--connections-per-address", type=int, default=2_000, help="limits.connections_per_address")
+    parser.add_argument("--connect-rate-per-s", type=int, default=400, help="limits.connect_rate_per_s_per_address")
+    parser.add_argument("--times", type=float, default=3.0, help="bound of the latency, in times of that in quiet")
+    parser.add_argument("--rss-mib", type=int, default=640, help="bound of the resident memory")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    if not args.binary.exists():
+        parser.error(f"{args.binary} does not exist: cargo build --release, or --binary FILE")
+    return args
+
+
+def make_room_for_files(args):
+    wanted = args.half_open + args.slow + 2_000
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < wanted:
+        sys.exit(f"the open-file limit is {hard}: {wanted} are needed (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Broker:
+    def __init__(self, args, directory):
+        self.args, self.directory, self.process = args, directory, None
+
+    def start(self):
+        keys = {
+            "port": PORT,
+            "admin_port": ADMIN_PORT,
+            "shards": self.args.shards,
+            "connect_timeout_ms": self.args.connect_timeout_ms,
+            "publish_rate_per_s": self.args.publish_rate_per_s,
+            "connections_per_address": self.args.connections_per_address,
+            "connect_rate_per_s": self.args.connect_rate_per_s,
+        }
+        file = self.directory / "nervewire.toml"
+        file.write_text(CONFIGURATION.format(**keys))
+        with open(self.directory / "log", "wb") as log:
+            command = [self.args.binary, "run", "--config", file]
+            self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
+        end = time.monotonic() + 60
+        while not self.is_healthy():
+            if self.process.poll() is not None or time.monotonic() > end:
+                sys.exit("the broker does not start:\n" + "\n".join(self.log()))
+            time.sleep(0.1)
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+
+    def log(self):
+        return (self.directory / "log").read_text(errors="replace").splitlines()
+
+    def is_healthy(self):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{ADMIN_PORT}/healthz", timeout=10) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def metrics(self):
+        with urllib.request.urlopen(f"http://127.0.0.1:{ADMIN_PORT}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        samples = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in samples}
+
+    def resident_mib(self):
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+
+class Watch(threading.Thread):
+    """The largest resident memory, looked at twenty times in a second."""
+
+    def __init__(self, broker):
+        super().__init__(daemon=True)
+        self.broker, self.most_mib, self.done = broker, 0.0, threading.Event()
+
+    def run(self):
+        while not self.done.wait(0.05):
+            try:
+                self.most_mib = max(self.most_mib, self.broker.resident_mib())
+            except OSError:
+                return
+
+
+def measured(args):
+    """Those who behave: their report."""
+    command = [args.binary, "bench", "pubsub", "--port", PORT, "--qos", args.qos, "--rate", args.rate]
+    command += ["--publishers", 5, "--subscribers", 5, "--seconds", args.seconds, "--warm-up", 2, "--stall-seconds", 60, "--json"]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    if not done.stdout:
+        sys.exit(f"the measured load failed: {done.stderr}")
+    return json.loads(done.stdout)
+
+
+def attack(args, broker):
+    watch = Watch(broker)
+    watch.start()
+    quiet = measured(args)
+    quiet_mib = broker.resident_mib()
+    processes = [
+        Attackers("crowd", crowd, args),
+        Attackers("flood", flood, args),
+        Attackers("malformed", malformed, args),
+        Attackers("never reads", never_reads, args),
+    ]
+    for process in processes:
+        process.start()
+    # Attacks are under way before it is measured.
+    time.sleep(5)
+    attacked = measured(args)
+    metrics = broker.metrics()
+    done = {process.name: process.stop() for process in processes}
+    watch.done.set()
+    return {
+        "quiet": quiet,
+        "attacked": attacked,
+        "quiet_resident_mib": quiet_mib,
+        "most_resident_mib": watch.most_mib,
+        "attackers": done,
+        "metrics": metrics,
+        "same_process": broker.process.poll() is None,
+        "serves": broker.is_healthy(),
+    }
+
+
+class Attackers:
+    """Some attackers in a process of their own, which says at its end what it did."""
+
+    def __init__(self, name, what, args):
+        self.name, self.what, self.args = name, what, args
+
+    def start(self):
+        self.read, write = os.pipe()
+        self.pid = os.fork()
+        if self.pid:
+            os.close(write)
+            return
+        os.close(self.read)
+        stopped = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+        # Attackers share the machine with the broker: they must not win against it by scheduling alone.
+        os.nice(5)
+        try:
+            result = self.what(self.args, stopped)
+        except Exception as error:  # Said, not lost.
+            result = {"failed": repr(error)}
+        os.write(write, json.dumps(result).encode())
+        os._exit(0)
+
+    def stop(self):
+        os.kill(self.pid, signal.SIGTERM)
+        text = b""
+        while part := os.read(self.read, 65_536):
+            text += part
+        os.waitpid(self.pid, 0)
+        return json.loads(text or b"{}")
+
+
+def opened(source, timeout=10):
+    stream = socket.socket()
+    stream.settimeout(timeout)
+    stream.setsockopt(socket.SOL_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
+    stream.bind((source, 0))
+    stream.connect(("127.0.0.1", PORT))
+    return stream
+
+
+def connect_packet(client_id):
+    body = b"\x00\x04MQTT\x04\x02\x00\x00" + struct.pack(">H", len(client_id)) + client_id
+    return b"\x10" + bytes([len(body)]) + body
+
+
+def logged_in(client_id, source):
+    stream = opened(source)
+    stream.sendall(connect_packet(client_id))
+    assert stream.recv(4)[:1] == b"\x20", "no CONNACK"
+    return stream
+
+
+def crowd(args, stopped):
+    """Half-open connections, and such as send a byte of a CONNECT now and then. Who is closed comes again."""
+    beginning = b"\x10\xff\xff\x03\x00\x04MQTT\x05\x02"  # Of a CONNECT of 65,535 bytes.
+    selector = selectors.DefaultSelector()
+    wanted = {"half-open": args.half_open, "slow": args.slow}
+    now = {"half-open": 0, "slow": 0}
+    result = {"opened": 0, "closed": 0, "most": 0}
+    number, next_bytes = 0, time.monotonic() + 1
+
+    def forget(stream, kind):
+        selector.unregister(stream)
+        stream.close()
+        now[kind] -= 1
+        result["closed"] += 1
+
+    while not stopped.is_set():
+        for kind in wanted:
+            for _ in range(min(100, wanted[kind] - now[kind])):
+                number += 1
+                stream = socket.socket()
+                stream.setblocking(False)
+                stream.setsockopt(socket.SOL_IP, 24, 1)
+                stream.bind((f"127.0.0.{2 + number % 40}", 0))
+                stream.connect_ex(("127.0.0.1", PORT))
+                selector.register(stream, selectors.EVENT_READ, [kind, 0])
+                now[kind] += 1
+                result["opened"] += 1
+        result["most"] = max(result["most"], sum(now.values()))
+        for key, _ in selector.select(0.05):
+            try:
+                gone = not key.fileobj.recv(64)
+            except BlockingIOError:
+                continue
+            except OSError:
+                gone = True
+            if gone:
+                forget(key.fileobj, key.data[0])
+        if time.monotonic() >= next_bytes:
+            next_bytes = time.monotonic() + 1
+            for key in list(selector.get_map().values()):
+                kind, sent = key.data
+                if kind == "slow":
+                    try:
+                        key.fileobj.send(beginning[sent : sent + 1] or b"x")
+                        key.data[1] = sent + 1
+                    except BlockingIOError:
+                        pass
+                    except OSError:
+                        forget(key.fileobj, kind)
+        time.sleep(0.01)
+    return result
+
+
+def flood(args, stopped):
+    """One client that offers so many PUBLISH packets per second, and counts what the kernel takes from it."""
+    payload = b"x" * 16
+    packet = b"\x30" + bytes([2 + len(FLOOD_TOPIC) + len(payload)]) + struct.pack(">H", len(FLOOD_TOPIC)) + FLOOD_TOPIC + payload
+    per_slice = max(1, args.flood_rate // 100)
+    block = packet * per_slice
+    stream = logged_in(b"flood", "127.0.0.60")
+    stream.settimeout(0.01)
+    offered = taken = reconnected = 0
+    pending = memoryview(b"")
+    due = time.monotonic()
+    while not stopped.is_set():
+        if time.monotonic() >= due:
+            due += 0.01
+            offered += per_slice
+            # What the broker did not take in time is not saved up: it is offered anew.
+            pending = pending if len(pending) > len(block) else memoryview(bytes(pending) + block)
+        try:
+            sent = stream.send(pending) if len(pending) else 0
+            taken += sent
+            pending = pending[sent:]
+        except (BlockingIOError, TimeoutError):
+            continue
+        except OSError:
+            reconnected += 1
+            pending = memoryview(b"")
+            time.sleep(0.5)
+            stream = logged_in(b"flood", "127.0.0.60")
+            stream.settimeout(0.01)
+        if not len(pending):
+            time.sleep(max(0.0, due - time.monotonic()))
+    return {"offered": offered, "taken": taken // len(packet), "reconnected": reconnected}
+
+
+def never_reads(args, stopped):
+    """A subscriber to the flood that reads nothing."""
+    stream = logged_in(b"never reads", "127.0.0.61")
+    body = b"\x00\x01" + struct.pack(">H", 7) + b"flood/#" + b"\x00"
+    stream.sendall(b"\x82" + bytes([len(body)]) + body)
+    stopped.wait()
+    return {"subscribed": 1}
+
+
+def malformed(args, stopped):
+    """Packets that are none: before a CONNECT, and as one."""
+    kinds = [
+        b"\xff" * 16,
+        b"\x10\xff\xff\xff\xff\x7f",
+        b"\x10\x0c\x00\x04MQTX\x04\x02\x00\x00\x00\x00",
+        b"\x30\x02\x00\x09",
+        b"\x10\x0e\x00\x04MQTT\x04\x03\x00\x00\x00\x02\xc3\x28",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ]
+    sent = answered = refused = 0
+    while sent < args.malformed and not stopped.is_set():
+        try:
+            stream = opened(f"127.0.0.{70 + sent % 40}", timeout=5)
+            stream.sendall(kinds[sent % len(kinds)])
+            sent += 1
+            answered += bool(stream.recv(64))
+            stream.close()
+        except OSError:
+            refused += 1
+            time.sleep(0.001)
+    return {"sent": sent, "answered": answered, "refused": refused}
+
+
+def report(args, broker, result):
+    quiet, attacked = result["quiet"], result["attacked"]
+    p99 = [run["latency_us"]["p99"] for run in (quiet, attacked)]
+    times = p99[1] / max(p99[0], 0.001)
+    lost = attacked.get("lost", 0)
+    verdicts = [
+        ("p99 of those who behave, times that in quiet", f"{times:.2f}", f"<= {args.times}", times <= args.times),
+        ("resident memory, MiB", f"{result['most_resident_mib']:.0f}", f"<= {args.rss_mib}", result["most_resident_mib"] <= args.rss_mib),
+        ("messages of those who behave that were lost", str(lost), "0", lost == 0),
+        ("the same process, and it serves", str(result["same_process"] and result["serves"]), "True", result["same_process"] and result["serves"]),
+    ]
+    if args.json:
+        print(json.dumps({**result, "verdicts": verdicts}, indent=2))
+    else:
+        show(result, p99, verdicts)
+    sys.exit(0 if all(verdict[-1] for verdict in verdicts) else 1)
+
+
+def show(result, p99, verdicts):
+    print(f"latency of those who behave, us: p50 / p99 / max {line(result['quiet'])} in quiet, {line(result['attacked'])} under attack")
+    print(f"resident: {result['quiet_resident_mib']:.0f} MiB in quiet, at most {result['most_resident_mib']:.0f} MiB")
+    for name, did in result["attackers"].items():
+        print(f"{name}: " + ", ".join(f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in did.items()))
+    hits = {name: value for name, value in result["metrics"].items() if name.startswith("nervewire_bounds_hit") and value > 0}
+    for name, value in sorted(hits.items()):
+        print(f"{name} {value:,.0f}")
+    print()
+    print("| what | is | bound | verdict |")
+    print("|---|---|---|---|")
+    for what, value, bound, passed in verdicts:
+        print(f"| {what} | {value} | {bound} | {'passed' if passed else 'FAILED'} |")
+
+
+def line(run):
+    latency = run["latency_us"]
+    return f"{latency['p50']:.0f} / {latency['p99']:.0f} / {latency['max']:.0f}"
+
+
+if __name__ == "__main__":
+    main()

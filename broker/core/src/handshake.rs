@@ -5,7 +5,7 @@
 
 use crate::fold::{AnonymousPolicy, ConnectFacts, unanswered_authentication};
 use crate::hook::{Authentication, Certificate, Client, Credentials, Identity, Quotas};
-use crate::rate::SharedBucket;
+use crate::rate::SharedRate;
 use bytes::Bytes;
 use nervewire_codec::{Auth, ConnAck, Connect, DecodeError, Packet, Properties, ReasonCode, Utf8String, Version};
 use std::net::IpAddr;
@@ -51,9 +51,9 @@ pub struct Accepted {
 #[derive(Clone, Debug, Default)]
 pub struct SharedRates {
     /// With everybody of its user name.
-    pub user: Option<Arc<SharedBucket>>,
+    pub user: Option<Arc<dyn SharedRate>>,
     /// With everybody from its address.
-    pub address: Option<Arc<SharedBucket>>,
+    pub address: Option<Arc<dyn SharedRate>>,
 }
 
 /// What the whole chain of authenticators said.

@@ -4,7 +4,7 @@ use super::conn::Bucket;
 use super::{ConnId, Shard};
 use crate::handshake::Accepted;
 use crate::limits::{RATE_PAUSE_MS, ShardConfig};
-use crate::rate::SharedBucket;
+use crate::rate::SharedRate;
 use crate::time::Millis;
 use nervewire_codec::{PublishRef, ReasonCode};
 use std::sync::Arc;
@@ -17,9 +17,9 @@ pub(super) struct Rates {
     /// Filters that it subscribes to or unsubscribes from.
     filters: Bucket,
     /// PUBLISH packets of everybody with its user name.
-    user: Option<Arc<SharedBucket>>,
+    user: Option<Arc<dyn SharedRate>>,
     /// PUBLISH packets of everybody from its address.
-    address: Option<Arc<SharedBucket>>,
+    address: Option<Arc<dyn SharedRate>>,
     /// Since when it has been over some rate, and until when that made it wait.
     over: Option<(Millis, Millis)>,
 }

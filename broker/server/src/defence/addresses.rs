@@ -3,9 +3,10 @@
 //! An address with connections is always known. Without any it is remembered while that matters, and only so many are: who comes
 //! with many addresses cannot push out an address that has failed more often than each of those.
 
+use super::bucket::SharedBucket;
 use super::subject::{ADDRESS_BITS_V6, masked};
 use super::{DefenceLimits, Refused};
-use nervewire_core::rate::{Leak, SharedBucket};
+use nervewire_core::rate::Leak;
 use nervewire_core::time::Millis;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;

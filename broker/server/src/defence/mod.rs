@@ -4,6 +4,7 @@
 
 mod addresses;
 mod bans;
+mod bucket;
 mod requests;
 mod subject;
 mod users;
@@ -15,9 +16,9 @@ pub(crate) use subject::Subject;
 use crate::driver::{Clock, ShardEvent, Shared, Worker};
 use addresses::{Addresses, Consequence};
 use bans::{AUTOMATIC, Bans, Suspect};
+use bucket::SharedBucket;
 use nervewire_core::handshake::SharedRates;
 use nervewire_core::hook::Client;
-use nervewire_core::rate::SharedBucket;
 use nervewire_core::store::StoredBan;
 use std::fmt;
 use std::net::IpAddr;
@@ -185,9 +186,9 @@ impl Defence {
             by: AUTOMATIC.to_owned(),
         };
         match self.ban(request) {
-            Ok(_) => self.counters.automatic_bans.fetch_add(1, Ordering::Relaxed),
-            Err(error) => return tracing::warn!(%address, %error, "not banned for its failed logins"),
-        };
+            Ok(_) => _ = self.counters.automatic_bans.fetch_add(1, Ordering::Relaxed),
+            Err(error) => tracing::warn!(%address, %error, "not banned for its failed logins"),
+        }
     }
 
     /// A client was let in: logins with its name need not wait at this address.
@@ -203,12 +204,13 @@ impl Defence {
         let username = client.username.as_ref().filter(|_| limits.user_publish_rate_per_s > 0);
         SharedRates {
             user: username.map(|username| {
-                self.users
-                    .publishes(client.tenant.as_ref(), username, limits.user_publish_rate_per_s)
+                let rate = limits.user_publish_rate_per_s;
+                self.users.publishes(client.tenant.as_ref(), username, rate) as _
             }),
             address: self
                 .addresses
-                .publishes(client.address, limits.address_publish_rate_per_s),
+                .publishes(client.address, limits.address_publish_rate_per_s)
+                .map(|bucket| bucket as _),
         }
     }
 
@@ -268,13 +270,8 @@ impl Defence {
         Ok(ban)
     }
 
-    /// Ends a ban; answers it, where there was one.
-    pub(crate) fn lift(&self, subject: &Subject) -> Option<Ban> {
-        self.lift_and_tell(subject, None)
-    }
-
-    /// As [`Defence::lift`]; somebody hears when that is durable.
-    pub(crate) fn lift_and_tell(&self, subject: &Subject, stored: Option<Sender<()>>) -> Option<Ban> {
+    /// Ends a ban; answers it, where there was one. Somebody hears when that is durable.
+    pub(crate) fn lift(&self, subject: &Subject, stored: Option<Sender<()>>) -> Option<Ban> {
         let ban = self.bans.lift(subject, self.clock.now())?;
         tracing::info!(subject = %ban.subject, "a ban was lifted");
         let record = ban.subject.stored();

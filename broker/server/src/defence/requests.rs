@@ -49,7 +49,7 @@ impl Defence {
         }
         let subject = subject_of(target)?;
         let (sender, stored) = channel();
-        let Some(ban) = self.lift_and_tell(&subject, Some(sender)) else {
+        let Some(ban) = self.lift(&subject, Some(sender)) else {
             let hint = "GET /v1/bans (nervewire bans) lists who is";
             return Err(BanRefused::NotFound(format!("{subject} is not banned; {hint}")));
         };

@@ -5,7 +5,8 @@
 //! places slow each other at worst. A failure never locks a name out, because anybody can fail with it from anywhere.
 
 use super::addresses::AddressKey;
-use nervewire_core::rate::{Leak, SharedBucket};
+use super::bucket::SharedBucket;
+use nervewire_core::rate::Leak;
 use nervewire_core::time::Millis;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -34,9 +35,12 @@ struct Logins {
     good: Vec<u64>,
 }
 
+/// Tenant and name.
+type UserKey = (Option<Arc<str>>, Arc<str>);
+
 #[derive(Default)]
 struct Rates {
-    by_user: HashMap<(Option<Arc<str>>, Arc<str>), Weak<SharedBucket>>,
+    by_user: HashMap<UserKey, Weak<SharedBucket>>,
     /// Those without clients are looked for when there are so many.
     sweep_at: usize,
 }

@@ -3,10 +3,11 @@
 use super::restart::stored;
 use super::scene::{Who, client, filter, publish, text, v5, v311, will};
 use super::{Broker, C, each, each_version, each_with};
-use crate::handshake::Accepted;
-use crate::limits::ShardConfig;
-use crate::rate::SharedBucket;
+use crate::handshake::{Accepted, SharedRates};
+use crate::limits::{RATE_PAUSE_MS, ShardConfig};
+use crate::rate::SharedRate;
 use crate::store::{BannedSubject, StoredBan};
+use crate::time::Millis;
 use nervewire_codec::{Packet, Properties, Publish, ReasonCode, UserProperty, Version};
 use std::sync::Arc;
 
@@ -21,11 +22,21 @@ fn burst(b: &mut Broker, c: C, count: usize, payload: &str) {
     b.settle();
 }
 
-/// Opens a connection whose rate is shared by this bucket.
-fn open_sharing(b: &mut Broker, id: &str, user: Option<&Arc<SharedBucket>>, address: Option<&Arc<SharedBucket>>) -> C {
+/// A rate that others have used up: after each message it is to be waited for.
+#[derive(Debug)]
+struct UsedUp(Millis);
+
+impl SharedRate for UsedUp {
+    fn take(&self, now: Millis, tokens: u64) -> Option<Millis> {
+        assert_eq!(tokens, 1, "packets are counted");
+        Some(now + self.0)
+    }
+}
+
+/// Opens a connection that shares these rates.
+fn open_sharing(b: &mut Broker, id: &str, rates: SharedRates) -> C {
     let mut accepted: Accepted = v5(id).accepted();
-    accepted.rates.user = user.cloned();
-    accepted.rates.address = address.cloned();
+    accepted.rates = rates;
     let c = b.open_accepted(accepted);
     b.settle();
     b.take(c);
@@ -68,37 +79,37 @@ fn a_client_over_its_rate_of_filters_is_read_later() {
 }
 
 #[test]
-fn clients_of_one_user_share_its_rate_on_whatever_shard_they_are() {
+fn a_client_whose_user_is_over_its_rate_is_read_later() {
     each(|b| {
-        let bucket = Arc::new(SharedBucket::new(10));
-        let sharing: Vec<C> = (0..6)
-            .map(|n| open_sharing(b, &format!("c{n}"), Some(&bucket), None))
-            .collect();
-        for c in &sharing {
-            burst(b, *c, 10, "x");
-        }
-        assert_eq!(received(b), 10 + 5, "one second of it, and the debt of each");
-        let other = b.connect(v5("other"));
+        let rates = SharedRates {
+            user: Some(Arc::new(UsedUp(500))),
+            address: None,
+        };
+        let (c, other) = (open_sharing(b, "a", rates), b.connect(v5("other")));
+        burst(b, c, 3, "x");
         burst(b, other, 20, "x");
-        assert_eq!(received(b), 35, "others have nothing to do with it");
-        assert!(b.total(|c| c.paused_user_publish_rate) >= 5);
-        b.advance(60_000);
-        assert_eq!(received(b), 60 + 20);
+        assert_eq!(received(b), 21, "others have nothing to do with it");
+        b.advance(500);
+        assert_eq!(received(b), 22);
+        b.advance(500);
+        assert_eq!(received(b), 23);
+        assert_eq!(b.total(|c| c.paused_user_publish_rate), 3);
     });
 }
 
 #[test]
-fn clients_of_one_address_share_its_rate() {
+fn a_client_looks_again_whether_its_address_has_paid_its_debt() {
     each(|b| {
-        let bucket = Arc::new(SharedBucket::new(5));
-        let (a, c) = (
-            open_sharing(b, "a", None, Some(&bucket)),
-            open_sharing(b, "b", None, Some(&bucket)),
-        );
-        burst(b, a, 5, "x");
-        burst(b, c, 5, "x");
-        assert_eq!(received(b), 6);
-        assert_eq!(b.total(|c| c.paused_address_publish_rate), 1);
+        let rates = SharedRates {
+            user: None,
+            address: Some(Arc::new(UsedUp(3_600_000))),
+        };
+        let c = open_sharing(b, "a", rates);
+        burst(b, c, 2, "x");
+        assert_eq!(received(b), 1);
+        b.advance(RATE_PAUSE_MS);
+        assert_eq!(received(b), 2);
+        assert_eq!(b.total(|c| c.paused_address_publish_rate), 2);
     });
 }
 

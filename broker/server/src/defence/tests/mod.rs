@@ -32,7 +32,7 @@ fn a_banned_address_gets_no_connection_until_the_ban_is_lifted() {
     assert!(defence.connection(address, 1).is_ok());
     let subject = ban(&defence, Subject::Network("192.0.0.0".parse().unwrap(), 16)).subject;
     assert_eq!(defence.connection(address, 1).err(), Some(Refused::Banned));
-    assert!(defence.lift(&subject).is_some());
+    assert!(defence.lift(&subject, None).is_some());
     assert!(defence.connection(address, 1).is_ok());
 }
 

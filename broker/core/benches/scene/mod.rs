@@ -175,6 +175,7 @@ fn accepted(client_id: &str) -> Accepted {
         quotas: Quotas::default(),
         authentication_data: None,
         max_packet_bytes: u32::MAX,
+        rates: nervewire_core::handshake::SharedRates::default(),
     }
 }
 

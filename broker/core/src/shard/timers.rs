@@ -109,9 +109,7 @@ impl Shard {
             Timer::KeepAlive(id, serial)
             | Timer::Lifetime(id, serial)
             | Timer::Certificate(id, serial)
-            | Timer::Takeover(id, serial) => {
-                conn(id, serial).is_some()
-            }
+            | Timer::Takeover(id, serial) => conn(id, serial).is_some(),
             Timer::Resume(id, serial) => conn(id, serial).is_some_and(|conn| conn.paused_until == Some(*at)),
             Timer::SessionExpiry(slot, serial) => session(slot, serial).is_some_and(|s| s.expires_at == Some(*at)),
             Timer::Will(slot, serial) => session(slot, serial).is_some_and(|s| s.will_at == Some(*at)),

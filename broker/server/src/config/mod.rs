@@ -5,8 +5,8 @@
 
 mod error;
 mod json;
-mod listener;
 mod limits;
+mod listener;
 mod nearest;
 mod parse;
 mod schema;

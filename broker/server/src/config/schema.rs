@@ -1,10 +1,10 @@
 //! The configuration as the broker uses it: plain values, everything already checked. The keys and their meaning are those of
 //! `defaults.toml` and of the README's table.
 
-use crate::transport::network::Network;
-use crate::transport::upgrade::Rules;
 use super::limits::ClientLimits;
 use crate::defence::DefenceLimits;
+use crate::transport::network::Network;
+use crate::transport::upgrade::Rules;
 use nervewire_core::fold::{AnonymousPolicy, DefaultDecision};
 use nervewire_core::hook::OnFailure;
 use nervewire_core::limits::QueuePolicy;

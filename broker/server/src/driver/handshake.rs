@@ -23,6 +23,7 @@ use nervewire_core::outbuf::OutBuf;
 use nervewire_core::shard::home_shard;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// As much of a packet as says what it is and how long.
 const FIXED_HEADER_BYTES: usize = 5;

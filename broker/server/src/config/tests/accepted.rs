@@ -1,7 +1,7 @@
 use super::limits::ClientLimits;
 use super::*;
-use crate::transport::upgrade::Rules;
 use crate::defence::DefenceLimits;
+use crate::transport::upgrade::Rules;
 use nervewire_core::fold::{AnonymousPolicy, DefaultDecision};
 use nervewire_core::hook::OnFailure;
 use nervewire_core::limits::QueuePolicy;

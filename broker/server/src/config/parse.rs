@@ -2,9 +2,9 @@
 //! and nowhere else.
 
 use super::error::{ConfigErrors, Source};
+use super::limits::ClientLimits;
 use super::listener;
 use super::schema::{Admin, Auth, Bind, Broker, Config, Durability, Limits, Listener, Mode, Plugin, Reload};
-use super::limits::ClientLimits;
 use super::section::{Section, Words};
 use super::tls;
 use super::validate::{self, Surroundings};

@@ -3,8 +3,8 @@
 use super::accept::ListenerSettings;
 use super::certificates::certificate_of;
 use super::inbox::{ShardEvent, bounds};
-use super::secure::TlsStream;
 use super::memory::ReadMemory;
+use super::secure::TlsStream;
 use super::socket::{Introduction, Readable, Socket};
 use super::worker::{Kind, Worker};
 use crate::auth_pool::{Job, ReplyTo};

@@ -2,6 +2,8 @@
 //! wills, messages in flight and queued, shared subscriptions and takeovers. Each is judged again when it goes out: after a rule or
 //! an identity was taken away (`revoke`), a client was banned (`ban`), and what let it in has run out (`expire`).
 
+#[path = "revocation/ban.rs"]
+mod ban;
 #[path = "revocation/expire.rs"]
 mod expire;
 #[path = "revocation/revoke.rs"]

@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 MAX_SECONDS=1200
 # Files that the repository keeps of a target, and their largest size in bytes.
-MAX_KEPT=200
+MAX_KEPT=100
 MAX_INPUT_BYTES=4096
 log=tests/fuzz/LOG.md
 
@@ -27,7 +27,7 @@ tests/fuzz/build.sh --bin "$target"
 mkdir -p "$found"
 outcome=0
 TIMEFORMAT='%U %S'
-spent=$({ time nice -n 19 "$binary" "$found" "$kept" -max_total_time="$seconds" -max_len=$MAX_INPUT_BYTES -timeout=10 -rss_limit_mb=2048 \
+spent=$({ time nice -n 19 "$binary" "$found" "$kept" -max_total_time="$seconds" -max_len=$MAX_INPUT_BYTES -timeout=120 -rss_limit_mb=2048 \
     -print_final_stats=1 -artifact_prefix="target/fuzz/$target-" >"$output" 2>&1; } 2>&1) || outcome=$?
 cpu_seconds=$(awk '{ printf "%d", $1 + $2 }' <<<"$spent")
 executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$output")

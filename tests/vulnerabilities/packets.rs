@@ -106,7 +106,9 @@ fn packets_of_a_server_end_the_connection_of_who_sends_them() {
 fn subscriptions_and_kicks_at_the_same_moment_hurt_nobody() {
     const ROUNDS: usize = 60;
     for shards in SHARD_COUNTS {
-        let broker = Setup::new().shards(shards).start();
+        // They take each other over as fast as they can.
+        let limits = "[limits]\ntakeovers_per_minute = 0\n";
+        let broker = Setup::new().shards(shards).toml(limits).start();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for n in 0..4 {

@@ -292,7 +292,8 @@ impl World {
                             link.ready = true;
                         }
                     }
-                    Notice::RulesRefused { .. } | Notice::ShadowRulesRefused { .. } => {}
+                    // What is only told.
+                    _ => {}
                 }
             }
             let mut touched = self.stations[s].shard.take_full();
@@ -443,7 +444,7 @@ impl World {
             }
             for s in 0..self.stations.len() {
                 self.answer(s, &mut calmly);
-                self.complete(s, usize::MAX.min(1_000));
+                self.complete(s, 1_000);
                 self.fetch(s);
                 for from in 0..self.stations.len() {
                     while let Some(message) = self.stations[s].mesh[from].pop_front() {

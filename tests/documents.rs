@@ -9,7 +9,7 @@ use std::process::Command;
 fn the_configuration_table_has_every_key_with_its_default() {
     let readme = read("README.md");
     let defaults: toml::Table = read("broker/server/src/config/defaults.toml").parse().expect("TOML");
-    for section in ["broker", "auth", "limits", "reload", "admin"] {
+    for section in ["broker", "auth", "limits", "reload", "detect", "admin"] {
         for (key, value) in defaults[section].as_table().expect(section) {
             let row = row(&readme, &format!("{section}.{key}"));
             let shown = row.replace('_', "");

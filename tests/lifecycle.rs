@@ -162,7 +162,7 @@ fn a_tick_that_loops_is_stopped_and_skipped() {
     assert!(looping("nervewire_plugin_instances_replaced_total") >= 1.0);
 }
 
-/// Words of `init` and what this version does not call reach whoever starts, checks and reloads.
+/// Words of `init` reach whoever starts, checks and reloads.
 #[test]
 fn what_a_plugin_refuses_is_said_at_start_check_and_reload() {
     let picky = |hooks: &str, config: &str| {
@@ -172,7 +172,7 @@ fn what_a_plugin_refuses_is_said_at_start_check_and_reload() {
     let rows = [
         (picky(authorize, "refuse = true"), "line 3: there is no such user"),
         (picky(authorize, "hurry = true"), "the shortest interval is 10 ms"),
-        (picky("", ""), "does not call the hook `detect` in this version"),
+        (picky("hooks = [\"transform\"]\n", ""), "transform"),
     ];
     let broker = Setup::new().file("picky.wasm", guest("picky")).start();
     for (toml, words) in rows {

@@ -30,3 +30,4 @@ mod subscriptions;
 pub mod table;
 pub mod time;
 pub mod verdicts;
+pub mod windows;

@@ -53,6 +53,9 @@ pub struct ShardConfig {
     pub retained_messages: usize,
     /// Bytes of retained messages of this shard.
     pub retained_bytes: usize,
+    /// Clients whose actions are counted in one window on this shard, and as many that were not let in; where a plugin has the
+    /// hook `detect`.
+    pub window_clients: usize,
     /// What an acknowledgement promises. Fixed when the shard is made.
     pub durability: Durability,
 }
@@ -94,6 +97,7 @@ impl Default for ShardConfig {
             response_information: None,
             retained_messages: 10_000_000,
             retained_bytes: usize::MAX,
+            window_clients: 100_000,
             durability: Durability::Memory,
         }
     }
@@ -195,5 +199,7 @@ pub const PURGE_INTERVAL_MS: u64 = 1_000;
 /// QoS 2 messages of the logs that a shard remembers while it is restored, in case they were under way at the crash. Twice as
 /// many at most, each for some bytes, of which the older half is forgotten.
 pub const MAX_REMEMBERED_MESSAGES: usize = 1_048_576;
+/// Clients whose publish rate a detector may bound at a time, on one shard.
+pub const MAX_THROTTLED_CLIENTS: usize = 65_536;
 /// Partitions of the session space; fixed, independent of the number of shards.
 pub const PARTITIONS: u64 = 64;

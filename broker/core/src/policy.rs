@@ -24,6 +24,8 @@ pub struct Policy {
     pub publishers: Vec<Publisher>,
     /// What the listeners' revocation lists name.
     pub revoked: Arc<RevokedCertificates>,
+    /// Some plugin has the hook `detect`: what clients do is counted for it.
+    pub detects: bool,
 }
 
 /// A plugin that publishes in its own name.

@@ -10,6 +10,7 @@ use crate::store::{FetchTicket, Partition};
 use crate::subscriptions::Subscriptions;
 use crate::time::Millis;
 use crate::verdicts::SessionVerdicts;
+use crate::windows::Place as TallyPlace;
 use hashbrown::HashMap;
 use nervewire_codec::{PacketId, QoS};
 use std::collections::VecDeque;
@@ -61,6 +62,8 @@ pub(crate) struct Session {
     /// Position of this session among the targets of the message being routed, stamped with the routing's number.
     pub(crate) route_position: u32,
     pub(crate) route_mark: u64,
+    /// Where its client is counted, where a plugin looks for what is odd.
+    pub(crate) tally: TallyPlace,
 }
 
 /// Bounds of a session that has others than the configured ones.
@@ -118,6 +121,7 @@ impl Session {
             gathers: None,
             route_position: 0,
             route_mark: 0,
+            tally: TallyPlace::default(),
         }
     }
 

@@ -232,7 +232,8 @@ impl Plugin {
     pub(crate) fn deadline_ms(&self, call: Call) -> u64 {
         u64::from(match call {
             Call::Authenticate => self.limits.authenticate_call_ms,
-            Call::Tick | Call::Detect => self.limits.tick_call_ms,
+            Call::Tick => self.limits.tick_call_ms,
+            Call::Detect => self.limits.detect_call_ms,
             Call::Rules | Call::Authorize | Call::Transform => self.limits.call_ms,
         })
     }

@@ -41,8 +41,10 @@ pub struct Limits {
     pub http_queue_calls: u32,
     /// Deadline of each call of such a plugin, in milliseconds.
     pub http_call_ms: u32,
-    /// Deadline of what runs beside the clients, `tick` and `detect`, in milliseconds.
+    /// Deadline of `tick`, in milliseconds.
     pub tick_call_ms: u32,
+    /// Deadline of `detect`, which is asked about many clients at once, in milliseconds.
+    pub detect_call_ms: u32,
 }
 
 impl Default for Limits {
@@ -56,6 +58,7 @@ impl Default for Limits {
             http_queue_calls: 10_000,
             http_call_ms: 5_000,
             tick_call_ms: 100,
+            detect_call_ms: 1_000,
         }
     }
 }
@@ -70,7 +73,8 @@ impl Limits {
         check_range("http_calls", self.http_calls, MAX_HTTP_CALLS)?;
         check_range("http_queue_calls", self.http_queue_calls, MAX_HTTP_QUEUE_CALLS)?;
         check_range("http_call_ms", self.http_call_ms, MAX_CALL_MS)?;
-        check_range("tick_call_ms", self.tick_call_ms, MAX_CALL_MS)
+        check_range("tick_call_ms", self.tick_call_ms, MAX_CALL_MS)?;
+        check_range("detect_call_ms", self.detect_call_ms, MAX_CALL_MS)
     }
 }
 
@@ -101,7 +105,7 @@ pub enum Hook {
     Authorize,
     /// What does this message look like when it is delivered?
     Transform,
-    /// Is something odd going on? The broker does not ask yet; components are loaded, tested and replayed with it.
+    /// Is something odd going on?
     Detect,
 }
 

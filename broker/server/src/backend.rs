@@ -1,5 +1,6 @@
 //! The running broker as the admin API sees it.
 
+use crate::admin::alerts::AlertPage;
 use crate::admin::api::AdminCounters;
 use crate::admin::backend::{
     Answer, Backend, CallTimes, ClientInfo, ClientKey, ClientPage, ListenerStatus, PageRequest, PluginInfo,
@@ -132,6 +133,22 @@ impl Backend for Running {
             })
             .unwrap_or(false)
         })
+    }
+
+    fn unthrottle(&self, key: ClientKey) -> Answer<'_, bool> {
+        self.ask(move |supervisor| {
+            at_home(supervisor.shared(), key, |worker, key| {
+                worker.lift_throttle(&nervewire_core::store::ClientKey {
+                    tenant: key.tenant.as_deref().map(Arc::from),
+                    client_id: Arc::from(&*key.client_id),
+                })
+            })
+            .unwrap_or(false)
+        })
+    }
+
+    fn alerts(&self, limit: u64) -> Answer<'_, AlertPage> {
+        self.ask(move |supervisor| supervisor.shared().alerts.page(limit as usize))
     }
 
     fn plugins(&self) -> Answer<'_, Vec<PluginInfo>> {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::admin::api::MAX_CLIENTS_PER_PAGE;
+use crate::admin::api::{MAX_ALERTS, MAX_CLIENTS_PER_PAGE};
 use crate::admin::explain::Wanted;
 
 /// An MQTT broker (3.1, 3.1.1, 5.0) whose decisions are made by sandboxed, hot-loaded WebAssembly components.
@@ -181,6 +181,10 @@ pub(crate) enum AdminCommand {
     Kick(KickArgs),
     /// List, make and lift bans of clients, users, addresses and networks
     Bans(BansArgs),
+    /// Let a client publish at its normal rate again that a detector had throttled
+    Unthrottle(KickArgs),
+    /// Show what detectors found, the newest first
+    Alerts(AlertsArgs),
     /// List the plugins of a running broker with their calls, failures and times
     Plugins(PluginsArgs),
     /// Show how a request of a client would be decided: what each plugin says, why, and which one decides
@@ -204,7 +208,8 @@ impl AdminCommand {
                 None => &args.list.admin,
             },
             Self::Clients(args) => &args.list.admin,
-            Self::Kick(args) => &args.admin,
+            Self::Kick(args) | Self::Unthrottle(args) => &args.admin,
+            Self::Alerts(args) => &args.list.admin,
             Self::Bans(args) => args.admin(),
             Self::Explain(args) => &args.list.admin,
             Self::Record(RecordCommand::Start(args)) => &args.list.admin,
@@ -251,6 +256,16 @@ pub(crate) struct ClientsArgs {
     pub page: Option<u64>,
     /// Clients per page, at most 1000 [default: 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_CLIENTS_PER_PAGE))]
+    pub limit: Option<u64>,
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+/// Arguments of `alerts`.
+#[derive(Debug, Args)]
+pub(crate) struct AlertsArgs {
+    /// How many [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_ALERTS))]
     pub limit: Option<u64>,
     #[command(flatten)]
     pub list: ListArgs,
@@ -347,7 +362,7 @@ pub(crate) struct DiffArgs {
     pub list: ListArgs,
 }
 
-/// Arguments of `kick`.
+/// Arguments of `kick` and `unthrottle`.
 #[derive(Debug, Args)]
 pub(crate) struct KickArgs {
     /// Client identifier

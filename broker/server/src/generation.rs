@@ -4,6 +4,7 @@
 use crate::auth_pool::AuthChain;
 use crate::builtin;
 use crate::config::{self, Component, Config, Mode};
+use crate::detect::Detecting;
 use crate::driver::{Place, ShardPlugins};
 use crate::shadow::{self, ShadowPlugins};
 use crate::tick::Ticking;
@@ -107,12 +108,6 @@ fn load_plugin(host: &Host, settings: &config::Plugin, number: u64, previous: &[
         config_json: serde_json::Value::Object(settings.config.clone()).to_string(),
     };
     let plugin = host.load(spec).map_err(|error| anyhow!("plugin \"{name}\": {error}"))?;
-    if plugin.has_hook(Hook::Detect) {
-        return Err(anyhow!(
-            "plugin \"{name}\": the broker does not call the hook `detect` in this version; name the others with \
-             `hooks = [...]` to use the component"
-        ));
-    }
     plugin.set_generation(number);
     Ok(LoadedPlugin {
         plugin,
@@ -166,6 +161,7 @@ fn policy(plugins: &[LoadedPlugin], config: &Config, generation: u64) -> Result<
         }
     }
     policy.shadows = shadow::shadows(plugins)?;
+    policy.detects = plugins.iter().any(|loaded| loaded.plugin.has_hook(Hook::Detect));
     Ok(policy)
 }
 
@@ -268,6 +264,30 @@ impl Generation {
             })
         };
         ticks.zip(clients).map(ticking).collect()
+    }
+
+    /// An instance of each plugin with the hook `detect`, in shadow mode or not.
+    ///
+    /// # Errors
+    /// A plugin of which no instance can be made.
+    pub(crate) fn detecting(&self) -> Result<Vec<Detecting>> {
+        let detects = self
+            .plugins
+            .iter()
+            .filter(|loaded| loaded.plugin.has_hook(Hook::Detect));
+        let detecting = |loaded: &LoadedPlugin| {
+            let plugin = loaded.plugin.clone();
+            let instance = (!plugin.is_asynchronous()).then(|| plugin.instance(Role::Background));
+            let instance = instance.transpose();
+            let instance = instance.map_err(|error| anyhow!("plugin \"{}\": {error}", plugin.name()))?;
+            Ok(Detecting {
+                plugin,
+                name: loaded.settings.name.clone(),
+                mode: loaded.settings.mode,
+                instance,
+            })
+        };
+        detects.map(detecting).collect()
     }
 
     /// The chain of authenticators, and which of them the listeners of this configuration have asked.

@@ -9,6 +9,7 @@ mod builtin;
 mod cli;
 mod config;
 mod defence;
+mod detect;
 mod driver;
 mod explain;
 mod generation;

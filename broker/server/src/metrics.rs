@@ -1,6 +1,7 @@
 //! What the shards counted, summed and labelled for `/metrics`.
 
-use crate::admin::metrics::{HistogramSnapshot, Labelled, MetricsSnapshot, StoreMetrics};
+use crate::admin::metrics::{AlertCount, HistogramSnapshot, Labelled, MetricsSnapshot, StoreMetrics};
+use crate::detect::Found;
 use crate::driver::{ListenerSettings, ShardReport, Shared};
 use crate::reminders;
 use crate::supervisor::Current;
@@ -46,10 +47,24 @@ pub(crate) fn snapshot(reports: &[ShardReport], shared: &Shared, current: &Curre
             ("manual", current.rollbacks.manual),
         ],
         config_generation: current.generation.policy.generation,
+        throttled_clients: core(|c| c.throttled_clients),
+        alerts: alerts(shared, |found| found.enforced),
+        shadow_alerts: alerts(shared, |found| found.shadow),
         bounds_hit: bounds_hit(core, of, shared, current),
         store: shared.journal.as_deref().map(|journal| store(journal, shared)),
         ..MetricsSnapshot::default()
     }
+}
+
+/// How many findings, by plugin and response.
+fn alerts(shared: &Shared, pick: fn(&Found) -> u64) -> Vec<AlertCount> {
+    let found = shared.alerts.found().into_iter();
+    let counts = found.map(|((plugin, response), found)| AlertCount {
+        plugin: plugin.to_string(),
+        response,
+        count: pick(&found),
+    });
+    counts.filter(|row| row.count > 0).collect()
 }
 
 fn store(journal: &Journal, shared: &Shared) -> StoreMetrics {
@@ -223,6 +238,10 @@ fn bounds_hit(
             "http_queue_calls",
             plugins.map(|loaded| loaded.plugin.stats().queue_over_bound()).sum(),
         ),
+        ("window_clients", core(|c| c.window_clients_over_bound)),
+        ("throttled_clients", core(|c| c.throttles_over_bound)),
+        ("alerts_per_window", shared.alerts.untold()),
+        ("detect_calls", shared.alerts.unasked()),
         ("earlier_generations", of(|r| r.driver.earlier_generations_over_bound)),
     ]
 }

@@ -6,6 +6,7 @@ use crate::auth_pool::AuthPool;
 use crate::backend::Running;
 use crate::config::{Config, Durability};
 use crate::defence::Defence;
+use crate::detect::{Alerts, Detection};
 use crate::driver::{self, Clock, ShardEvent, ShardSetup, ShardStore, Shared, revoked_certificates};
 use crate::generation::{self, Generation};
 use crate::listeners::{bind, bind_admin, listener_settings};
@@ -108,6 +109,7 @@ impl Broker {
             authenticators,
             shadows: ShadowPool::default(),
             defence,
+            alerts: Alerts::default(),
             connections: AtomicUsize::new(0),
             max_connections: AtomicUsize::new(max_connections(&config)),
             clock,
@@ -145,6 +147,7 @@ impl Broker {
         }
         announce(&config, shards);
         let ticking = generation.ticking()?;
+        let (detecting, detect) = (generation.detecting()?, config.detect);
         let current = Current {
             config,
             generation,
@@ -160,7 +163,9 @@ impl Broker {
             rollbacks: Rollbacks::default(),
         };
         let ticker = Ticker::start(&shared, ticking).context("the thread that calls tick cannot be started")?;
-        let supervisor = Arc::new(Supervisor::new(host, shared, file, current, ticker));
+        let detection =
+            Detection::start(&shared, detecting, detect).context("the thread that calls detect cannot be started")?;
+        let supervisor = Arc::new(Supervisor::new(host, shared, file, current, (ticker, detection)));
         start_admin(&supervisor, admin_socket, runtime)?;
         start_watching(&supervisor)?;
         Ok(Self { supervisor, threads })
@@ -346,6 +351,7 @@ pub(crate) fn shard_config(config: &Config, shards: u16) -> ShardConfig {
         max_keep_alive_s: limits.max_keep_alive_s.map_or(0, |seconds| seconds.get()),
         max_connection_s: config.auth.max_connection_s.map_or(0, |seconds| seconds.get()),
         response_information: config.broker.response_information.clone(),
+        window_clients: share(u64::from(config.detect.max_clients.get()), shards),
         retained_messages: share(u64::from(limits.retained_messages.get()), shards),
         retained_bytes: share(limits.retained_bytes.get(), shards),
         durability: match config.broker.durability {

@@ -5,6 +5,7 @@ use crate::admin::guard::Token;
 use crate::admin::server::AdminServer;
 use crate::builtin;
 use crate::config::{self, Config};
+use crate::detect::{Detecting, Detection};
 use crate::driver::{ListenerSettings, ShardEvent, Shared, Swap, revoked_certificates};
 use crate::generation::{self, Generation, LoadedPlugin};
 use crate::listeners::{bind, bind_admin, cloned, is_running, listener_settings};
@@ -34,6 +35,7 @@ pub(crate) struct Supervisor {
     reloading: Mutex<()>,
     admin: Mutex<Option<AdminListener>>,
     ticker: Ticker,
+    detection: Detection,
     recorder: Recorder,
     reminders: Mutex<Reminders>,
 }
@@ -77,6 +79,7 @@ struct Prepared {
     config: Config,
     generation: Generation,
     ticking: Vec<Ticking>,
+    detecting: Vec<Detecting>,
     swaps: Vec<Swap>,
     done: std::sync::mpsc::Receiver<()>,
     listeners: Vec<Arc<ListenerSettings>>,
@@ -89,7 +92,7 @@ impl Supervisor {
         shared: Arc<Shared>,
         file: Option<PathBuf>,
         current: Current,
-        ticker: Ticker,
+        (ticker, detection): (Ticker, Detection),
     ) -> Self {
         Self {
             recorder: Recorder::new(host.clone(), current.config.broker.data_dir.clone()),
@@ -101,12 +104,14 @@ impl Supervisor {
             admin: Mutex::new(None),
             ticker,
             reminders: Mutex::default(),
+            detection,
         }
     }
 
-    /// No tick begins after this.
+    /// No tick begins after this, and no plugin is asked about a window.
     pub(crate) fn stop_ticking(&self) {
         self.ticker.swap(Vec::new());
+        self.detection.swap(Vec::new(), self.current().config.detect);
     }
 
     /// Every file whose change is a reason to reload: of the configuration in force, and of the one that was taken back.
@@ -418,6 +423,7 @@ impl Supervisor {
         Ok(Prepared {
             config,
             ticking: generation.ticking()?,
+            detecting: generation.detecting()?,
             generation,
             swaps,
             done,
@@ -433,6 +439,7 @@ impl Supervisor {
             config,
             generation,
             ticking,
+            detecting,
             swaps,
             done,
             listeners,
@@ -452,6 +459,7 @@ impl Supervisor {
             done.recv().context("a shard has ended")?;
         }
         self.ticker.swap(ticking);
+        self.detection.swap(detecting, config.detect);
         let number = generation.policy.generation;
         self.host
             .retain(|name| config.plugins.iter().any(|plugin| *plugin.name == *name));
@@ -567,6 +575,9 @@ fn changes(current: &Current, config: &Config, generation: &Generation) -> Vec<S
     );
     if current.config.limits != config.limits {
         changes.push("limits changed".to_owned());
+    }
+    if current.config.detect != config.detect {
+        changes.push("detect changed".to_owned());
     }
     if current.config.auth != config.auth {
         changes.push("auth changed".to_owned());

@@ -114,7 +114,7 @@ impl Shard {
             window,
             wants_problem_information: properties.and_then(|p| p.request_problem_information).unwrap_or(true),
             authentication: Enhanced::of(connect),
-            publish_bucket: Bucket::new(rate),
+            publish_bucket: Bucket::new(self.throttled_rate(now, &accepted.client, rate)),
             rates: Rates::new(&self.config, accepted, rate),
             plugin_bucket: Bucket::new(PLUGIN_TIME_NS_PER_S),
             paused_until: None,
@@ -146,6 +146,7 @@ impl Shard {
             }
             Judgement::Denied => {
                 self.counters.denied_publish += 1;
+                self.count_refused_login(&flow.accepted.client);
                 self.refuse_connect(flow.conn, ReasonCode::NotAuthorized);
             }
             Judgement::Ask(call) => self.call(Waiter::Connect(flow), call),
@@ -217,6 +218,7 @@ impl Shard {
         // What ends and what begins here is stored before the client hears of it.
         let commit = self.begin(SmallVec::new());
         let (session, present) = self.within(Some(commit), |shard| shard.enter(now, id, &accepted, judge.rules));
+        self.count_connect(session);
         let entered = Entered {
             conn: id,
             serial,

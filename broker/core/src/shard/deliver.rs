@@ -238,6 +238,7 @@ impl Shard {
             &mut self.spare,
         );
         self.counters.sent_messages[qos as usize] += 1;
+        self.count_message_out(session);
         self.touch(id);
     }
 
@@ -383,6 +384,7 @@ impl Shard {
                     emit::publish(conn, &shape, Some(packet_id), now, &mut self.cache, &mut self.spare);
                     self.counters.sent_messages[qos as usize] += 1;
                     s.in_flight.resent += 1;
+                    self.count_message_out(session);
                     self.touch(id);
                 }
                 Stage::Released(order) => {

@@ -22,12 +22,14 @@ impl Shard {
 
     /// Bytes that are no packet.
     pub fn malformed(&mut self, now: Millis, id: ConnId, error: &DecodeError) {
+        self.count_malformed_packet(id);
         self.counters.disconnects_protocol_error += 1;
         self.disconnect(now, id, error.reason(), Some(&error.to_string()));
     }
 
     /// The client breaks the protocol.
     pub(super) fn protocol_error(&mut self, now: Millis, id: ConnId, reason: ReasonCode, why: &'static str) {
+        self.count_malformed_packet(id);
         self.counters.disconnects_protocol_error += 1;
         self.disconnect(now, id, reason, Some(why));
     }

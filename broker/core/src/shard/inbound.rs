@@ -83,6 +83,7 @@ impl Shard {
         };
         let topic = aliased.as_ref().map_or(publish.topic, Utf8String::borrowed);
         let publish = PublishRef { topic, ..publish };
+        self.count_message_in(session, &publish);
         if let Err((reason, why)) = self.check_bounds(&publish) {
             return self.protocol_error(now, id, reason, why);
         }

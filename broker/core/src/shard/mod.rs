@@ -47,8 +47,10 @@ mod shed;
 mod sources;
 mod subscribe;
 mod takeovers;
+mod tallying;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod timers;
 mod trouble;
 mod unsettled;
@@ -77,6 +79,7 @@ use crate::subscriptions::Subscription;
 use crate::table::Table;
 use crate::time::Millis;
 use crate::verdicts::SharedVerdicts;
+use crate::windows::Windows;
 use already::Already;
 use bodies::Fetches;
 use commit::Commits;
@@ -100,6 +103,7 @@ use std::sync::Arc;
 pub use subscribe::Entry;
 use subscribe::SubscribeFlow;
 use takeovers::Takeovers;
+use throttle::Throttles;
 use timers::Timers;
 use unsettled::Unsettled;
 
@@ -320,6 +324,9 @@ pub struct Shard {
     cache_hits: Vec<u64>,
     /// Where some plugin is in shadow mode.
     shadowing: Option<Box<Shadowing>>,
+    /// Where some plugin looks for what is odd.
+    windows: Option<Box<Windows>>,
+    throttles: Throttles,
     #[cfg(debug_assertions)]
     pub(crate) planted: Option<crate::planted::Planted>,
 }
@@ -376,6 +383,8 @@ impl Shard {
             verdicts: SharedVerdicts::default(),
             cache_hits: vec![0; policy.authorizers.len()],
             shadowing: Shadowing::succeed(None, &policy),
+            windows: policy.detects.then(|| Box::new(Windows::new(config.window_clients))),
+            throttles: Throttles::default(),
             #[cfg(debug_assertions)]
             planted: None,
             policy,
@@ -390,6 +399,7 @@ impl Shard {
         self.cache_hits = vec![0; policy.authorizers.len()];
         self.shadowing = Shadowing::succeed(self.shadowing.take(), &policy);
         self.policy = policy;
+        self.set_windows();
     }
 
     /// Who is kept out from now on; nobody is until this is called.
@@ -424,6 +434,7 @@ impl Shard {
         if self.config.max_connection_s != lifetime_s {
             self.restart_lifetimes();
         }
+        self.set_windows();
     }
 
     /// The next plugin call to carry out.
@@ -493,6 +504,8 @@ impl Shard {
             sessions: self.sessions.len() as u64,
             spare_buffers_over_bound: self.spare.over_bound(),
             shadow_over_bound: self.shadowing.as_ref().map_or(0, |shadowing| shadowing.over_bound()),
+            window_clients_over_bound: self.windows_over_bound(),
+            throttled_clients: self.throttles.len() as u64,
             connections: self.conns.len() as u64,
             subscriptions: self.spaces.iter().map(|(_, space)| space.subscriptions() as u64).sum(),
             ..self.counters.clone()

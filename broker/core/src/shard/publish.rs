@@ -110,6 +110,7 @@ impl Shard {
             }
             Some(false) => {
                 self.counters.denied_publish += 1;
+                self.count_denial_on(id);
                 self.acknowledge_origin(origin, ReasonCode::NotAuthorized);
             }
             None => self.begin_publish(now, origin, session, app_message(publish)),
@@ -208,6 +209,17 @@ impl Shard {
             judged: SmallVec::new(),
         };
         self.step_publish(now, Box::new(flow));
+    }
+
+    /// A message of the broker itself. It goes through no transform, and nobody need be allowed to publish it; who receives it is
+    /// judged as ever.
+    pub fn announce(&mut self, now: Millis, broker: &Arc<Client>, message: AppMessage) {
+        let judged = Judged {
+            app: message,
+            own: false,
+        };
+        let judged = (self.policy.generation, [judged]);
+        self.conclude(now, Origin::Plugin, broker, ReasonCode::Success, judged);
     }
 
     fn begin_publish(&mut self, now: Millis, origin: Origin, session: u32, message: AppMessage) {
@@ -385,6 +397,11 @@ impl Shard {
     ) {
         if reason.is_error() {
             self.counters.denied_publish += u64::from(reason == ReasonCode::NotAuthorized);
+            if let (ReasonCode::NotAuthorized, Origin::Packet { conn, serial, .. }) = (reason, origin)
+                && self.same_conn(conn, serial).is_some()
+            {
+                self.count_denial_on(conn);
+            }
             if let Origin::Will(Some(leaving)) = origin {
                 self.part_settled(now, leaving, Ok(()));
             }

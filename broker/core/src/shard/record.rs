@@ -231,8 +231,9 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(id.0 as usize) else {
             return;
         };
-        let session = conn.session.and_then(|session| self.sessions.get(session as usize));
-        let Some(sent) = session.and_then(|s| s.in_flight.find(packet_id)) else {
+        let Some(session) = conn.session else { return };
+        let s = self.sessions.get(session as usize);
+        let Some(sent) = s.and_then(|s| s.in_flight.find(packet_id)) else {
             return;
         };
         let (Stage::AtLeastOnce(queued) | Stage::ExactlyOnce(queued)) = &sent.stage else {
@@ -249,6 +250,7 @@ impl Shard {
         };
         emit::publish(conn, &shape, Some(packet_id), now, &mut self.cache, &mut self.spare);
         self.counters.sent_messages[queued.qos as usize] += 1;
+        self.count_message_out(session);
         self.touch(id);
     }
 }

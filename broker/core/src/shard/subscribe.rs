@@ -119,6 +119,7 @@ impl Shard {
                 Judgement::Allowed => flow.allowed.push(true),
                 Judgement::Denied => {
                     self.counters.denied_subscribe += 1;
+                    self.count_denial_on(flow.conn);
                     flow.allowed.push(false);
                 }
                 Judgement::Ask(call) => return Some(call),

@@ -214,6 +214,7 @@ impl Shard {
         self.purge_retained(now);
         self.purge_queues(now);
         self.retract_interest(now);
+        self.end_throttles(now);
         self.timers.push(now + PURGE_INTERVAL_MS, Timer::Purge);
     }
 }

@@ -20,6 +20,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+mod alerts;
 mod bans;
 mod record;
 
@@ -28,6 +29,7 @@ use super::diff::DiffReset;
 use super::explain::Wanted;
 use super::guard::{self, HEALTH_PATH, Refusal, Token};
 use super::metrics::{self, METRICS_CONTENT_TYPE};
+pub(crate) use alerts::MAX_ALERTS;
 
 /// Largest `limit` of `GET /v1/clients`.
 pub(crate) const MAX_CLIENTS_PER_PAGE: u64 = 1_000;
@@ -86,6 +88,8 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/clients", get(clients))
         .route("/v1/clients/{id}", get(client))
         .route("/v1/clients/{id}/kick", post(kick))
+        .route("/v1/clients/{id}/unthrottle", post(alerts::unthrottle))
+        .route("/v1/alerts", get(alerts::alerts))
         .route("/v1/plugins", get(plugins))
         .route("/v1/plugins/{name}/diff", get(diff))
         .route("/v1/plugins/{name}/diff/reset", post(reset_diff))
@@ -268,7 +272,7 @@ async fn to_the_end<T: Send + 'static>(change: impl Future<Output = T> + Send + 
 async fn no_such_path() -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
-        "no such path; there are /v1/status, /v1/clients, /v1/plugins, /v1/bans, /v1/reload, /v1/rollback, /v1/record, /metrics and /healthz",
+        "no such path; there are /v1/status, /v1/clients, /v1/alerts, /v1/plugins, /v1/bans, /v1/reload, /v1/rollback, /v1/record, /metrics and /healthz",
     )
 }
 

@@ -8,6 +8,7 @@ use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
 
+use super::alerts::AlertPage;
 use super::bans::{BanList, BanRefused, BanTarget, Banned, Lifted};
 use super::diff::PluginDiff;
 use super::explain::{Explained, Wanted};
@@ -32,6 +33,12 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
     /// Disconnects a client with reason 0x98, administrative action. `false`: no such client is connected.
     fn kick(&self, key: ClientKey) -> Answer<'_, bool>;
+
+    /// Ends the bound on a client's publish rate that a detector asked for. `false`: there is none.
+    fn unthrottle(&self, key: ClientKey) -> Answer<'_, bool>;
+
+    /// The last findings of detectors, the newest first.
+    fn alerts(&self, limit: u64) -> Answer<'_, AlertPage>;
 
     /// The plugins in the order of the chain.
     fn plugins(&self) -> Answer<'_, Vec<PluginInfo>>;

@@ -13,6 +13,7 @@ use ureq::Agent;
 use ureq::http::{Response, Uri};
 
 use super::DEFAULT_ADMIN_ADDRESS;
+use super::alerts::{AlertPage, Unthrottled};
 use super::api::{RELOAD_TIMEOUT, REQUEST_TIMEOUT};
 use super::backend::{
     ClientInfo, ClientPage, ErrorBody, Kicked, PluginInfo, RecordRequest, RecordStatus, ReloadReport, RollbackReport,
@@ -90,6 +91,14 @@ fn answer(
         AdminCommand::Status(args) => present::<Status>(api.get("/v1/status")?, args.json),
         AdminCommand::Clients(args) => clients(&api, args),
         AdminCommand::Kick(args) => kick(&api, args),
+        AdminCommand::Unthrottle(args) => {
+            let path = client_path(&args.id, "/unthrottle", args.tenant.as_deref());
+            present::<Unthrottled>(api.post(&path, REQUEST_TIMEOUT)?, false)
+        }
+        AdminCommand::Alerts(args) => {
+            let limit = args.limit.map_or_else(String::new, |limit| format!("?limit={limit}"));
+            present::<AlertPage>(api.get(&format!("/v1/alerts{limit}"))?, args.list.json)
+        }
         AdminCommand::Explain(args) => {
             let wanted =
                 serde_json::to_string(&args.wanted()).map_err(|error| ClientError::Failed(error.to_string()))?;

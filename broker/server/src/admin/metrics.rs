@@ -3,16 +3,16 @@
 //! Shards keep plain integers; a scrape sums them into a [`MetricsSnapshot`], which is rendered here. Labels are bounded
 //! enumerations, never a client or a topic.
 
+mod families;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use crate::tls::TlsMetrics;
+use families::{Families, escape_label, label};
 use nervewire_core::shadow::{Kind, ShadowHook, Tally};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::{Registry, Unit};
 
 /// `Content-Type` of [`render`]'s text.
@@ -66,6 +66,12 @@ pub(crate) struct MetricsSnapshot {
     pub config_generation: u64,
     /// Bans in force, and some that have just ended.
     pub bans: u64,
+    /// Clients whose publish rate is bounded because a detector asked for it.
+    pub throttled_clients: u64,
+    /// What detectors found.
+    pub alerts: Vec<AlertCount>,
+    /// What detectors in shadow mode found.
+    pub shadow_alerts: Vec<AlertCount>,
     /// Seconds since the start.
     pub uptime_s: u64,
     /// How often each bound of the broker was hit.
@@ -87,6 +93,17 @@ pub(crate) struct StoreMetrics {
     pub trouble: bool,
     /// Bytes that the last start cut off the end.
     pub cut_bytes: u64,
+}
+
+/// Findings of one plugin that ask for one thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AlertCount {
+    /// The plugin.
+    pub plugin: String,
+    /// What it asked for.
+    pub response: &'static str,
+    /// How often.
+    pub count: u64,
 }
 
 /// The numbers of one plugin.
@@ -191,6 +208,7 @@ impl Collector for SnapshotCollector {
         encode_clients(&mut families, &self.0)?;
         encode_tls(&mut families, &self.0.tls)?;
         encode_plugins(&mut families, &self.0.plugins)?;
+        encode_detection(&mut families, &self.0)?;
         encode_operation(&mut families, &self.0)?;
         self.0
             .store
@@ -447,6 +465,23 @@ fn encode_plugin_call_seconds(families: &mut Families<'_>, plugins: &[PluginMetr
     )
 }
 
+fn encode_detection(families: &mut Families<'_>, s: &MetricsSnapshot) -> fmt::Result {
+    fn rows(counts: &[AlertCount]) -> impl Iterator<Item = ([(&'static str, Cow<'_, str>); 2], u64)> {
+        counts
+            .iter()
+            .map(|c| ([label("plugin", &c.plugin), ("response", c.response.into())], c.count))
+    }
+    let found = "Odd clients that detectors found, by what is done about them";
+    families.counters("nervewire_alerts", found, rows(&s.alerts))?;
+    let shadow = "Odd clients that detectors in shadow mode found, about which nothing is done";
+    families.counters("nervewire_shadow_alerts", shadow, rows(&s.shadow_alerts))?;
+    families.gauge(
+        "nervewire_throttled_clients",
+        "Clients whose publish rate is bounded because a detector asked for it",
+        s.throttled_clients,
+    )
+}
+
 fn encode_operation(families: &mut Families<'_>, s: &MetricsSnapshot) -> fmt::Result {
     families.by_label(
         "nervewire_reloads",
@@ -497,104 +532,4 @@ fn encode_store(families: &mut Families<'_>, s: &StoreMetrics) -> fmt::Result {
         "Bytes of an unfinished write that the start cut off",
         s.cut_bytes,
     )
-}
-
-/// Writes metric families. Counters are named without `_total`, which the encoder appends.
-struct Families<'a>(DescriptorEncoder<'a>);
-
-impl Families<'_> {
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        ConstGauge::new(gauge_value(value)).encode(encoder)
-    }
-
-    fn gauges<L: EncodeLabelSet>(
-        &mut self,
-        name: &str,
-        help: &str,
-        rows: impl Iterator<Item = (L, u64)>,
-    ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, value) in rows {
-            ConstGauge::new(gauge_value(value)).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        ConstCounter::new(value).encode(encoder)
-    }
-
-    fn counters<L: EncodeLabelSet>(
-        &mut self,
-        name: &str,
-        help: &str,
-        rows: impl Iterator<Item = (L, u64)>,
-    ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (labels, value) in rows {
-            ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
-
-    fn by_qos(&mut self, name: &str, help: &str, counts: [u64; 3]) -> fmt::Result {
-        let rows = ["0", "1", "2"].into_iter().zip(counts);
-        self.counters(name, help, rows.map(|(qos, count)| ([("qos", qos)], count)))
-    }
-
-    fn by_label(&mut self, name: &str, help: &str, key: &'static str, counts: &Labelled) -> fmt::Result {
-        self.counters(
-            name,
-            help,
-            counts.iter().map(|(value, count)| ([(key, *value)], *count)),
-        )
-    }
-
-    fn histogram(&mut self, name: &str, help: &str, unit: &Unit, times: &HistogramSnapshot) -> fmt::Result {
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, Some(unit), MetricType::Histogram)?;
-        metric.encode_histogram::<NoLabelSet>(times.sum_s, times.count(), &times.all_buckets(), None)
-    }
-
-    fn histograms<'s, L: EncodeLabelSet>(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: &Unit,
-        rows: impl Iterator<Item = (L, &'s HistogramSnapshot)>,
-    ) -> fmt::Result {
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, Some(unit), MetricType::Histogram)?;
-        for (labels, times) in rows {
-            let mut metric = family.encode_family(&labels)?;
-            metric.encode_histogram::<NoLabelSet>(times.sum_s, times.count(), &times.all_buckets(), None)?;
-        }
-        Ok(())
-    }
-}
-
-/// The encoder fails a whole scrape on a gauge it cannot hold in an `i64`.
-fn gauge_value(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-fn label<'a>(key: &'static str, value: &'a str) -> (&'static str, Cow<'a, str>) {
-    (key, escape_label(value))
-}
-
-/// The encoder writes label values as they are, and a plugin chooses the names of its counters: without this one of them could
-/// forge any sample.
-fn escape_label(value: &str) -> Cow<'_, str> {
-    if !value.contains(['\\', '"', '\n']) {
-        return value.into();
-    }
-    value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
-        .into()
 }

@@ -3,6 +3,7 @@
 //! [`backend`] says what the broker must be able to answer, [`server`] serves it, [`guard`] decides who may ask, and
 //! [`client`] with [`view`] is the other end: `nervewire status`, `clients`, `kick`, `plugins` and `reload`.
 
+pub(crate) mod alerts;
 pub(crate) mod api;
 pub(crate) mod backend;
 pub(crate) mod bans;

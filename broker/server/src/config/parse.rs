@@ -4,7 +4,7 @@
 use super::error::{ConfigErrors, Source};
 use super::limits::ClientLimits;
 use super::listener;
-use super::schema::{Admin, Auth, Bind, Broker, Config, Durability, Limits, Listener, Mode, Plugin, Reload};
+use super::schema::{Admin, Auth, Bind, Broker, Config, Detect, Durability, Limits, Listener, Mode, Plugin, Reload};
 use super::section::{Section, Words};
 use super::tls;
 use super::validate::{self, Surroundings};
@@ -57,8 +57,9 @@ const HOOKS: Words<Hook> = Words {
         ("authenticate", Hook::Authenticate),
         ("authorize", Hook::Authorize),
         ("transform", Hook::Transform),
+        ("detect", Hook::Detect),
     ],
-    later: &["detect"],
+    later: &[],
 };
 const ON_FAILURE: Words<OnFailure> = Words {
     known: &[("deny", OnFailure::Deny), ("skip", OnFailure::Skip)],
@@ -112,6 +113,7 @@ impl Reader<'_> {
         let auth = root.table_or_empty("auth", auth);
         let limits = root.table_or_empty("limits", limits);
         let reload = root.table_or_empty("reload", reload);
+        let detect = root.table_or_empty("detect", detect);
         let plugins = root.tables("plugin", |section| self.plugin(section));
         let admin = root.table_or_empty("admin", admin);
         if listeners.as_ref().is_some_and(Vec::is_empty) {
@@ -137,6 +139,7 @@ impl Reader<'_> {
             auth,
             limits,
             reload,
+            detect,
             plugins: plugins.into_iter().map(Spanned::into_inner).collect(),
             admin: admin?.into_inner(),
         })
@@ -345,6 +348,19 @@ fn reload(section: &mut Section<'_>) -> Reload {
     }
 }
 
+fn detect(section: &mut Section<'_>) -> Detect {
+    let default = Detect::DEFAULT;
+    Detect {
+        window_ms: section.count("window_ms", 100..=86_400_000, default.window_ms),
+        max_clients: section.count("max_clients", 1..=10_000_000, default.max_clients),
+        alerts: section.count("alerts", 1..=100_000, default.alerts),
+        throttle_s: match section.has("throttle_s") {
+            true => section.count_or_zero("throttle_s", 1..=31_536_000),
+            false => default.throttle_s,
+        },
+    }
+}
+
 fn plugin_limits(section: &mut Section<'_>) -> PluginLimits {
     let default = PluginLimits::default();
     let (call_ms, memory_mib) = (1..=u64::from(MAX_CALL_MS), 1..=u64::from(MAX_MEMORY_MIB));
@@ -364,7 +380,8 @@ fn plugin_limits(section: &mut Section<'_>) -> PluginLimits {
             default.http_queue_calls,
         ),
         http_call_ms: section.bounded("http_call_ms", call_ms.clone(), default.http_call_ms),
-        tick_call_ms: section.bounded("tick_call_ms", call_ms, default.tick_call_ms),
+        tick_call_ms: section.bounded("tick_call_ms", call_ms.clone(), default.tick_call_ms),
+        detect_call_ms: section.bounded("detect_call_ms", call_ms, default.detect_call_ms),
     }
 }
 

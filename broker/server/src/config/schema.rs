@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub limits: Limits,
     /// `[reload]`.
     pub reload: Reload,
+    /// `[detect]`.
+    pub detect: Detect,
     /// `[[plugin]]`, in the order of the chain.
     pub plugins: Vec<Plugin>,
     /// `[admin]`.
@@ -246,6 +248,19 @@ pub(crate) struct Reload {
     pub rollback_window_ms: NonZeroU32,
 }
 
+/// `[detect]`: windows for plugins with the hook `detect`, and what becomes of their findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Detect {
+    /// Length of a window.
+    pub window_ms: NonZeroU32,
+    /// Clients that are counted in one window, and as many that were not let in.
+    pub max_clients: NonZeroU32,
+    /// The last alerts, which the admin API shows.
+    pub alerts: NonZeroU32,
+    /// How long a client is throttled; `None` (0 in the file): until the broker ends or somebody lifts it.
+    pub throttle_s: Option<NonZeroU32>,
+}
+
 /// `[[plugin]]`: one component in the chain.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Plugin {
@@ -368,6 +383,15 @@ impl Reload {
         rollback_failures_percent: NonZeroU32::new(10),
         rollback_min_failures: non_zero_u32(20),
         rollback_window_ms: non_zero_u32(60_000),
+    };
+}
+
+impl Detect {
+    pub(super) const DEFAULT: Self = Self {
+        window_ms: non_zero_u32(60_000),
+        max_clients: non_zero_u32(100_000),
+        alerts: non_zero_u32(1_000),
+        throttle_s: NonZeroU32::new(3_600),
     };
 }
 

@@ -416,6 +416,9 @@ impl Worker {
         let listener = pending.socket.seat().listener();
         tracing::info!(peer = %pending.peer, listener = &*listener.name, ?reason, "connection refused");
         pending.closing = true;
+        if let Some(client) = &claimed {
+            self.count_stranger(client, reason);
+        }
         if let Some(client) = claimed
             && matches!(reason, ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized)
         {
@@ -427,6 +430,18 @@ impl Worker {
         match packet {
             Some(packet) => self.send_pending(slot, &packet),
             None => self.flush_pending(slot),
+        }
+    }
+
+    /// A client that stays outside, for detectors. Where the broker could not let it in, that says nothing about it.
+    fn count_stranger(&mut self, client: &Arc<Client>, reason: ReasonCode) {
+        match reason {
+            ReasonCode::BadUserNameOrPassword
+            | ReasonCode::NotAuthorized
+            | ReasonCode::Banned
+            | ReasonCode::BadAuthenticationMethod => self.shard.count_refused_login(client),
+            ReasonCode::ProtocolError | ReasonCode::MalformedPacket => self.shard.count_malformed_stranger(client),
+            _ => {}
         }
     }
 

@@ -115,6 +115,7 @@ impl Worker {
         let left = out.len();
         self.shard.settle_output(id);
         self.driver.bytes_sent += (before - left) as u64;
+        self.shard.count_bytes_out(id, before - left);
         if written.is_err() {
             return self.gone(id);
         }

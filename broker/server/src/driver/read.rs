@@ -48,6 +48,7 @@ impl Worker {
                     // Frames that carry nothing take their time, too.
                     budget = budget.saturating_sub(n.max(bounds::READ_BYTES_AT_LEAST));
                     self.driver.bytes_received += n as u64;
+                    self.shard.count_bytes_in(id, n);
                     if !self.feed_read(id, &scratch[..start + n]) {
                         return;
                     }

@@ -7,9 +7,12 @@ use nervewire_codec::ReasonCode;
 use nervewire_core::counters::Counters;
 use nervewire_core::explain::Inquiry;
 use nervewire_core::hook::{AppMessage, Client, Request};
-use nervewire_core::shadow::{Differences, Tally};
+use nervewire_core::shadow::{Differences, Tally as ShadowTally};
 use nervewire_core::shard::{SessionInfo, ShardInfo};
+use nervewire_core::store::ClientKey;
 use nervewire_core::store::{BannedSubject, StoredBan};
+use nervewire_core::time::Millis;
+use nervewire_core::windows::Tally;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -78,7 +81,7 @@ pub(crate) struct ShardReport {
     /// Questions that cached verdicts answered, by plugin.
     pub(crate) cache_hits: BTreeMap<Arc<str>, u64>,
     /// Comparisons with plugins in shadow mode, by plugin.
-    pub(crate) shadows: Vec<(Arc<str>, Tally)>,
+    pub(crate) shadows: Vec<(Arc<str>, ShadowTally)>,
 }
 
 impl Worker {
@@ -159,6 +162,32 @@ impl Worker {
     pub(crate) fn disconnect_banned(&mut self) {
         let (shared, now) = (self.shared.clone(), self.now);
         self.shard.banish(now, |client| shared.defence.bans_client(client, now));
+    }
+
+    /// Ends the window of this shard, and hands out what was counted in it.
+    pub(crate) fn close_window(&mut self) -> Vec<Tally> {
+        self.shard.close_window()
+    }
+
+    pub(crate) fn throttle(&mut self, key: &ClientKey, messages_per_s: u32, until: Millis) -> bool {
+        self.shard.throttle(key.clone(), messages_per_s, until)
+    }
+
+    pub(crate) fn lift_throttle(&mut self, key: &ClientKey) -> bool {
+        self.shard.lift_throttle(key)
+    }
+
+    /// Ends a connection because a detector asked for it.
+    pub(crate) fn end_odd(&mut self, key: &ClientKey) -> bool {
+        self.shard.end_odd(self.now, key)
+    }
+
+    /// Publishes a message of the broker itself.
+    pub(crate) fn announce(&mut self, message: AppMessage) {
+        let broker = Arc::new(Client::unknown("$broker".into(), None));
+        self.shard.announce(self.now, &broker, message);
+        self.run_calls();
+        self.write_full();
     }
 
     /// Publishes what a plugin made in its own name. Hands it back where publishers must wait.

@@ -13,6 +13,7 @@ use super::requests::DriverCounters;
 use super::store::ShardStore;
 use crate::auth_pool::{AuthPool, Job, ReplyTo};
 use crate::defence::Defence;
+use crate::detect::Alerts;
 use crate::shadow::ShadowPool;
 use mio::{Events, Poll, Token};
 use nervewire_core::handshake::ChainOutcome;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     /// Plugins in shadow mode.
     pub(crate) shadows: ShadowPool,
     pub(crate) defence: Arc<Defence>,
+    /// What detectors have found.
+    pub(crate) alerts: Alerts,
     /// Connections of all shards, let in or not.
     pub(crate) connections: AtomicUsize,
     pub(crate) max_connections: AtomicUsize,

@@ -1,5 +1,5 @@
-//! A guest whose `init` does what its configuration says: `refuse`, `tick`, `hurry`, or nothing. It also exports `detect`, which a
-//! later version of the broker calls.
+//! A guest whose `init` does what its configuration says: `refuse`, `tick`, `hurry`, or nothing. It also exports
+//! `detect`, and finds nothing.
 
 wit_bindgen::generate!({
     path: "../../../wit",

@@ -87,14 +87,20 @@ impl transformation::Guest for Guest {
 }
 
 impl detection::Guest for Guest {
-    /// Every client that was denied something is odd; its user name says what is done.
+    /// Every client that was denied something is odd, and with `"most": 50` who sent more messages than that; with `"echo": true`
+    /// everybody is. What is done is said by its user name, or by what its client identifier begins with.
     fn detect(windows: Vec<detection::Window>) -> Vec<detection::Finding> {
-        let odd = windows.into_iter().filter(|window| window.denials > 0);
+        let config = CONFIG.with_borrow(Clone::clone);
+        let most: u64 = field(&config, "most").parse().unwrap_or(u64::MAX);
+        let echo = field(&config, "echo") == "true";
+        let odd = windows
+            .into_iter()
+            .filter(|window| echo || window.denials > 0 || window.messages_in > most);
         odd.map(|window| detection::Finding {
-            response: match window.username.as_deref() {
-                Some("throttle") => detection::Response::Throttle(7),
-                Some("disconnect") => detection::Response::Disconnect,
-                Some("ban") => detection::Response::Ban(60),
+            response: match said(&window) {
+                "throttle" => detection::Response::Throttle(7),
+                "disconnect" => detection::Response::Disconnect,
+                "ban" => detection::Response::Ban(60),
                 _ => detection::Response::Alert,
             },
             evidence: format!(
@@ -105,6 +111,11 @@ impl detection::Guest for Guest {
         })
         .collect()
     }
+}
+
+fn said(window: &detection::Window) -> &str {
+    let by_identifier = || window.client_id.split('-').next().unwrap_or_default();
+    window.username.as_deref().unwrap_or_else(by_identifier)
 }
 
 export!(Guest);

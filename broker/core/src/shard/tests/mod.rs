@@ -12,6 +12,7 @@ mod checkpoint;
 mod connect;
 mod crash;
 mod defence;
+mod detect;
 mod enhanced;
 mod expiry;
 mod inbound;

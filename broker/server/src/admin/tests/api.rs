@@ -51,6 +51,21 @@ fn no_change_is_made_without_the_token() {
 }
 
 #[test]
+fn alerts_are_as_many_as_are_asked_for() {
+    let f = Fixture::new(None);
+    let check = |path: &str, expected: u16, words: &str| {
+        let (status, answer) = f.get(path, "");
+        assert_eq!(status, expected, "{path}: {answer}");
+        assert!(answer.contains(words), "{path}: {answer}");
+    };
+    check("/v1/alerts", 200, "odd-2");
+    check("/v1/alerts?limit=1", 200, "\"total\": 9");
+    assert!(!f.get("/v1/alerts?limit=1", "").1.contains("odd-1"));
+    check("/v1/alerts?limit=0", 400, "limit=0 is not a number from 1 to 100000");
+    check("/v1/alerts?page=1", 400, "there are: limit");
+}
+
+#[test]
 fn a_name_that_was_pointed_at_loopback_is_refused() {
     let f = Fixture::new(None);
     let check = |head: &str, expected: u16| {

@@ -77,6 +77,15 @@ fn lists_read_well_in_a_terminal() {
     );
     check(&["kick", "room/1 ü%2F"], &["room/1 ü%2F was disconnected\n"]);
     check(
+        &["unthrottle", "meter"],
+        &["\"meter\" may publish at its normal rate again\n"],
+    );
+    check(
+        &["alerts"],
+        &["odd-0", "odd-2", "3 of 9 alerts since the start; 3 are kept\n"],
+    );
+    check(&["alerts", "--limit", "1"], &["1 of 9 alerts since the start"]);
+    check(
         &["plugins"],
         &["41 allow, 1 trap", "12.5 us\n", "2.0 KiB", "every 50 ms, 3 skipped"],
     );
@@ -169,6 +178,11 @@ fn failed_commands_say_what_to_do() {
         command(&open, &["kick", "nobody"]),
         1,
         "no client \"nobody\" outside all tenants is connected",
+    );
+    check(
+        command(&open, &["unthrottle", "nobody"]),
+        1,
+        "no client \"nobody\" outside all tenants is throttled",
     );
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     check(

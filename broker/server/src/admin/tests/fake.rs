@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
+use super::super::alerts::{Alert, AlertPage};
 use super::super::backend::*;
 use super::super::bans::{BanInfo, BanList, BanRefused, BanTarget, Banned, Lifted};
 use super::super::diff::{DiffSample, PluginDiff};
@@ -155,6 +156,23 @@ impl Backend for FakeBackend {
         let connected = find(&key).is_some_and(|client| client.connected);
         self.kicked.lock().unwrap().push(key);
         ready(connected)
+    }
+
+    fn unthrottle(&self, key: ClientKey) -> Answer<'_, bool> {
+        ready(key.client_id == "meter")
+    }
+
+    fn alerts(&self, limit: u64) -> Answer<'_, AlertPage> {
+        let alerts = (0..limit.min(3)).map(|number| Alert {
+            client_id: format!("odd-{number}"),
+            response: "alert".into(),
+            ..Alert::default()
+        });
+        ready(AlertPage {
+            total: 9,
+            kept: 3,
+            alerts: alerts.collect(),
+        })
     }
 
     fn plugins(&self) -> Answer<'_, Vec<PluginInfo>> {

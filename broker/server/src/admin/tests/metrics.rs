@@ -5,7 +5,9 @@ use nervewire_codec::QoS;
 use nervewire_core::hook::Client;
 use nervewire_core::shadow::{Differences, Kind, Noticed, ShadowHook, Tally, Words};
 
-use super::super::metrics::{HistogramSnapshot, MetricsSnapshot, PluginCalls, PluginMetrics, StoreMetrics, render};
+use super::super::metrics::{
+    AlertCount, HistogramSnapshot, MetricsSnapshot, PluginCalls, PluginMetrics, StoreMetrics, render,
+};
 
 fn text(snapshot: MetricsSnapshot) -> String {
     render(snapshot).expect("a String can be written to")
@@ -86,6 +88,17 @@ fn every_family_has_its_documented_name() {
         reloads: vec![("refused", 20)],
         rollbacks: vec![("automatic", 2)],
         config_generation: 21,
+        throttled_clients: 27,
+        alerts: vec![AlertCount {
+            plugin: "guard".into(),
+            response: "ban",
+            count: 28,
+        }],
+        shadow_alerts: vec![AlertCount {
+            plugin: "next".into(),
+            response: "alert",
+            count: 29,
+        }],
         uptime_s: 22,
         bounds_hit: vec![("queue_bytes", 23)],
         store: Some(StoreMetrics {
@@ -157,6 +170,9 @@ const EXPECTED_SAMPLES: &[&str] = &[
     "nervewire_plugin_cache_hits_total{plugin=\"acl\"} 27",
     "nervewire_plugin_shadow_compared_total{plugin=\"acl\",hook=\"authorize\"} 2",
     "nervewire_plugin_shadow_differences_total{plugin=\"acl\",hook=\"authorize\",kind=\"would_deny\"} 1",
+    "nervewire_alerts_total{plugin=\"guard\",response=\"ban\"} 28",
+    "nervewire_shadow_alerts_total{plugin=\"next\",response=\"alert\"} 29",
+    "nervewire_throttled_clients 27",
     "nervewire_reloads_total{outcome=\"refused\"} 20",
     "nervewire_rollbacks_total{cause=\"automatic\"} 2",
     "nervewire_config_generation 21",

@@ -17,6 +17,7 @@ fn the_embedded_defaults_are_what_is_left_out() {
     assert_eq!(defaults.auth, least.auth);
     assert_eq!(defaults.limits, least.limits);
     assert_eq!(defaults.reload, least.reload);
+    assert_eq!(defaults.detect, least.detect);
     assert_eq!(defaults.reload.rollback_failures_percent, NonZeroU32::new(10));
     assert_eq!(defaults.admin, least.admin);
     assert_eq!(defaults.broker.data_dir.as_deref(), Some(Path::new("nervewire-data")));
@@ -153,6 +154,15 @@ fn every_value_of_the_example_arrives() {
             rollback_window_ms: NonZeroU32::new(9_000).unwrap(),
         }
     );
+    assert_eq!(
+        config.detect,
+        Detect {
+            window_ms: NonZeroU32::new(5_000).unwrap(),
+            max_clients: NonZeroU32::new(77).unwrap(),
+            alerts: NonZeroU32::new(11).unwrap(),
+            throttle_s: None,
+        }
+    );
     assert_eq!(config.admin.token.as_deref(), Some("0123456789abcdef"));
     assert_eq!(
         config.watched_files(),
@@ -196,6 +206,7 @@ fn every_value_of_a_plugin_arrives() {
         http_queue_calls: 10_001,
         http_call_ms: 5_001,
         tick_call_ms: 4,
+        detect_call_ms: 5,
     };
     assert_eq!(password.limits, limits);
     assert_eq!(

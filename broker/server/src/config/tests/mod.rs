@@ -88,6 +88,12 @@ rollback_failures_percent = 0
 rollback_min_failures = 3
 rollback_window_ms = 9_000
 
+[detect]
+window_ms = 5_000
+max_clients = 77
+alerts = 11
+throttle_s = 0
+
 [[plugin]]
 name = "password"
 component = "policy.wasm"
@@ -96,7 +102,7 @@ topics = ["dev/#", "+/status"]
 mode = "enforce"
 on_failure = "skip"
 grants = ["kv", "publish:alerts/#", "http://Auth:8080"]
-limits = { call_ms = 3, memory_mib = 17, authenticate_call_ms = 1001, authenticate_memory_mib = 65, http_calls = 65, http_queue_calls = 10001, http_call_ms = 5001, tick_call_ms = 4 }
+limits = { call_ms = 3, memory_mib = 17, authenticate_call_ms = 1001, authenticate_memory_mib = 65, http_calls = 65, http_queue_calls = 10001, http_call_ms = 5001, tick_call_ms = 4, detect_call_ms = 5 }
 files = { users = "passwd" }
 config = { min_length = 8, ratio = 0.5, since = 2026-01-02, on = true }
 [[plugin]]

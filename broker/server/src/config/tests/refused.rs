@@ -188,6 +188,10 @@ fn numbers_out_of_range() {
         "2:25: rollback_min_failures = 0 is out of range; write a number from 1 to 1000000",
     );
     check(
+        "[detect]\nwindow_ms = 99",
+        "2:13: window_ms = 99 is out of range; write a number from 100 to 86400000",
+    );
+    check(
         "[reload]\nrollback_window_ms = 999",
         "2:22: rollback_window_ms = 999 is out of range; write a number from 1000 to 86400000",
     );
@@ -284,7 +288,7 @@ fn plugins() {
     const GRANTS: &str = "write \"kv\", \"random\", \"publish:TOPIC-FILTER\" or \"http://HOST:PORT\"";
     const ORIGIN: &str =
         "is not an origin, which ends with its host or port; write for example \"http://auth.internal:8080\"";
-    const HOOKS: &str = "write \"authenticate\", \"authorize\" or \"transform\"";
+    const HOOKS: &str = "write \"authenticate\", \"authorize\", \"transform\" or \"detect\"";
     check(
         "[[plugin]]",
         "1:1: [[plugin]] needs a name; write name = \"acl\"\n1:1: [[plugin]] needs a component; write component = \"builtin:acl\"",
@@ -305,10 +309,6 @@ fn plugins() {
     check(
         "[[plugin]]\nname = \"a\"\ncomponent = \"acl\"",
         "3:13: component \"acl\" is not a file; write \"builtin:acl\"",
-    );
-    check_plugin(
-        "hooks = [\"detect\"]",
-        &format!("4:10: hooks \"detect\" is not in this version; {HOOKS}"),
     );
     check_plugin(
         "hooks = [\"init\"]",

@@ -170,7 +170,6 @@ fn fill(template: &str, name: &str, hooks: &[Hook], language: Language) -> Strin
         .replace("{{component}}", &component)
         .replace("{{data_dir}}", data_dir)
         .replace("{{limits}}\n", limits)
-        .replace("{{hooks}}\n", &called_hooks(hooks))
 }
 
 fn write(dir: &Path, path: &str, contents: impl AsRef<[u8]>) -> anyhow::Result<()> {
@@ -179,24 +178,6 @@ fn write(dir: &Path, path: &str, contents: impl AsRef<[u8]>) -> anyhow::Result<(
     fs::create_dir_all(parent)
         .and_then(|()| fs::write(&file, contents))
         .with_context(|| format!("cannot write {}", file.display()))
-}
-
-/// What the configuration says about the hooks, where not all of them are called.
-fn called_hooks(hooks: &[Hook]) -> String {
-    if !hooks.contains(&Hook::Detect) {
-        return String::new();
-    }
-    let called = HOOKS
-        .into_iter()
-        .filter(|hook| *hook != Hook::Detect && hooks.contains(hook));
-    let called: Vec<_> = called.map(|hook| format!("{:?}", hook_name(hook))).collect();
-    if called.is_empty() {
-        return "# This version calls no detect: until one does, its own tests say whether it is right.\n".to_owned();
-    }
-    format!(
-        "hooks = [{}] # without detect, which this version does not call\n",
-        called.join(", ")
-    )
 }
 
 fn exported(hooks: &[Hook]) -> String {

@@ -64,8 +64,7 @@ fn check(language: Language, file: &str, hook: Hook, belongs_to: impl Fn(Hook) -
     let cases = fs::read_to_string(dir.join("CASES.toml")).unwrap();
     for other in HOOKS {
         let has_case = cases.contains(&format!("hook = \"{}\"", hook_name(other)));
-        // What no tool asks yet has no case.
-        assert_eq!(has_case, hook == other && hook != Hook::Detect, "{cases}");
+        assert_eq!(has_case, hook == other, "{cases}");
     }
     if language == Language::Rust {
         assert!(
@@ -118,18 +117,6 @@ fn the_component_is_where_its_language_puts_it() {
     );
     assert_eq!(component(Language::Javascript), "my-policy.wasm\n");
     assert_eq!(component(Language::Python), "my-policy.wasm\n");
-}
-
-#[test]
-fn the_configuration_names_the_hooks_where_not_all_are_called() {
-    let check = |hooks: &[Hook], expected: Option<&str>| {
-        let text = fill("{{hooks}}\n", "my-policy", hooks, Language::Rust);
-        let named = toml::from_str::<toml::Table>(&text).unwrap().remove("hooks");
-        assert_eq!(named.map(|hooks| hooks.to_string()).as_deref(), expected, "{text}");
-    };
-    check(&[Hook::Authorize, Hook::Transform], None);
-    check(&[Hook::Detect], None);
-    check(&HOOKS, Some(r#"["authenticate", "authorize", "transform"]"#));
 }
 
 #[test]

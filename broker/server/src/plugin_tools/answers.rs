@@ -4,7 +4,7 @@ use super::nouns::{MessageText, readable};
 use super::pairs::Pairs;
 use nervewire_codec::ReasonCode;
 use nervewire_core::hook::{
-    AppMessage, Authentication, Decision, Effect, Identity, Quotas, Rule, Transformation, Verdict,
+    AppMessage, Authentication, Decision, Effect, Finding, Identity, Quotas, Response, Rule, Transformation, Verdict,
 };
 use serde_json::{Map, Value, json};
 
@@ -128,6 +128,29 @@ pub(crate) fn transformation(answer: &Transformation) -> Value {
 /// Several messages: of a transform or a tick.
 pub(crate) fn emit(messages: &[AppMessage]) -> Value {
     json!({ "emit": messages.iter().map(MessageText::of).collect::<Vec<_>>() })
+}
+
+/// Of a tick.
+pub(crate) fn tick(messages: &[AppMessage]) -> Value {
+    match messages {
+        [] => "none".into(),
+        messages => emit(messages),
+    }
+}
+
+/// What a detector found.
+pub(crate) fn findings(findings: &[Finding]) -> Value {
+    findings.iter().map(finding).collect()
+}
+
+fn finding(finding: &Finding) -> Value {
+    let response = match finding.response {
+        Response::Alert => "alert".into(),
+        Response::Throttle(messages_per_s) => json!({ "throttle": messages_per_s }),
+        Response::Disconnect => "disconnect".into(),
+        Response::Ban(seconds) => json!({ "ban": seconds }),
+    };
+    json!({ "client_id": &*finding.client_id, "response": response, "evidence": finding.evidence })
 }
 
 /// A reason code as the contract spells it: `not-authorized`.

@@ -1,10 +1,10 @@
 //! CASES.toml: what a plugin is asked, and what it should answer.
 
 use super::expect::Expectation;
-use super::nouns::{ClientText, CredentialsText, MessageText, RequestText};
+use super::nouns::{ClientText, CredentialsText, MessageText, RequestText, WindowText};
 use super::script::Exchange;
 use crate::config::{ConfigError, position};
-use nervewire_core::hook::{AppMessage, Client, Credentials, Request};
+use nervewire_core::hook::{AppMessage, Client, Credentials, Request, Window};
 use nervewire_plugin_host::{Grant, Hook, Limits, PluginSpec};
 use serde::Deserialize;
 use serde_json::Value;
@@ -62,6 +62,8 @@ impl Setup {
                 call_ms: CALL_MS,
                 authenticate_call_ms: CALL_MS,
                 http_call_ms: CALL_MS,
+                tick_call_ms: CALL_MS,
+                detect_call_ms: CALL_MS,
                 ..limits
             },
             files: self.files.clone(),
@@ -90,6 +92,9 @@ pub(crate) enum Question {
     Authenticate(Credentials),
     Authorize(Request),
     Transform(AppMessage),
+    /// At the time of its case.
+    Tick,
+    Detect(Vec<WindowText>),
 }
 
 impl Question {
@@ -98,8 +103,15 @@ impl Question {
             Question::Authenticate(_) => HookName::Authenticate,
             Question::Authorize(_) => HookName::Authorize,
             Question::Transform(_) => HookName::Transform,
+            Question::Tick => HookName::Tick,
+            Question::Detect(_) => HookName::Detect,
         }
     }
+}
+
+/// The windows of a case: one that does not say when it began has ended now.
+pub(crate) fn windows(written: &[WindowText], now_ms: u64) -> Vec<Window> {
+    written.iter().map(|window| window.window(now_ms)).collect()
 }
 
 /// `hook = "..."`.
@@ -177,6 +189,7 @@ struct CaseText {
     credentials: Option<Spanned<CredentialsText>>,
     request: Option<Spanned<RequestText>>,
     message: Option<Spanned<MessageText>>,
+    windows: Option<Spanned<Vec<WindowText>>>,
     #[serde(default)]
     http: Vec<Spanned<Exchange>>,
     expect: Spanned<toml::Value>,
@@ -274,6 +287,7 @@ fn case(file: &str, text: Spanned<CaseText>) -> Result<Case, Wrong> {
         ("credentials", text.credentials.is_some(), HookName::Authenticate),
         ("request", text.request.is_some(), HookName::Authorize),
         ("message", text.message.is_some(), HookName::Transform),
+        ("windows", text.windows.is_some(), HookName::Detect),
     ];
     if let Some((key, ..)) = given.iter().find(|(_, given, hook)| *given && *hook != text.hook) {
         let why = format!("{key} is nothing that {} is asked; remove it", text.hook.name());
@@ -306,11 +320,11 @@ fn case(file: &str, text: Spanned<CaseText>) -> Result<Case, Wrong> {
             let wrong = |wrong| at(&message.span(), wrong);
             Question::Transform(message.get_ref().message().map_err(wrong)?)
         }
-        HookName::Tick | HookName::Detect => {
-            return Err(at(
-                &span,
-                format!("the hook {} is not in this version", text.hook.name()),
-            ));
+        HookName::Tick => Question::Tick,
+        HookName::Detect => {
+            let advice = "write windows = [{ client_id = \"c1\", messages_in = 100 }]";
+            let windows = text.windows.as_ref().ok_or_else(|| at(&span, advice.to_owned()))?;
+            Question::Detect(windows.get_ref().clone())
         }
     };
     let expect = json(text.expect.get_ref())
@@ -419,6 +433,17 @@ mod tests {
             ),
             1,
             "request is nothing that transform is asked",
+        );
+        check_refused(&format!("{case}hook = \"detect\"\nexpect = []\n"), 1, "windows = [");
+        check_refused(
+            &format!("{case}hook = \"tick\"\nwindows = []\nexpect = \"none\"\n"),
+            1,
+            "windows is nothing that tick is asked",
+        );
+        check_refused(
+            &format!("{case}hook = \"detect\"\nwindows = [{{ client_id = \"c\", messages = 1 }}]\nexpect = []\n"),
+            4,
+            "`messages_in`",
         );
         check_refused(
             &format!("files = {{ a = \"no/such/file\" }}\n{case}hook = \"authenticate\"\nexpect = \"deny\""),

@@ -111,6 +111,9 @@ impl Expectation {
             }
             _ => return Err(format!("expect of {} is {known}", hook.name())),
         };
+        if let (HookName::Detect, Value::Array(findings)) = (hook, &written) {
+            findings.iter().try_for_each(response)?;
+        }
         if let Some((word, details)) = outcome {
             check(hook, word, details).ok_or_else(|| format!("no expect of {}: write {known}", hook.name()))??;
         }
@@ -151,8 +154,8 @@ fn words(hook: HookName) -> &'static str {
             "\"pass\", \"drop\", \"failed\", { replace = { topic = \"..\" } }, { emit = [{ topic = \"..\" }] } or \
              { reject = \"payload-format-invalid\" }"
         }
-        HookName::Tick => "{ emit = [{ topic = \"..\" }] } or \"failed\"",
-        HookName::Detect => "[{ client_id = \"..\", response = \"alert\" }] or \"failed\"",
+        HookName::Tick => "\"none\", { emit = [{ topic = \"..\" }] } or \"failed\"",
+        HookName::Detect => "[], [{ client_id = \"..\", response = \"alert\" }] or \"failed\"",
     }
 }
 
@@ -168,6 +171,7 @@ fn check(hook: HookName, word: &str, details: Option<&Value>) -> Option<Result<(
         (HookName::Transform, "pass" | "drop" | "replace" | "emit" | "reject", None) => Ok(()),
         (HookName::Transform, "replace", Some(message)) => shape::<MessagePattern>(message),
         (HookName::Transform, "reject", Some(reason)) => one_of(reason, REJECTIONS),
+        (HookName::Tick, "none" | "emit", None) => Ok(()),
         (HookName::Transform | HookName::Tick, "emit", Some(Value::Array(messages))) => {
             messages.iter().try_for_each(shape::<MessagePattern>)
         }
@@ -179,6 +183,24 @@ fn shape<T: serde::de::DeserializeOwned>(value: &Value) -> Result<(), String> {
     T::deserialize(value)
         .map(|_| ())
         .map_err(|error| format!("in expect: {error}"))
+}
+
+/// What a finding may ask for.
+fn response(finding: &Value) -> Result<(), String> {
+    let known = "\"alert\", \"disconnect\", { throttle = 5 } or { ban = 60 }";
+    let is_known = match finding.get("response") {
+        None => true,
+        Some(Value::String(word)) => ["alert", "disconnect", "throttle", "ban"].contains(&word.as_str()),
+        Some(Value::Object(table)) => {
+            let amount = table.get("throttle").or(table.get("ban"));
+            table.len() == 1 && amount.is_some_and(Value::is_u64)
+        }
+        Some(_) => false,
+    };
+    match is_known {
+        true => Ok(()),
+        false => Err(format!("in expect: response is {known}")),
+    }
 }
 
 fn one_of(reason: &Value, known: &[&str]) -> Result<(), String> {
@@ -224,6 +246,15 @@ fn has(got: &Value, name: &str, expected: &Value) -> bool {
         ("attributes" | "user_properties", Value::Array(pairs)) if pairs.is_empty() => got.get(name).is_none(),
         // What is off is not written.
         ("payload_is_utf8", Value::Bool(false)) => got.get(name).is_none(),
+        // A part of the words is enough: numbers in them are the plugin's business.
+        ("evidence", Value::String(part)) => got
+            .get(name)
+            .and_then(Value::as_str)
+            .is_some_and(|words| words.contains(part)),
+        // `"throttle"`: however many.
+        ("response", Value::String(word)) => got
+            .get(name)
+            .is_some_and(|got| got == expected || got.get(word).is_some()),
         _ => got.get(name).is_some_and(|got| contains(expected, got)),
     }
 }
@@ -279,6 +310,33 @@ mod tests {
     }
 
     #[test]
+    fn findings_are_counted_and_compared_in_order() {
+        let got = json!([
+            { "client_id": "a", "response": { "throttle": 5 }, "evidence": "900 messages" },
+            { "client_id": "b", "response": "alert", "evidence": "" },
+        ]);
+        let check = |expected, fits| check_fits(HookName::Detect, expected, &got, fits);
+        check(json!([{ "client_id": "a" }, { "client_id": "b" }]), true);
+        check(json!([{ "client_id": "b" }, { "client_id": "a" }]), false);
+        check(json!([{ "client_id": "a" }]), false);
+        check(json!([]), false);
+        check(json!([{ "response": "throttle" }, { "response": "alert" }]), true);
+        check(json!([{ "response": { "throttle": 5 } }, {}]), true);
+        check(json!([{ "response": { "throttle": 6 } }, {}]), false);
+        check(json!([{ "evidence": "900" }, {}]), true);
+        check(json!([{ "evidence": "901" }, {}]), false);
+        check_fits(HookName::Detect, json!([]), &json!([]), true);
+    }
+
+    #[test]
+    fn a_tick_says_something_or_nothing() {
+        let got = json!({ "emit": [{ "topic": "a", "payload": "1" }] });
+        check_fits(HookName::Tick, json!({ "emit": [{ "topic": "a" }] }), &got, true);
+        check_fits(HookName::Tick, json!("none"), &got, false);
+        check_fits(HookName::Tick, json!("none"), &json!("none"), true);
+    }
+
+    #[test]
     fn what_no_plugin_can_answer_is_refused() {
         let check = |hook, expected: Value, part: &str| {
             let error = Expectation::parse(hook, expected.clone()).unwrap_err();
@@ -305,5 +363,12 @@ mod tests {
         );
         check(HookName::Tick, json!("pass"), "emit");
         check(HookName::Detect, json!([{ "client": "x" }]), "`client_id`");
+        check(HookName::Detect, json!([{ "response": "kill" }]), "{ ban = 60 }");
+        check(
+            HookName::Detect,
+            json!([{ "response": { "throttle": -1 } }]),
+            "{ throttle = 5 }",
+        );
+        check(HookName::Detect, json!("alert"), "[]");
     }
 }

@@ -1,11 +1,12 @@
 //! A plugin in a virtual world: asked in this process, without a broker, so that every run is the same.
 
 use super::answers;
-use super::cases::{Question, Setup};
+use super::cases::{self, Question, Setup};
 use super::script::Script;
 use anyhow::{Result, anyhow};
 use nervewire_core::hook::{
-    Action, AppMessage, Authentication, CallFailed, Client, Credentials, Request, Rule, Transformation, Verdict,
+    Action, AppMessage, Authentication, CallFailed, Client, Credentials, Finding, Request, Rule, Transformation,
+    Verdict, Window,
 };
 use nervewire_core::rules::{CompiledRules, RuleDecision};
 use nervewire_plugin_host::{Hook, Host, HostConfig, Instance, Limits, Plugin, Role, VirtualWorld, World};
@@ -21,6 +22,7 @@ pub(crate) struct Subject {
     plugin: Arc<Plugin>,
     shard: Option<Instance>,
     authenticate: Option<Instance>,
+    background: Option<Instance>,
     /// The state of the last challenge, and to whom.
     challenge: Option<(Arc<str>, bytes::Bytes)>,
     script: Script,
@@ -53,6 +55,7 @@ impl Subject {
             plugin,
             shard: None,
             authenticate: None,
+            background: None,
             challenge: None,
             script,
         })
@@ -82,6 +85,11 @@ impl Subject {
             Question::Transform(message) => {
                 let answer = self.ask_transform(client, message)?;
                 answer.map(|answer| answers::transformation(&answer))
+            }
+            Question::Tick => self.ask_tick()?.map(|messages| answers::tick(&messages)),
+            Question::Detect(windows) => {
+                let windows = cases::windows(windows, self.world.unix_ms());
+                self.ask_detect(&windows)?.map(|found| answers::findings(&found))
             }
         };
         Ok(answer.unwrap_or_else(|CallFailed| answers::FAILED.into()))
@@ -188,6 +196,32 @@ impl Subject {
             pool::Reply::Transform(answer) => Ok(answer),
             _ => Ok(Err(CallFailed)),
         }
+    }
+
+    fn ask_tick(&mut self) -> Asked<Vec<AppMessage>> {
+        let now_unix_ms = self.world.unix_ms();
+        if !self.plugin.is_asynchronous() {
+            return Ok(self.in_the_background()?.tick(now_unix_ms));
+        }
+        match self.plugin.ask(pool::Question::Tick { now_unix_ms }) {
+            pool::Reply::Tick(answer) => Ok(answer),
+            _ => Ok(Err(CallFailed)),
+        }
+    }
+
+    fn ask_detect(&mut self, windows: &[Window]) -> Asked<Vec<Finding>> {
+        if !self.plugin.is_asynchronous() {
+            return Ok(self.in_the_background()?.detect(windows));
+        }
+        let windows = windows.to_vec();
+        match self.plugin.ask(pool::Question::Detect { windows }) {
+            pool::Reply::Detect(answer) => Ok(answer),
+            _ => Ok(Err(CallFailed)),
+        }
+    }
+
+    fn in_the_background(&mut self) -> Result<&mut Instance> {
+        instance(&mut self.background, &self.plugin, Role::Background)
     }
 
     fn shard(&mut self) -> Result<&mut Instance> {

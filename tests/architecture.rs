@@ -23,6 +23,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("plugin-sdk", &[]),
     ("plugins/acl", &["nervewire-plugin-sdk"]),
     ("plugins/ahash", &[]),
+    ("plugins/anomaly-guard", &["nervewire-plugin-sdk"]),
     (
         "plugins/bridge-names",
         &["nervewire-plugin-parts", "nervewire-plugin-sdk"],

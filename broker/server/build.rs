@@ -10,8 +10,9 @@ use std::process::{Command, ExitCode};
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Directories of `plugins/`, and the NAME of `builtin:NAME`.
-const PLUGINS: [&str; 9] = [
+const PLUGINS: [&str; 10] = [
     "acl",
+    "anomaly-guard",
     "bridge-names",
     "jwt",
     "password",

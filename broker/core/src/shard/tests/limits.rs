@@ -155,7 +155,7 @@ fn changed_bounds_hold_from_the_next_message_on() {
 // What a hundred thousand idle clients cost is mostly this.
 #[test]
 fn an_idle_client_is_small() {
-    assert!(size_of::<super::super::conn::Conn>() <= 248);
+    assert!(size_of::<super::super::conn::Conn>() <= 240);
     assert!(size_of::<crate::session::Session>() <= 368);
 }
 

@@ -36,8 +36,8 @@ pub(super) struct Conn {
     /// Topics by alias - 1, as the client set them.
     pub(super) inbound_aliases: Vec<Option<Utf8String>>,
     pub(super) outbound_aliases: Option<Box<OutboundAliases>>,
-    /// The client's Maximum Packet Size.
-    pub(super) max_packet_bytes: usize,
+    /// The client's Maximum Packet Size; `u32::MAX`: none, because no packet is as large.
+    pub(super) max_packet_bytes: u32,
     /// The client's Receive Maximum, bounded by ours.
     pub(super) window: u16,
     pub(super) wants_problem_information: bool,
@@ -168,7 +168,7 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(id.0 as usize) else {
             return;
         };
-        let (version, max) = (conn.version, conn.max_packet_bytes);
+        let (version, max) = (conn.version, conn.max_packet_bytes as usize);
         conn.out.append_with(&mut self.spare, |out| {
             if !encode_within(packet, version, max, out)
                 && let Some(shorter) = without_diagnostics(packet)

@@ -108,9 +108,7 @@ impl Shard {
             keep_alive_ms: u32::from(keep_alive_s) * 1_500,
             inbound_aliases: Vec::new(),
             outbound_aliases: OutboundAliases::new(properties.and_then(|p| p.topic_alias_maximum).unwrap_or(0)),
-            max_packet_bytes: properties
-                .and_then(|p| p.maximum_packet_size)
-                .map_or(usize::MAX, |bytes| bytes as usize),
+            max_packet_bytes: properties.and_then(|p| p.maximum_packet_size).unwrap_or(u32::MAX),
             window,
             wants_problem_information: properties.and_then(|p| p.request_problem_information).unwrap_or(true),
             authentication: Enhanced::of(connect),
@@ -305,11 +303,12 @@ impl Shard {
 
     /// Whether the CONNACK stays within the client's Maximum Packet Size [MQTT-3.1.2-24].
     fn accepts_connack(&self, id: ConnId, accepted: &Accepted) -> bool {
-        let Some(conn) = self.conn(id).filter(|conn| conn.max_packet_bytes != usize::MAX) else {
+        let Some(conn) = self.conn(id).filter(|conn| conn.max_packet_bytes != u32::MAX) else {
             return true;
         };
         let connack = Packet::ConnAck(Box::new(self.connack(accepted, false)));
-        encode_within(&connack, conn.version, conn.max_packet_bytes, &mut Vec::new())
+        let most_bytes = conn.max_packet_bytes as usize;
+        encode_within(&connack, conn.version, most_bytes, &mut Vec::new())
     }
 
     /// A session that has nothing yet.

@@ -49,8 +49,9 @@ impl EncodeCache {
 
 /// Whether the client accepts a packet of this size (its Maximum Packet Size).
 pub(super) fn fits(conn: &Conn, shape: &Shape<'_>, now: Millis) -> bool {
-    conn.max_packet_bytes == usize::MAX
-        || encoded_publish_len(&header(shape, None, shape.qos_id(), now), conn.version) <= conn.max_packet_bytes
+    conn.max_packet_bytes == u32::MAX
+        || encoded_publish_len(&header(shape, None, shape.qos_id(), now), conn.version)
+            <= conn.max_packet_bytes as usize
 }
 
 /// Appends the PUBLISH to the connection's output.
@@ -110,8 +111,9 @@ fn publish_alone(
         .and_then(|aliases| aliases.alias(&shape.message.topic));
     // An alias that would make the packet too large is not used; without one it fits.
     let small = |alias: &_| {
-        conn.max_packet_bytes == usize::MAX
-            || encoded_publish_len(&header(shape, Some(*alias), packet_id, now), version) <= conn.max_packet_bytes
+        conn.max_packet_bytes == u32::MAX
+            || encoded_publish_len(&header(shape, Some(*alias), packet_id, now), version)
+                <= conn.max_packet_bytes as usize
     };
     let alias = alias.filter(small);
     let header = header(shape, alias, packet_id, now);

@@ -87,7 +87,7 @@ impl CallArena {
         }
         let mut next = get(&self.next) as usize;
         // At 0 there is no chunk yet, or the last one is full to its last byte.
-        if next % CHUNK_BYTES == 0 || next % CHUNK_BYTES + bytes > CHUNK_BYTES {
+        if next.is_multiple_of(CHUNK_BYTES) || next % CHUNK_BYTES + bytes > CHUNK_BYTES {
             match self.free_chunk(cx.as_slice_mut()) {
                 Some(chunk) => next = chunk + HEADER_BYTES,
                 None => return Ok(None),

@@ -376,6 +376,7 @@ fn let_in(packet: Packet) -> Box<Accepted> {
     let outcome = ChainOutcome {
         answer: Authentication::Abstain,
         authenticator: 0,
+        failed: false,
     };
     match handshake.outcome(outcome) {
         Step::Accept(accepted) => accepted,

@@ -63,6 +63,8 @@ pub struct ChainOutcome {
     pub answer: Authentication,
     /// Position of the authenticator that answered; the next step of its challenge goes to it alone.
     pub authenticator: usize,
+    /// Nobody judged the client: a call failed, which is no fault of the client's.
+    pub failed: bool,
 }
 
 /// What to do next.

@@ -21,9 +21,7 @@ const MARK: &[u8] = b"NWCA";
 
 /// Whether the component's code says that it has one.
 pub(crate) fn is_in(component: &[u8]) -> bool {
-    sections::custom(component, SECTION)
-        .iter()
-        .any(|version| *version == VERSION)
+    sections::custom(component, SECTION).contains(&VERSION)
 }
 
 /// What is known about an instance's arena.

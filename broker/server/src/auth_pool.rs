@@ -115,6 +115,7 @@ impl AuthPool {
             return Some(ChainOutcome {
                 answer: Authentication::Abstain,
                 authenticator: 0,
+                failed: false,
             });
         }
         if state.jobs.len() >= bounds::AUTHENTICATION_QUEUE {
@@ -179,8 +180,13 @@ impl Step {
     fn hear(&mut self, answer: Result<Authentication, CallFailed>, on_failure: OnFailure) -> Option<ChainOutcome> {
         let authenticator = self.link;
         self.link = self.link.saturating_add(1);
+        let failed = answer.is_err();
         let answer = fold_authentication(answer, on_failure)?;
-        Some(ChainOutcome { answer, authenticator })
+        Some(ChainOutcome {
+            answer,
+            authenticator,
+            failed,
+        })
     }
 
     /// Nobody decided.
@@ -193,6 +199,7 @@ impl Step {
         ChainOutcome {
             answer,
             authenticator: 0,
+            failed: false,
         }
     }
 

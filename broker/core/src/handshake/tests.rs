@@ -55,6 +55,7 @@ fn answer(answer: Authentication) -> ChainOutcome {
     ChainOutcome {
         answer,
         authenticator: 3,
+        failed: false,
     }
 }
 

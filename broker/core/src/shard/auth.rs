@@ -84,7 +84,10 @@ impl Shard {
     }
 
     pub(super) fn reauthentication_answered(&mut self, now: Millis, id: ConnId, serial: u64, answer: Answer) {
-        let Answer::Authenticate(ChainOutcome { answer, authenticator }) = answer else {
+        let Answer::Authenticate(ChainOutcome {
+            answer, authenticator, ..
+        }) = answer
+        else {
             return;
         };
         let Some(conn) = self.same_conn(id, serial) else { return };

@@ -361,6 +361,9 @@ impl Worker {
             return;
         };
         pending.deciding = false;
+        if outcome.failed {
+            pending.claimed = None; // An authenticator that is down must not get its users' addresses banned.
+        }
         let Some(handshake) = &mut pending.handshake else {
             return;
         };
@@ -573,6 +576,7 @@ fn banned() -> ChainOutcome {
     ChainOutcome {
         answer: Authentication::Deny(ReasonCode::Banned),
         authenticator: 0,
+        failed: false,
     }
 }
 
@@ -581,5 +585,6 @@ pub(crate) fn busy() -> ChainOutcome {
     ChainOutcome {
         answer: Authentication::Deny(ReasonCode::ServerBusy),
         authenticator: 0,
+        failed: true,
     }
 }

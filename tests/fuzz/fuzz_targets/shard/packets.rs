@@ -196,6 +196,7 @@ fn let_in(connect: Connect) -> Option<Box<Accepted>> {
     let abstained = ChainOutcome {
         answer: Authentication::Abstain,
         authenticator: 0,
+        failed: false,
     };
     match handshake.packet(Packet::Connect(Box::new(connect)), || 1) {
         Step::Authenticate { .. } => match handshake.outcome(abstained) {

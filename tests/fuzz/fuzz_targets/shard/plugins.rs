@@ -87,6 +87,7 @@ pub(crate) fn answer_to(call: &Call, operations: &mut Operations<'_>) -> Answer 
         Call::Authenticate { .. } => Answer::Authenticate(ChainOutcome {
             answer: Authentication::Abstain,
             authenticator: 0,
+            failed: false,
         }),
     }
 }

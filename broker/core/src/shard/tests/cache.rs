@@ -119,6 +119,7 @@ fn what_depends_on_the_client_is_forgotten_when_it_authenticates_again() {
                         ..Identity::default()
                     }),
                     authenticator: 0,
+                    failed: false,
                 }),
                 other => panic!("{other:?}"),
             })

@@ -33,6 +33,7 @@ fn answers(b: &mut Broker, answer: Authentication) {
         super::Call::Authenticate { .. } => Some(Answer::Authenticate(ChainOutcome {
             answer: answer.clone(),
             authenticator: 2,
+            failed: false,
         })),
         super::Call::Rules { client, .. } => {
             let is_admin = client.username.as_deref() == Some("admin");
@@ -162,6 +163,7 @@ fn only_the_client_itself_waits_for_the_answer() {
         let outcome = ChainOutcome {
             answer: Authentication::Allow(Identity::default()),
             authenticator: 0,
+            failed: false,
         };
         b.answer_held(Answer::Authenticate(outcome));
         assert!(matches!(b.take(c)[..], [Packet::Auth(_), Packet::PingResp]));

@@ -41,7 +41,7 @@ fn syntax_errors() {
 fn unknown_keys() {
     check(
         "colour = 1",
-        "1:1: unknown key colour in this file; known keys: broker, listener, auth, limits, reload, plugin, admin",
+        "1:1: unknown key colour in this file; known keys: broker, listener, auth, limits, reload, detect, plugin, admin",
     );
     check("[brokr]", "1:2: unknown key brokr in this file; write broker");
     check("[[plugins]]", "1:3: unknown key plugins in this file; write plugin");
@@ -474,7 +474,7 @@ fn files_that_cannot_be_read() {
     let errors = parse(EXAMPLE, directory.path()).unwrap_err().to_string();
     assert_eq!(
         errors,
-        "f.toml:78:19: users \"passwd\" is not a file; write the path of one"
+        "f.toml:84:19: users \"passwd\" is not a file; write the path of one"
     );
 }
 

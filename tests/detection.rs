@@ -314,6 +314,9 @@ fn alerts_are_read_by_those_whom_authorization_lets() {
     assert_eq!(forged, 0x87);
 }
 
+/// What somebody does to the broker in a round.
+type Attack<'a> = &'a dyn Fn(&mut [Client], u64);
+
 /// What the evaluation of `builtin:anomaly-guard` reads: what a real broker counts of real clients. NERVEWIRE_RECORD=1 writes its
 /// files anew, from a minute and a half; else it is some seconds, to see that it can be.
 #[test]
@@ -335,7 +338,7 @@ fn windows_are_recorded_for_the_evaluation() {
     gateways[0].subscribe("sensors/#", QoS::AtMostOnce);
     // A tenth of a second at a time.
     let mut round = 0u64;
-    let mut go_on = |rounds: u64, attack: Option<&dyn Fn(&mut [Client], u64)>| {
+    let mut go_on = |rounds: u64, attack: Option<Attack<'_>>| {
         let began = alerts_total(&broker);
         for _ in 0..rounds {
             round += 1;

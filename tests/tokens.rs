@@ -264,7 +264,9 @@ fn keys_by_url_are_rotated_and_survive_the_urls_failure() {
     let served: Served = Arc::new(Mutex::new(Some(jwks(&[&old]))));
     let server = key_server(&served);
     let toml = format!(
-        "[[plugin]]\nname = \"jwt\"\ncomponent = \"builtin:jwt\"\ngrants = [\"{url}\"]\nlimits = {{ http_calls = 1 }}\n\
+        // Who comes with an old token again and again is kept out for a while, and so is everybody with its address.
+        "[limits]\nfailed_logins_per_minute = 0\n\
+         [[plugin]]\nname = \"jwt\"\ncomponent = \"builtin:jwt\"\ngrants = [\"{url}\"]\nlimits = {{ http_calls = 1 }}\n\
          config = {{ jwks_url = \"{url}/jwks.json\", jwks_retry_s = 1, jwks_refresh_s = 1, username_claim = \"sub\" }}\n",
         url = server.url()
     );

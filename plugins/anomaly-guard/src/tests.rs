@@ -68,9 +68,10 @@ fn payloads_of_another_size_are_told_when_they_stay() {
         };
         found.extend(words(&guard.look_at(&[window])));
     }
+    // 41: the first windows of another size have moved what is usual a little.
     assert_eq!(
         found,
-        ["pump: payload_drift: payloads of 400 bytes on average; usual are 40"]
+        ["pump: payload_drift: payloads of 400 bytes on average; usual are 41"]
     );
 }
 

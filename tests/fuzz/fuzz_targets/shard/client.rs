@@ -62,7 +62,8 @@ impl Link {
 impl Client {
     fn receive(&mut self, packet: &Packet) {
         match packet {
-            Packet::ConnAck(answer) if !answer.session_present => {
+            // A refusal says nothing about the session.
+            Packet::ConnAck(answer) if !answer.session_present && !answer.reason.is_error() => {
                 self.unreleased.clear();
                 self.unfinished.clear();
             }

@@ -5,6 +5,7 @@ use super::rates::Rates;
 use super::{ConnId, Feed, Notice, Shard};
 use crate::limits::{MAX_OUTBOUND_TOPIC_ALIASES, OUTPUT_HIGH_WATER_BYTES};
 use crate::outbuf::OutBuf;
+use crate::rate::Pace;
 use crate::time::Millis;
 use hashbrown::HashMap;
 use nervewire_codec::{Packet, Utf8Ref, Utf8String, Version, encode};
@@ -88,33 +89,25 @@ impl OutboundAliases {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
     full_at_ns: u64,
-    /// Nanoseconds until a token is back; 0: no bound.
-    token_ns: u32,
+    pace: Pace,
 }
-
-const SECOND_NS: u64 = 1_000_000_000;
-const NS_PER_MS: u64 = 1_000_000;
 
 impl Bucket {
     /// Full, with so many tokens, at most a billion; 0: no bound.
     pub(super) fn new(tokens_per_s: u32) -> Self {
-        let token_ns = SECOND_NS.checked_div(u64::from(tokens_per_s)).unwrap_or(0);
         Self {
             full_at_ns: 0,
-            token_ns: token_ns as u32, // At most a second.
+            pace: Pace::per_second(tokens_per_s),
         }
     }
 
     /// Takes tokens; where that leaves a debt, answers when it is paid.
     pub(super) fn take(&mut self, now: Millis, tokens: u64) -> Option<Millis> {
-        if self.token_ns == 0 {
+        if self.pace.is_unbounded() {
             return None;
         }
-        let now_ns = now.saturating_mul(NS_PER_MS);
-        let taken_ns = tokens.saturating_mul(u64::from(self.token_ns));
-        self.full_at_ns = self.full_at_ns.max(now_ns).saturating_add(taken_ns);
-        let paid_at_ns = self.full_at_ns - SECOND_NS.min(self.full_at_ns);
-        (paid_at_ns > now_ns).then(|| paid_at_ns.div_ceil(NS_PER_MS))
+        self.full_at_ns = self.pace.take(self.full_at_ns, now, tokens);
+        Pace::paid_at(self.full_at_ns, now)
     }
 }
 

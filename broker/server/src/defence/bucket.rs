@@ -1,75 +1,64 @@
 //! A token bucket of many connections.
 
-use nervewire_core::rate::SharedRate;
+use nervewire_core::rate::{Pace, SharedRate};
 use nervewire_core::time::Millis;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-const SECOND_NS: u64 = 1_000_000_000;
-const NS_PER_MS: u64 = 1_000_000;
-
-/// A token bucket of several connections, on whatever shards: all that is kept is when it will be full again. It holds what
-/// comes back within a second, and may go into debt.
+/// A token bucket of several connections, on whatever shards.
 #[derive(Debug)]
 pub(crate) struct SharedBucket {
     full_at_ns: AtomicU64,
-    /// Nanoseconds until a token is back; 0: no bound.
-    token_ns: AtomicU32,
+    /// A [`Pace`].
+    pace: AtomicU32,
 }
 
 impl SharedBucket {
     /// Full, with so many tokens, at most a billion; 0: no bound.
     pub(crate) fn new(tokens_per_s: u32) -> Self {
-        let bucket = Self {
+        Self {
             full_at_ns: AtomicU64::new(0),
-            token_ns: AtomicU32::new(0),
-        };
-        bucket.set_rate(tokens_per_s);
-        bucket
+            pace: AtomicU32::new(Pace::per_second(tokens_per_s).to_bits()),
+        }
     }
 
     /// Another rate from now on.
     pub(crate) fn set_rate(&self, tokens_per_s: u32) {
-        let token_ns = SECOND_NS.checked_div(u64::from(tokens_per_s)).unwrap_or(0);
-        self.token_ns.store(token_ns as u32, Ordering::Relaxed); // At most a second.
+        let pace = Pace::per_second(tokens_per_s);
+        self.pace.store(pace.to_bits(), Ordering::Relaxed);
     }
 
     /// Takes one token unless that would leave a debt; whether it did.
     pub(crate) fn try_take(&self, now: Millis) -> bool {
-        let token_ns = u64::from(self.token_ns.load(Ordering::Relaxed));
-        if token_ns == 0 {
-            return true;
-        }
-        let now_ns = now.saturating_mul(NS_PER_MS);
-        let after = |full_at_ns: u64| full_at_ns.max(now_ns).saturating_add(token_ns);
-        let fits = |full_at_ns: u64| Some(after(full_at_ns)).filter(|after| *after <= now_ns.saturating_add(SECOND_NS));
-        self.full_at_ns
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
-            .is_ok()
+        let pace = self.pace();
+        let fits =
+            |full_at_ns| Some(pace.take(full_at_ns, now, 1)).filter(|after| Pace::paid_at(*after, now).is_none());
+        pace.is_unbounded() || self.update(fits).is_ok()
     }
 
     /// Whether nothing would be lost if it were forgotten.
     pub(crate) fn is_full(&self, now: Millis) -> bool {
-        self.full_at_ns.load(Ordering::Relaxed) <= now.saturating_mul(NS_PER_MS)
+        Pace::is_full(self.full_at_ns.load(Ordering::Relaxed), now)
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::from_bits(self.pace.load(Ordering::Relaxed))
+    }
+
+    fn update(&self, change: impl FnMut(u64) -> Option<u64>) -> Result<u64, u64> {
+        self.full_at_ns
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, change)
     }
 }
 
 impl SharedRate for SharedBucket {
     fn take(&self, now: Millis, tokens: u64) -> Option<Millis> {
-        let token_ns = u64::from(self.token_ns.load(Ordering::Relaxed));
-        if token_ns == 0 {
+        let pace = self.pace();
+        if pace.is_unbounded() {
             return None;
         }
-        let now_ns = now.saturating_mul(NS_PER_MS);
-        let taken_ns = tokens.saturating_mul(token_ns);
-        let after = |full_at_ns: u64| full_at_ns.max(now_ns).saturating_add(taken_ns);
-        let taken = self
-            .full_at_ns
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at_ns| {
-                Some(after(full_at_ns))
-            });
-        let full_at_ns = taken.map_or(now_ns, after);
-        let paid_at_ns = full_at_ns - SECOND_NS.min(full_at_ns);
-        (paid_at_ns > now_ns).then(|| paid_at_ns.div_ceil(NS_PER_MS))
+        let taken = self.update(|full_at_ns| Some(pace.take(full_at_ns, now, tokens)));
+        let (Ok(before) | Err(before)) = taken; // It always is.
+        Pace::paid_at(pace.take(before, now, tokens), now)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::admin::diff::PluginDiff;
 use crate::admin::explain::{Explained, Wanted};
 use crate::admin::metrics::{HistogramSnapshot, MetricsSnapshot, PluginCalls, PluginMetrics};
 use crate::config::Component;
-use crate::driver::{ShardReport, Shared, Worker, ask, ask_all};
+use crate::driver::{ShardReport, Shared, Worker, ask_all, ask_home};
 use crate::explain;
 use crate::generation::LoadedPlugin;
 use crate::metrics;
@@ -20,7 +20,7 @@ use crate::supervisor::Supervisor;
 use nervewire_codec::Version;
 use nervewire_core::hook::OnFailure;
 use nervewire_core::shadow::Tally;
-use nervewire_core::shard::{SessionInfo, home_shard};
+use nervewire_core::shard::SessionInfo;
 use nervewire_plugin_host::{BreakerState, Call, LATENCY_BUCKETS_NS, Latency, Outcome, PluginStats};
 use nervewire_store::Journal;
 use std::collections::BTreeMap;
@@ -316,8 +316,10 @@ fn at_home<T: Send + 'static>(
     key: ClientKey,
     question: impl Fn(&mut Worker, &ClientKey) -> T + Send + Sync + 'static,
 ) -> Option<T> {
-    let home = home_shard(key.tenant.as_deref(), &key.client_id, shared.mesh.shards());
-    ask(shared, home..home + 1, move |worker| question(worker, &key)).pop()
+    let asked = key.clone();
+    ask_home(shared, key.tenant.as_deref(), &key.client_id, move |worker| {
+        question(worker, &asked)
+    })
 }
 
 fn client_info(info: &SessionInfo) -> ClientInfo {

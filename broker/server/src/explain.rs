@@ -5,7 +5,7 @@ mod asking;
 
 use crate::admin::explain::{Explained, ExplainedMessage, ExplainedStep, Wanted};
 use crate::config::Mode;
-use crate::driver::ask;
+use crate::driver::ask_home;
 use crate::generation::LoadedPlugin;
 use crate::supervisor::Supervisor;
 use asking::Asking;
@@ -15,7 +15,6 @@ use nervewire_core::fold::{AuthorizationFold, DefaultDecision, failed_decision, 
 use nervewire_core::hook::{Action, AppMessage, Client, Decision, Request, Transformation};
 use nervewire_core::limits::MAX_MESSAGES_PER_PUBLISH;
 use nervewire_core::policy::{Authorizer, ClientRules, Policy};
-use nervewire_core::shard::home_shard;
 use nervewire_plugin_host::Hook;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -34,12 +33,10 @@ pub(crate) fn explain(supervisor: &Supervisor, wanted: &Wanted) -> Result<Explai
     };
     let supposed = Arc::new(supposed(wanted, listener));
     let shared = supervisor.shared();
-    let home = home_shard(supposed.tenant.as_deref(), &supposed.client_id, shared.mesh.shards());
     let (asked_about, asked) = (supposed.clone(), request.clone());
-    let inquiry = ask(shared, home..home + 1, move |worker| {
+    let inquiry = ask_home(shared, supposed.tenant.as_deref(), &supposed.client_id, move |worker| {
         worker.inquire(&asked_about, &asked)
-    })
-    .pop();
+    });
     let inquiry = inquiry.ok_or("the client's shard does not answer; look at the broker's log")?;
     let client = inquiry.client.clone().unwrap_or(supposed);
     let mut explaining = Explaining {

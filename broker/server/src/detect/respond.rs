@@ -5,11 +5,10 @@ use super::alerts::PLUGIN_ALERTS_PER_WINDOW;
 use crate::admin::alerts::{Alert, AlertWindow};
 use crate::config::{self, Mode};
 use crate::defence::{BanRequest, Subject};
-use crate::driver::{ShardEvent, Shared, Worker, ask};
+use crate::driver::{ShardEvent, Shared, Worker, ask_home};
 use bytes::Bytes;
 use nervewire_codec::{QoS, Utf8String};
 use nervewire_core::hook::{AppMessage, Finding, Response};
-use nervewire_core::shard::home_shard;
 use nervewire_core::store::ClientKey;
 use nervewire_core::time::Millis;
 use nervewire_core::windows::ClientWindow;
@@ -93,8 +92,8 @@ fn carry_out(
         Response::Alert => "told".to_owned(),
         // Who only claimed a name must not have its owner thrown out.
         Response::Throttle(_) | Response::Disconnect if is_stranger => "not connected".to_owned(),
-        Response::Throttle(messages_per_s) => throttle(shared, settings, key, messages_per_s),
-        Response::Disconnect => disconnect(shared, key),
+        Response::Throttle(messages_per_s) => throttle(shared, settings, &key, messages_per_s),
+        Response::Disconnect => disconnect(shared, &key),
         Response::Ban(seconds) => {
             let subject = match about {
                 Some(client) if is_stranger => Subject::Address(client.window.address),
@@ -105,22 +104,24 @@ fn carry_out(
     }
 }
 
-fn throttle(shared: &Shared, settings: &config::Detect, key: ClientKey, messages_per_s: u32) -> String {
+fn throttle(shared: &Shared, settings: &config::Detect, key: &ClientKey, messages_per_s: u32) -> String {
     let until = match settings.throttle_s {
         Some(seconds) => shared.clock.now() + Millis::from(seconds.get()) * 1_000,
         None => Millis::MAX,
     };
-    let throttle = move |worker: &mut Worker, key: &ClientKey| worker.throttle(key, messages_per_s, until);
-    match at_home(shared, key, throttle) {
+    let asked = key.clone();
+    let throttle = move |worker: &mut Worker| worker.throttle(&asked, messages_per_s, until);
+    match ask_home(shared, key.tenant.as_deref(), &key.client_id, throttle) {
         Some(true) => "carried out".to_owned(),
         Some(false) => "failed: too many clients are throttled".to_owned(),
         None => "failed: the shard did not answer".to_owned(),
     }
 }
 
-fn disconnect(shared: &Shared, key: ClientKey) -> String {
-    let end = |worker: &mut Worker, key: &ClientKey| worker.end_odd(key);
-    match at_home(shared, key, end) {
+fn disconnect(shared: &Shared, key: &ClientKey) -> String {
+    let asked = key.clone();
+    let end = move |worker: &mut Worker| worker.end_odd(&asked);
+    match ask_home(shared, key.tenant.as_deref(), &key.client_id, end) {
         Some(true) => "carried out".to_owned(),
         Some(false) => "not connected".to_owned(),
         None => "failed: the shard did not answer".to_owned(),
@@ -138,15 +139,6 @@ fn ban(shared: &Shared, detector: &Detector, subject: Subject, seconds: u32, evi
         Ok(_) => "carried out".to_owned(),
         Err(error) => format!("failed: {error}"),
     }
-}
-
-fn at_home<T: Send + 'static>(
-    shared: &Shared,
-    key: ClientKey,
-    question: impl Fn(&mut Worker, &ClientKey) -> T + Send + Sync + 'static,
-) -> Option<T> {
-    let home = home_shard(key.tenant.as_deref(), &key.client_id, shared.mesh.shards());
-    ask(shared, home..home + 1, move |worker| question(worker, &key)).pop()
 }
 
 fn name(response: Response) -> &'static str {

@@ -24,7 +24,7 @@ pub(crate) use certificates::revoked_certificates;
 pub(crate) use handshake::busy;
 pub(crate) use inbox::{ShardEvent, Swap, bounds};
 pub(crate) use plugins::{Place, ShardPlugins};
-pub(crate) use requests::{ShardReport, ask, ask_all};
+pub(crate) use requests::{ShardReport, ask_all, ask_home};
 pub(crate) use store::{ShardStore, store_sinks};
 pub(crate) use worker::{ShardSetup, Shared, Worker, inboxes, spawn};
 

@@ -8,9 +8,9 @@ use nervewire_core::counters::Counters;
 use nervewire_core::explain::Inquiry;
 use nervewire_core::hook::{AppMessage, Client, Request};
 use nervewire_core::shadow::{Differences, Tally as ShadowTally};
-use nervewire_core::shard::{SessionInfo, ShardInfo};
-use nervewire_core::store::ClientKey;
-use nervewire_core::store::{BannedSubject, StoredBan};
+use nervewire_core::shard::{SessionInfo, ShardInfo, home_shard};
+
+use nervewire_core::store::{BannedSubject, ClientKey, StoredBan};
 use nervewire_core::time::Millis;
 use nervewire_core::windows::Tally;
 use std::collections::BTreeMap;
@@ -222,8 +222,19 @@ pub(crate) fn ask_all<T: Send + 'static>(
     ask(shared, 0..shared.mesh.shards(), question)
 }
 
+/// Asks the shard that owns the session of this name, or would own it. `None`: it did not answer in time.
+pub(crate) fn ask_home<T: Send + 'static>(
+    shared: &Shared,
+    tenant: Option<&str>,
+    client_id: &str,
+    question: impl Fn(&mut Worker) -> T + Send + Sync + 'static,
+) -> Option<T> {
+    let home = home_shard(tenant, client_id, shared.mesh.shards());
+    ask(shared, home..home + 1, question).pop()
+}
+
 /// Asks these shards and waits for the answers; a shard that does not answer in time is left out.
-pub(crate) fn ask<T: Send + 'static>(
+fn ask<T: Send + 'static>(
     shared: &Shared,
     shards: Range<u16>,
     question: impl Fn(&mut Worker) -> T + Send + Sync + 'static,

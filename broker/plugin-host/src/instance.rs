@@ -316,7 +316,7 @@ impl Failure {
             Some(_) => Outcome::Trap,
             None if error.is::<HostRefusal>() || error.is::<wasmtime_wasi::I32Exit>() => Outcome::Trap,
             None if error.is::<wasmtime_wasi::ResourceTableError>() => Outcome::Trap,
-            // Neither the guest's code nor the host's functions: what it returned could not be read.
+            // Neither the guest's code nor the host's functions: what it returned or told them could not be read, or was too much to.
             None => Outcome::Invalid,
         };
         let detail = match outcome {

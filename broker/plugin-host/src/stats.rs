@@ -77,7 +77,7 @@ pub enum Outcome {
     Timeout,
     /// It asked for more memory than its limit, and did not get over that.
     Memory,
-    /// It answered what nobody may answer.
+    /// It answered, or told a host function, what nobody may: unreadable, against the contract, or larger than its bounds.
     Invalid,
     /// It was not called: the breaker is open.
     Breaker,

@@ -10,8 +10,13 @@ use support::*;
 
 /// Under a name of its own: statistics are kept by name.
 fn liar(about: &str, lie: &str) -> PluginSpec {
+    let mut component = guests::component("liar");
+    if lie.contains("arena") {
+        component.extend(custom_section(ARENA_SECTION, b"1"));
+    }
     PluginSpec {
         name: format!("{about}: {lie}"),
+        component: component.into(),
         config_json: format!("{lie:?}"),
         limits: Limits {
             call_ms: 200,
@@ -19,6 +24,14 @@ fn liar(about: &str, lie: &str) -> PluginSpec {
         },
         ..spec("liar")
     }
+}
+
+/// What says that the guest has a call arena.
+const ARENA_SECTION: &str = "nervewire:call-arena";
+
+fn custom_section(name: &str, contents: &[u8]) -> Vec<u8> {
+    let body = [&[u8::try_from(name.len()).unwrap()], name.as_bytes(), contents].concat();
+    [&[0, body.len() as u8 | 0x80, (body.len() >> 7) as u8], &body[..]].concat()
 }
 
 /// Calls a function twice, so that a second instance is seen as well; whether both were answered.
@@ -49,6 +62,12 @@ fn check(about: Call, lie: &str, expected: Outcome) {
     assert_eq!(answered, expected == Outcome::Ok, "{lie}");
     let replaced = if answered { 0 } else { 2 };
     assert_eq!(plugin.stats().instances_replaced(), replaced, "{lie}");
+    // Nothing is left of the instances that have gone.
+    assert_eq!(
+        (plugin.stats().instances(), plugin.stats().memory_bytes()),
+        (0, 0),
+        "{lie}"
+    );
     // The host is whole.
     static HONEST: LazyLock<Arc<Plugin>> = LazyLock::new(|| host().load(liar("honest", "")).unwrap());
     assert!(answers(&HONEST, about), "{lie}");
@@ -167,6 +186,93 @@ fn an_allocator_that_lies_fails_the_call() {
     }
     check(Call::Authorize, "loops for memory", Outcome::Timeout);
     check(Call::Transform, "loops for memory", Outcome::Timeout);
+}
+
+const WITH_ARENA: [Call; 4] = [Call::Authenticate, Call::Rules, Call::Authorize, Call::Transform];
+
+#[test]
+fn a_call_arena_that_is_none_fails_the_call() {
+    for about in WITH_ARENA {
+        for lie in ["arena outside", "arena that ends", "arena beside"] {
+            check(about, lie, Outcome::Invalid);
+        }
+        check(about, "traps for the arena", Outcome::Trap);
+        check(about, "calls for the arena", Outcome::Trap);
+        check(about, "arena over what it needs", Outcome::Trap);
+    }
+    check(Call::Authorize, "loops for the arena", Outcome::Timeout);
+    check(Call::Transform, "loops for the arena", Outcome::Timeout);
+    for about in [Call::Tick, Call::Detect] {
+        check(about, "traps for the arena", Outcome::Ok); // Nobody asks.
+    }
+}
+
+/// Wherever in its memory it is, and whatever is said there, it is the guest's own.
+#[test]
+fn a_call_arena_in_odd_places_is_the_guests_own() {
+    let lies = [
+        "arena at 0",
+        "arena without a mark",
+        "arena that is full",
+        "arena in the stack",
+        "arena that is handed out again",
+        "arena that changes",
+        "arena of new memory",
+        "arena after too much memory",
+        "arena for once",
+    ];
+    for about in WITH_ARENA {
+        for lie in lies {
+            check(about, lie, Outcome::Ok);
+        }
+    }
+}
+
+/// Whoever is believed to have an arena is asked for it, which the guest does not survive.
+#[test]
+fn a_section_that_is_not_the_call_arenas_is_not_believed() {
+    let honest = || custom_section(ARENA_SECTION, b"1");
+    let load = |about: &str, section: Vec<u8>| {
+        let component = [guests::component("liar"), section].concat().into();
+        host().load(PluginSpec {
+            component,
+            ..liar(about, "traps when asked")
+        })
+    };
+    let is_believed = |about: &str, section| !answers(&load(about, section).unwrap(), Call::Rules);
+    assert!(is_believed("once", honest()));
+    assert!(is_believed("twice", [honest(), honest()].concat()));
+    assert!(is_believed(
+        "among others",
+        [custom_section(ARENA_SECTION, b"2"), honest()].concat()
+    ));
+    for (about, contents) in [
+        ("empty", &b""[..]),
+        ("of the future", b"2"),
+        ("too long", b"11"),
+        ("with more", b"1\0"),
+    ] {
+        assert!(!is_believed(about, custom_section(ARENA_SECTION, contents)), "{about}");
+    }
+    for name in [
+        "",
+        "nervewire:call-aren",
+        "nervewire:call-arena1",
+        "NERVEWIRE:call-arena",
+    ] {
+        assert!(!is_believed(name, custom_section(name, b"1")), "{name}");
+    }
+    let cut = honest()[..20].to_vec();
+    let longer_name = [&honest()[..3], &[200][..], &honest()[4..]].concat();
+    let endless_length = [&[0][..], &[0xff; 12], &honest()[3..]].concat();
+    for (about, section) in [
+        ("cut", cut),
+        ("longer name", longer_name),
+        ("endless length", endless_length),
+    ] {
+        let refused = load(about, section).unwrap_err().to_string();
+        assert!(refused.contains("not a WebAssembly component"), "{about}: {refused}");
+    }
 }
 
 /// Nothing calls the broker from inside of a call that is being made or cleaned up.

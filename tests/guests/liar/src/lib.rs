@@ -2,6 +2,8 @@
 //! not in its memory; an allocator that hands out what it does not have. Its configuration, all of it, is the name of its lie.
 #![allow(clippy::missing_safety_doc)]
 
+mod arena;
+
 // For the description of the world only: what is exported is written out below.
 wit_bindgen::generate!({
     path: "../../../wit",
@@ -84,6 +86,9 @@ fn value(what: &str, honest: u8) -> u8 {
 
 #[unsafe(export_name = "cabi_realloc")]
 unsafe extern "C" fn realloc(old: *mut u8, old_len: usize, align: usize, new_len: usize) -> *mut u8 {
+    if let Some(answer) = arena::answer(align, new_len) {
+        return answer;
+    }
     match lie() {
         "memory at 0" => return std::ptr::null_mut(),
         "memory outside" => return 0xffff_fff8_usize as *mut u8,
@@ -128,6 +133,7 @@ extern "C" fn tick(_now: u64) -> *mut u8 {
 
 #[unsafe(export_name = "nervewire:plugin/authentication@0.1.0#authenticate")]
 extern "C" fn authenticate(_: *mut u8) -> *mut u8 {
+    arena::entered();
     const ALLOW: u8 = 0;
     const DENY: u8 = 1;
     if lie() == "refusal" {
@@ -142,6 +148,7 @@ extern "C" fn authenticate(_: *mut u8) -> *mut u8 {
 
 #[unsafe(export_name = "nervewire:plugin/authorization@0.1.0#rules")]
 extern "C" fn rules(_: *mut u8) -> *mut u8 {
+    arena::entered();
     let rule = Area::new()
         .byte(0, value("effect", 0))
         .byte(1, if lie() == "actions" { 0xff } else { 1 })
@@ -160,6 +167,7 @@ extern "C" fn rules(_: *mut u8) -> *mut u8 {
 
 #[unsafe(export_name = "nervewire:plugin/authorization@0.1.0#authorize")]
 extern "C" fn authorize(_: *mut u8) -> *mut u8 {
+    arena::entered();
     match lie() {
         "answer outside" => return (memory_bytes() - 4) as *mut u8,
         "answer beside" => return Area::new().0.wrapping_add(1),
@@ -187,6 +195,7 @@ extern "C" fn authorized(_: *mut u8) {
 
 #[unsafe(export_name = "nervewire:plugin/transformation@0.1.0#transform")]
 extern "C" fn transform(_: *mut u8) -> *mut u8 {
+    arena::entered();
     const REPLACE: u8 = 1;
     const EMIT: u8 = 2;
     const REJECT: u8 = 4;

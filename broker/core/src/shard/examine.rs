@@ -125,12 +125,13 @@ impl Shard {
         let mut sent = Vec::new();
         targets.retain(|target| {
             let session = &target.session;
-            if let Some((_, gone)) = self.unsettled(session)
-                && gone
-            {
-                // It is on its way to another member. What is on its way to nobody goes with the session, and so do its
-                // subscriptions: that they do is in no log yet, but its end was asked for.
-                return target.shared.is_some();
+            if self.is_on_its_way(session, order) {
+                return true;
+            }
+            // What is on its way to nobody goes with the session, and so do its subscriptions: that they do is in no log yet, but
+            // its end was asked for.
+            if self.unsettled(session).is_some_and(|(_, gone)| gone) {
+                return false;
             }
             let Some((slot, s)) = self.durable_session(session) else {
                 return false;

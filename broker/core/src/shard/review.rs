@@ -4,7 +4,7 @@
 
 use super::commit::Then;
 use super::judge::{Judge, Judgement};
-use super::mesh::{Assignment, MeshMessage};
+use super::mesh::{Assignment, Confirm, MeshMessage};
 use super::subscribe::{Entry, split};
 use super::{Call, Shard};
 use crate::hook::{Action, Client};
@@ -16,7 +16,7 @@ use crate::session::Session;
 use crate::time::Millis;
 use hashbrown::{HashMap, HashSet};
 use nervewire_codec::{QoS, Utf8String, topic};
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
 /// No policy has judged all of a session's subscriptions.
@@ -329,7 +329,9 @@ impl Shard {
             order,
             qos,
         };
-        let commit = self.begin_owned(smallvec![given]);
+        let mut then: SmallVec<_> = smallvec![given];
+        then.extend(self.copy_is_given_away(session, order, qos));
+        let commit = self.begin_owned(then);
         let owner = key.owner(self.config.shards);
         self.within(Some(commit), |shard| {
             let confirm = shard.confirm();
@@ -338,11 +340,28 @@ impl Shard {
         self.part_settled(now, commit, Ok(()));
     }
 
+    /// A session that the log has is not over before whoever it gives a copy to has that. What then follows is told to whoever waits
+    /// for that.
+    fn copy_is_given_away(&mut self, session: u32, order: u64, qos: QoS) -> Option<Then> {
+        if qos == QoS::AtMostOnce {
+            return None;
+        }
+        let (_, key) = self.durable(session)?;
+        let commit = self.leaving(session)?;
+        self.copy_leaves(&key, order);
+        let (shard, owned) = (self.config.shard, true);
+        Some(Then::Confirm(Confirm { shard, commit, owned }))
+    }
+
     /// Another member of the shared subscription has a message, and the log says so.
     pub(super) fn given_away(&mut self, session: (u32, u64), order: u64, qos: QoS) {
         let (slot, serial) = session;
-        if self.sessions.get(slot as usize).is_some_and(|s| s.serial == serial) {
-            self.record_acknowledged(slot, order, qos);
+        if self.sessions.get(slot as usize).is_none_or(|s| s.serial != serial) {
+            return;
         }
+        if let Some((_, key)) = self.durable(slot) {
+            self.copy_has_left(&key, order);
+        }
+        self.record_acknowledged(slot, order, qos);
     }
 }

@@ -1,5 +1,5 @@
-//! What leaves a session: its will when the connection ends, its shared messages when the session does. A crash must not find
-//! them neither here nor there, so the log goes on saying of the session what it said before, until where they went to is
+//! What leaves a session: its will when the connection ends, its shared messages when the session does or may not have them. A
+//! crash must not find them neither here nor there, so the log goes on saying of the session what it said before, until where they went to is
 //! durable. Whoever needs the session's next record waits for that.
 
 use super::commit::Then;
@@ -8,6 +8,7 @@ use super::record::state;
 use super::{CommitId, Shard};
 use crate::store::{ClientKey, Record, SessionState};
 use crate::time::Millis;
+use hashbrown::HashSet;
 use smallvec::{SmallVec, smallvec};
 
 /// A session's record that is still to be made, because something is leaving it.
@@ -21,6 +22,8 @@ pub(super) struct Unsettled {
     recorded: Box<SessionState>,
     /// Commits that wait for the next record.
     waiting: SmallVec<[CommitId; 1]>,
+    /// Of the copies that are on their way to other members of their shared subscriptions.
+    orders: HashSet<u64>,
 }
 
 impl Shard {
@@ -41,9 +44,30 @@ impl Shard {
             gone: false,
             recorded,
             waiting: SmallVec::new(),
+            orders: HashSet::new(),
         };
         self.unsettled.insert(key, unsettled);
         Some(commit)
+    }
+
+    /// A copy that the log says is with a session that something is leaving goes to another member.
+    pub(super) fn copy_leaves(&mut self, key: &ClientKey, order: u64) {
+        if let Some(unsettled) = self.unsettled.get_mut(key) {
+            unsettled.orders.insert(order);
+        }
+    }
+
+    /// The log is about to say that the copy is with the session no more.
+    pub(super) fn copy_has_left(&mut self, key: &ClientKey, order: u64) {
+        if let Some(unsettled) = self.unsettled.get_mut(key) {
+            unsettled.orders.remove(&order);
+        }
+    }
+
+    /// Whether a copy is on its way from this session to another.
+    pub(super) fn is_on_its_way(&self, key: &ClientKey, order: u64) -> bool {
+        let unsettled = self.unsettled.get(key);
+        unsettled.is_some_and(|unsettled| unsettled.orders.contains(&order))
     }
 
     /// The session that something is leaving has ended. The current commit waits for the record of that.

@@ -358,7 +358,7 @@ fn check_empty(b: &Broker) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_bounds_hold_and_nothing_is_left_behind(ops in proptest::collection::vec(op(), 1..80)) {

@@ -218,7 +218,7 @@ fn check(shards: u16, ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_checkpoint_keeps_what_is_true_and_nothing_else(ops in proptest::collection::vec(op(), 1..80)) {

@@ -1,8 +1,11 @@
 //! What leaves a session is never in no log: wills, and shared messages of a session that ends.
 
 use super::restart::stored;
+use super::review::{only, rules_of};
 use super::scene::{v5, will};
+use super::script::deliver_rule;
 use super::{Broker, C};
+use crate::hook::{Client, Effect};
 use nervewire_codec::{Packet, Publish};
 use std::collections::BTreeSet;
 
@@ -51,6 +54,97 @@ fn a_crash_while_shared_messages_go_to_another_member_loses_none() {
                 all.extend(next.payloads(a));
                 assert_eq!(all, messages, "after {appends} of {before} to {}", b.journal.len());
             }
+        }
+    }
+}
+
+/// Two members of a group, the first of whom comes back to a queue that has what it may not have any more.
+fn refused_by_the_first(shards: u16, group: &str, prepare: impl FnOnce(&mut Broker)) -> (Broker, C, BTreeSet<String>) {
+    let mut b = stored(shards);
+    rules_of(&mut b, 1, |_| Ok(Some(only(&["#"]))));
+    let a = b.connect(v5("a").lasting());
+    b.subscribe(a, group, 1);
+    b.disconnect(a);
+    let p = b.connect(v5("pub"));
+    let messages: BTreeSet<String> = (0..4).map(|n| n.to_string()).collect();
+    messages.iter().for_each(|n| _ = b.publish(p, "t", 1, n));
+    let last = b.connect(v5("b").lasting());
+    b.subscribe(last, group, 1);
+    rules_of(&mut b, 2, |client: &Client| {
+        let deny = (&*client.client_id == "a").then(|| deliver_rule(Effect::Deny, "t"));
+        Ok(Some(deny.into_iter().chain(only(&["#"])).collect()))
+    });
+    prepare(&mut b);
+    b.open(v5("a").lasting());
+    (b, last, messages)
+}
+
+/// What both of them get that was not seen before.
+fn with_both(mut next: Broker, mut all: BTreeSet<String>) -> BTreeSet<String> {
+    for name in ["a", "b"] {
+        let c = next.connect(v5(name).lasting());
+        all.extend(next.payloads(c));
+    }
+    all
+}
+
+#[test]
+fn a_crash_while_refused_messages_go_to_another_member_loses_none() {
+    for from in [1, 3] {
+        let mut before = 0;
+        let (b, last, messages) = refused_by_the_first(from, "$share/g/t", |b| before = b.journal.len());
+        let had = |appends| seen(&b, last, appends).into_iter().collect::<BTreeSet<_>>();
+        assert_eq!(had(b.journal.len()), messages);
+        for appends in before..=b.journal.len() {
+            for to in [1, 3] {
+                let all = with_both(b.restarted(appends, to), had(appends));
+                assert_eq!(all, messages, "after {appends} of {before} to {}", b.journal.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_while_refused_messages_are_on_their_way_keeps_them() {
+    let mut on_their_way = 0;
+    for group in 0..6 {
+        for ends in [false, true] {
+            let filter = format!("$share/g{group}/t");
+            let (mut b, last, messages) = refused_by_the_first(3, &filter, |b| b.mesh_held = true);
+            if ends {
+                b.open(v5("a"));
+            }
+            on_their_way += b.shards.iter().filter(|shard| !shard.unsettled.is_empty()).count();
+            b.checkpoint(b.journal.len());
+            let had = seen(&b, last, b.journal.len()).into_iter().collect();
+            let all = with_both(b.read_again(b.journal.len(), 3), had);
+            assert_eq!(all, messages, "{filter}, {ends}");
+        }
+    }
+    assert!(on_their_way > 0, "some group is another shard's");
+}
+
+#[test]
+fn a_session_that_ends_while_it_gives_messages_away_is_in_the_log_until_they_are_elsewhere() {
+    for group in 0..6 {
+        let filter = format!("$share/g{group}/t");
+        let mut before = 0;
+        let (mut b, last, messages) = refused_by_the_first(3, &filter, |b| {
+            before = b.journal.len();
+            b.mesh_held = true;
+        });
+        b.open(v5("a"));
+        b.mesh_held = false;
+        b.settle();
+        for appends in before..=b.journal.len() {
+            let had = seen(&b, last, appends).into_iter().collect();
+            let all = with_both(b.restarted(appends, 3), had);
+            assert_eq!(
+                all,
+                messages,
+                "{filter}, after {appends} of {before} to {}",
+                b.journal.len()
+            );
         }
     }
 }

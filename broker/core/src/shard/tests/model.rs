@@ -208,7 +208,7 @@ fn check(shards: u16, durability: Durability, ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn acknowledged_messages_arrive_once_and_in_the_publishers_order(ops in proptest::collection::vec(op(), 1..60)) {

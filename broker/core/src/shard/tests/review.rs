@@ -8,7 +8,7 @@ use crate::hook::{Action, Actions, CallFailed, Client, Decision, Effect, Rule};
 use nervewire_codec::{Packet, ReasonCode, Version};
 
 /// Everybody may publish; subscribe to these.
-fn only(filters: &[&str]) -> Vec<Rule> {
+pub(super) fn only(filters: &[&str]) -> Vec<Rule> {
     let publish = Rule {
         actions: Actions {
             publish: true,
@@ -29,7 +29,7 @@ fn only(filters: &[&str]) -> Vec<Rule> {
 }
 
 /// A policy of one authorizer with rules for each client.
-fn rules_of(b: &mut Broker, generation: u64, rules: impl Fn(&Client) -> Rules + 'static) {
+pub(super) fn rules_of(b: &mut Broker, generation: u64, rules: impl Fn(&Client) -> Rules + 'static) {
     b.set_policy(policy(generation, 1, 0));
     b.script = Box::new(move |call| match call {
         Call::Rules { client, .. } => Some(Answer::Rules(vec![rules(client)])),

@@ -345,6 +345,54 @@ fn those_who_behave_are_served_while_others_attack() {
     drop((flood, never_reads));
 }
 
+/// The lines of the log about connections refused for this reason, and how many connections they tell of.
+fn logged(log: &str, reason: &str) -> (usize, u64) {
+    let of_reason = |line: &&str| line.contains(reason) && line.contains(" INFO ");
+    let (sums, single): (Vec<&str>, Vec<&str>) = log
+        .lines()
+        .filter(of_reason)
+        .partition(|line| line.contains("more connections refused"));
+    let sum = |line: &&str| {
+        let number = line.split_once("connections=").expect("a number").1;
+        let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse::<u64>().expect("a number")
+    };
+    (
+        sums.len() + single.len(),
+        single.len() as u64 + sums.iter().map(sum).sum::<u64>(),
+    )
+}
+
+/// Thousands of connections that break the protocol, or log in with a wrong password, are a line per second each, which says how many.
+#[test]
+fn an_attack_does_not_fill_the_log() {
+    const EACH: u64 = 1_000;
+    let broker = Setup::new()
+        .shards(2)
+        .auth("anonymous = \"deny\"\ndefault = \"allow\"")
+        .toml("[limits]\nfailed_logins_per_minute = 0\nfailed_logins_per_hour = 0\n")
+        .start();
+    let begun = std::time::Instant::now();
+    for n in 0..EACH {
+        let mut malformed = open_from(&broker, ELSEWHERE);
+        malformed.write_all(b"\x10\xff\xff\xff\xff\x7f").expect("write");
+        assert_eq!(malformed.read(&mut [0; 16]).unwrap_or(0), 0);
+        let refused = connect_from(&broker, ELSEWHERE, login(Version::V5, &format!("c{n}"), "u", "p"));
+        assert_eq!(refused, Some(ReasonCode::BadUserNameOrPassword as u8));
+    }
+    let reasons = ["MalformedPacket", "BadUserNameOrPassword"];
+    wait_for("the sums", || {
+        let log = broker.log();
+        let told = reasons.map(|reason| logged(&log, reason).1);
+        (told == [EACH; 2]).then_some(())
+    });
+    let seconds = begun.elapsed().as_secs() as usize;
+    for reason in reasons {
+        let lines = logged(&broker.log(), reason).0;
+        assert!((2..=seconds + 2).contains(&lines), "{lines} lines in {seconds} s");
+    }
+}
+
 /// Connections that are not let in have a share of the memory, and those that have waited longest go first.
 #[test]
 fn connections_that_are_not_let_in_give_way_first() {

@@ -1,5 +1,7 @@
 //! TLS listeners: certificates of the broker, and of clients.
 
+#[path = "../support/backend.rs"]
+mod backend;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -8,6 +10,7 @@ mod names;
 mod reload;
 mod resumption;
 mod revocation;
+mod webhook;
 
 use serde_json::Value;
 use std::io::{Read, Write};

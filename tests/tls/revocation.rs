@@ -163,3 +163,57 @@ fn who_is_on_no_list_because_there_is_none_is_refused() {
     let broker = root.setup("required").start();
     enter(&broker, &root, &device, Version::V5, "d");
 }
+
+/// A client of this authority that is gone, whose will has still to come.
+fn leave_a_will(broker: &Broker, certificates: &Certificates, identity: &Identity, id: &str, delay_s: u32) {
+    let delayed = Will {
+        properties: props(|p| p.will_delay_interval = Some(delay_s)),
+        ..will("wills", id, QoS::AtLeastOnce)
+    };
+    let with_will = Connect {
+        will: Some(Box::new(delayed)),
+        ..durable(Version::V5, id)
+    };
+    drop(connect(broker, certificates, Some(identity), with_will).expect("an answer"));
+    wait_for("it is gone", || {
+        let client = get(broker, &format!("/v1/clients/{id}"));
+        (client.status == 200 && client.json()["connected"] == false).then_some(())
+    });
+}
+
+/// Who is connected is judged by its certificate, who is gone by its number and its authority's name.
+#[test]
+fn what_is_left_of_a_client_is_judged_by_its_certificate() {
+    let (old, new) = (Certificates::named("Old"), Certificates::named("New"));
+    let both = |serials: &[u64]| format!("{}{}", old.revokes(&[], 3_600), new.revokes(serials, 3_600));
+    let broker = old
+        .setup_with_list(&[])
+        .file("ca.pem", format!("{}{}", old.authority(), new.authority()))
+        .file("ca.crl", both(&[]))
+        .start();
+    let (of_old, revoked, good) = (device(&old, "a", 7), device(&new, "b", 7), device(&new, "c", 8));
+    let mut subscriber = enter(&broker, &old, &good, Version::V5, "subscriber");
+    subscriber.subscribe("wills", QoS::AtLeastOnce);
+    let denied = || {
+        metric(
+            &broker,
+            "nervewire_authorization_denied_total",
+            &[("action", "publish")],
+        )
+    };
+    leave_a_will(&broker, &old, &of_old, "not-trusted", 3);
+    leave_a_will(&broker, &old, &revoked, "revoked", 3);
+    leave_a_will(&broker, &old, &good, "trusted", 3);
+    broker.replace_file("ca.pem", new.authority());
+    broker.replace_file("ca.crl", new.revokes(&[7], 3_600));
+    broker.reloaded();
+    subscriber.expect_payload("trusted");
+    wait_for("the other wills", || (denied() == 2.0).then_some(()));
+    subscriber.publish("wills", "end", QoS::AtLeastOnce);
+    subscriber.expect_payload("end");
+    // Nor does anybody get what is queued for them.
+    for identity in [&of_old, &revoked] {
+        let back = durable(Version::V5, "revoked");
+        assert!(connect(&broker, &old, Some(identity), back).is_none());
+    }
+}

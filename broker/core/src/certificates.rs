@@ -1,7 +1,7 @@
 //! When a client's certificate stops counting: its time is over, its authority took it back, or nobody trusts that authority
 //! any more. What can be said without looking at the certificate itself is said here.
 
-use crate::hook::Client;
+use crate::hook::{Certificate, Client};
 use crate::time::Millis;
 use hashbrown::{HashMap, HashSet};
 use std::sync::Arc;
@@ -40,29 +40,27 @@ impl CertificateEnd {
     }
 }
 
-/// What the revocation lists of one listener name.
+/// What the revocation lists of one listener name. Where it has lists, every authority that it trusts has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevokedSerials {
     by_issuer: HashMap<String, HashSet<String>>,
 }
 
 impl RevokedSerials {
-    /// Adds a certificate, by what [`crate::hook::Certificate`] calls `issuer` and `serial`.
-    pub fn add(&mut self, issuer: &str, serial: String) {
-        match self.by_issuer.get_mut(issuer) {
-            Some(serials) => {
-                serials.insert(serial);
-            }
-            None => {
-                self.by_issuer.insert(issuer.to_owned(), HashSet::from([serial]));
-            }
-        }
+    /// Adds a list, by what [`crate::hook::Certificate`] calls `issuer` and `serial`.
+    pub fn add(&mut self, issuer: &str, serials: impl IntoIterator<Item = String>) {
+        let known = self.by_issuer.entry(issuer.to_owned()).or_default();
+        known.extend(serials);
     }
 
-    fn has(&self, issuer: &str, serial: &str) -> bool {
-        self.by_issuer
-            .get(issuer)
-            .is_some_and(|serials| serials.contains(serial))
+    fn end_of(&self, certificate: &Certificate) -> Option<CertificateEnd> {
+        if self.by_issuer.is_empty() {
+            return None;
+        }
+        match self.by_issuer.get(&certificate.issuer) {
+            None => Some(CertificateEnd::Untrusted),
+            Some(serials) => serials.contains(&certificate.serial).then_some(CertificateEnd::Revoked),
+        }
     }
 }
 
@@ -78,15 +76,14 @@ impl RevokedCertificates {
         self.by_listener.insert(listener, serials);
     }
 
-    /// Whether the certificate that a client came with has ended; it need not be connected any more. A certificate whose
-    /// authority is not trusted any more cannot be told from a good one here: that takes the certificate itself.
+    /// Whether the certificate that a client came with has ended; it need not be connected any more. Authorities are told apart by
+    /// their names, and only where the listener has lists: elsewhere one that only the client knows may stand between, and to tell
+    /// takes the certificate itself.
     pub fn end_of(&self, client: &Client, now: Millis) -> Option<CertificateEnd> {
         let certificate = client.certificate.as_deref()?;
         let lists = self.by_listener.get(&*client.listener);
-        if lists.is_some_and(|lists| lists.has(&certificate.issuer, &certificate.serial)) {
-            return Some(CertificateEnd::Revoked);
-        }
-        (ends_at(certificate.not_after) <= now).then_some(CertificateEnd::Expired)
+        let end = lists.and_then(|lists| lists.end_of(certificate));
+        end.or_else(|| (ends_at(certificate.not_after) <= now).then_some(CertificateEnd::Expired))
     }
 }
 
@@ -99,7 +96,6 @@ pub(crate) fn ends_at(not_after_s: i64) -> Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hook::Certificate;
 
     fn client(serial: &str, not_after: i64) -> Client {
         let certificate = Certificate {
@@ -121,8 +117,8 @@ mod tests {
 
     fn revoked(listener: &str, issuer: &str) -> RevokedCertificates {
         let mut serials = RevokedSerials::default();
-        serials.add(issuer, "01".into());
-        serials.add(issuer, "02".into());
+        serials.add(issuer, ["01".into()]);
+        serials.add(issuer, ["02".into()]);
         let mut revoked = RevokedCertificates::default();
         revoked.set(listener.into(), Arc::new(serials));
         revoked
@@ -134,8 +130,19 @@ mod tests {
         assert_eq!(revoked("l", "CN=ca").end_of(&client("01", 10), 0), end);
         assert_eq!(revoked("l", "CN=ca").end_of(&client("02", 10), 0), end);
         assert_eq!(revoked("l", "CN=ca").end_of(&client("03", 10), 0), None);
-        assert_eq!(revoked("l", "CN=other").end_of(&client("01", 10), 0), None);
         assert_eq!(revoked("other", "CN=ca").end_of(&client("01", 10), 0), None);
+    }
+
+    #[test]
+    fn an_authority_without_list_beside_one_with_a_list_is_not_trusted() {
+        let mut revoked = revoked("l", "CN=other");
+        assert_eq!(revoked.end_of(&client("01", 10), 0), Some(CertificateEnd::Untrusted));
+        let mut nobody = RevokedSerials::default();
+        nobody.add("CN=ca", []);
+        revoked.set("l".into(), Arc::new(nobody));
+        assert_eq!(revoked.end_of(&client("01", 10), 0), None);
+        revoked.set("l".into(), Arc::default());
+        assert_eq!(revoked.end_of(&client("01", 10), 0), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::backend::Running;
 use crate::config::{Config, Durability};
 use crate::defence::Defence;
 use crate::detect::{Alerts, Detection};
-use crate::driver::{self, Clock, ShardEvent, ShardSetup, ShardStore, Shared, revoked_certificates};
+use crate::driver::{self, Clock, ShardEvent, ShardSetup, ShardStore, Shared, Told, revoked_certificates};
 use crate::generation::{self, Generation};
 use crate::listeners::{bind, bind_admin, listener_settings};
 use crate::reminders;
@@ -109,6 +109,7 @@ impl Broker {
             authenticators,
             shadows: ShadowPool::default(),
             defence,
+            told: Told::default(),
             alerts: Alerts::default(),
             connections: AtomicUsize::new(0),
             max_connections: AtomicUsize::new(max_connections(&config)),

@@ -24,8 +24,8 @@ pub(crate) struct Stamp {
     bytes: u64,
 }
 
-/// Reloads whenever the watched files have changed, and looks after the plugins of the last reload, until the supervisor is
-/// gone.
+/// Reloads whenever the watched files have changed, looks after the plugins of the last reload, and sums up what the log was not
+/// told one by one, until the supervisor is gone.
 pub(crate) fn run(supervisor: &Weak<Supervisor>) {
     let Some(mut seen) = look(supervisor) else { return };
     let mut before = seen.clone();
@@ -42,6 +42,8 @@ pub(crate) fn run(supervisor: &Weak<Supervisor>) {
         let Some(supervisor) = supervisor.upgrade() else { return };
         supervisor.judge_probation();
         supervisor.remind();
+        let shared = supervisor.shared();
+        shared.told.sum_up(shared.clock.now());
     }
 }
 

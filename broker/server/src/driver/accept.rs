@@ -4,6 +4,7 @@ use super::inbox::bounds;
 use super::seat::{Full, Seat};
 use super::secure::TlsStream;
 use super::socket::Socket;
+use super::told::{About, tell};
 use super::worker::{Kind, Worker};
 use crate::config::CertificateIdentity;
 use crate::tls::Secured;
@@ -130,7 +131,9 @@ impl Worker {
                         // Out of descriptors or memory: those who are here go on, the others are tried again later.
                         self.driver.accept_errors += 1;
                         self.accept_again_at = Some(self.now + 100);
-                        tracing::warn!(%error, "cannot accept a connection; trying again");
+                        if self.shared.told.at_once(About::Accept, self.now) {
+                            tracing::warn!(%error, "cannot accept a connection; trying again");
+                        }
                         return false;
                     }
                 },
@@ -144,7 +147,8 @@ impl Worker {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         if settings.is_behind_proxy() && !settings.proxies.iter().any(|network| network.contains(peer.ip())) {
             self.driver.proxies_refused += 1;
-            tracing::info!(%peer, listener = &*settings.name, "connection refused: it comes from no trusted proxy");
+            let (about, listener) = (About::NoTrustedProxy, &*settings.name);
+            tell!(self.shared.told, about, self.now, %peer, listener, "connection refused: it comes from no trusted proxy");
             return;
         }
         let mut seat = match Seat::take(&self.shared, &settings) {
@@ -162,7 +166,8 @@ impl Worker {
         if !settings.is_behind_proxy()
             && let Err(refused) = seat.count(peer.ip(), self.now)
         {
-            return tracing::debug!(%peer, ?refused, "connection closed at accept");
+            tell!(self.shared.told, About::Address, self.now, %peer, ?refused, "connection closed at accept");
+            return;
         }
         let tls = settings
             .tls

@@ -10,11 +10,13 @@ use super::handshake::Pending;
 use super::inbox::bounds;
 use super::secure::TlsStream;
 use super::socket::Socket;
+use super::told::{About, Told, tell};
 use super::worker::Worker;
 use crate::tls::{self, Failure, Trust};
 use nervewire_core::certificates::{CertificateEnd, RevokedCertificates};
 use nervewire_core::hook::Certificate;
 use nervewire_core::shard::ConnId;
+use nervewire_core::time::Millis;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -86,14 +88,14 @@ impl Worker {
         self.driver.tls_failed(failure);
         let (reason, listener) = (failure.label(), &*settings.name);
         match failure.advice() {
-            Some(advice) => tracing::info!(%peer, listener, reason, "{advice}"),
+            Some(advice) => tell!(self.shared.told, About::Tls(failure), self.now, %peer, listener, reason, "{advice}"),
             None => tracing::debug!(%peer, listener, reason, "TLS handshake failed"),
         }
     }
 }
 
 /// What is told about the certificate of a client whose handshake is done; `Err`: it is not let in.
-pub(super) fn certificate_of(pending: &Pending) -> Result<Option<Certificate>, Failure> {
+pub(super) fn certificate_of(pending: &Pending, told: &Told, now: Millis) -> Result<Option<Certificate>, Failure> {
     let Some(tls) = pending.socket.tls() else {
         return Ok(None);
     };
@@ -104,7 +106,8 @@ pub(super) fn certificate_of(pending: &Pending) -> Result<Option<Certificate>, F
         judge_resumed(tls)?;
     }
     let facts = tls::certificate_facts(own).map_err(|error| {
-        tracing::info!(peer = %pending.peer, %error, "the certificate of a client is refused");
+        let peer = pending.peer;
+        tell!(told, About::Certificate, now, %peer, %error, "the certificate of a client is refused");
         Failure::BadCertificate
     })?;
     Ok(Some(facts))

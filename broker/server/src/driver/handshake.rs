@@ -6,6 +6,7 @@ use super::inbox::{ShardEvent, bounds};
 use super::memory::ReadMemory;
 use super::secure::TlsStream;
 use super::socket::{Introduction, Readable, Socket};
+use super::told::{About, Told, tell};
 use super::worker::{Kind, Worker};
 use crate::auth_pool::{Job, ReplyTo};
 use crate::shadow::Login;
@@ -21,6 +22,7 @@ use nervewire_core::handshake::{Accepted, ChainOutcome, Handshake, Peer, Step};
 use nervewire_core::hook::{Authentication, Certificate, Client, Credentials};
 use nervewire_core::outbuf::OutBuf;
 use nervewire_core::shard::home_shard;
+use nervewire_core::time::Millis;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -188,12 +190,14 @@ impl Worker {
                 match pending.socket.seat().count(pending.peer.ip(), now) {
                     Ok(()) => return,
                     Err(refused) => {
-                        tracing::debug!(peer = %pending.peer, ?refused, "connection closed behind its proxy")
+                        let peer = pending.peer;
+                        tell!(self.shared.told, About::Address, now, %peer, ?refused, "connection closed behind its proxy");
                     }
                 }
             }
             Introduction::Wrong(NoHeader(why)) => {
-                tracing::info!(peer = %pending.peer, listener = &*listener.name, why, "connection refused: no PROXY header");
+                let (peer, listener) = (pending.peer, &*listener.name);
+                tell!(self.shared.told, About::NoProxyHeader, now, %peer, listener, why, "connection refused: no PROXY header");
                 self.driver.proxies_refused += 1;
             }
         }
@@ -215,11 +219,11 @@ impl Worker {
         match end {
             Some(Ended::Refused(Refusal { status, why })) => {
                 self.driver.upgrades_refused += 1;
-                tracing::info!(%peer, status, why, "WebSocket refused");
+                tell!(self.shared.told, About::WebSocket, self.now, %peer, status, why, "WebSocket refused");
             }
             Some(Ended::Frames(End::Broken(code))) => {
                 self.driver.refused(ReasonCode::ProtocolError);
-                tracing::info!(%peer, code = code.0, "WebSocket closed before CONNECT");
+                tell!(self.shared.told, About::BrokenWebSocket, self.now, %peer, code = code.0, "WebSocket closed before CONNECT");
             }
             Some(Ended::Frames(End::Asked(_))) | None => {}
         }
@@ -237,6 +241,7 @@ impl Worker {
 
     /// Feeds the handshake what was read. CONNECT may be followed by more, which waits for the CONNACK.
     fn pending_bytes(&mut self, slot: usize) {
+        let (shared, now) = (self.shared.clone(), self.now);
         loop {
             let Some(Stage::Pending(pending)) = self.numbers.get_mut(slot) else {
                 return;
@@ -246,7 +251,7 @@ impl Worker {
             }
             let known = pending.socket.seat().listener().clone();
             if pending.handshake.is_none() {
-                let peer = match peer_of(pending, &known) {
+                let peer = match peer_of(pending, &known, &shared.told, now) {
                     Ok(peer) => peer,
                     Err(failure) => {
                         let address = pending.peer;
@@ -416,9 +421,10 @@ impl Worker {
             return;
         };
         let claimed = pending.claimed.take();
-        let listener = pending.socket.seat().listener();
-        tracing::info!(peer = %pending.peer, listener = &*listener.name, ?reason, "connection refused");
+        let (peer, listener) = (pending.peer, pending.socket.seat().listener().clone());
         pending.closing = true;
+        let about = About::Connect(reason);
+        tell!(self.shared.told, about, self.now, %peer, listener = &*listener.name, ?reason, "connection refused");
         if let Some(client) = &claimed {
             self.count_stranger(client, reason);
         }
@@ -539,8 +545,8 @@ fn worth_a_look(unread: &[u8], limit: u32) -> &[u8] {
     }
 }
 
-fn peer_of(pending: &Pending, listener: &ListenerSettings) -> Result<Peer, Failure> {
-    let certificate = certificate_of(pending)?;
+fn peer_of(pending: &Pending, listener: &ListenerSettings, told: &Told, now: Millis) -> Result<Peer, Failure> {
+    let certificate = certificate_of(pending, told, now)?;
     let name = |certificate: &Certificate| {
         let kind = listener.identity?;
         crate::tls::identity_name(certificate, kind).map(|name| Arc::from(name.as_str()))

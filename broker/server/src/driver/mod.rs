@@ -17,6 +17,7 @@ mod seat;
 mod secure;
 mod socket;
 mod store;
+mod told;
 mod worker;
 
 pub(crate) use accept::ListenerSettings;
@@ -26,6 +27,7 @@ pub(crate) use inbox::{ShardEvent, Swap, bounds};
 pub(crate) use plugins::{Place, ShardPlugins};
 pub(crate) use requests::{ShardReport, ask_all, ask_home};
 pub(crate) use store::{ShardStore, store_sinks};
+pub(crate) use told::Told;
 pub(crate) use worker::{ShardSetup, Shared, Worker, inboxes, spawn};
 
 use nervewire_core::time::Millis;

@@ -11,6 +11,7 @@ use super::memory::ReadMemory;
 use super::plugins::{Generations, Ran, ReplyPath, ShardPlugins};
 use super::requests::DriverCounters;
 use super::store::ShardStore;
+use super::told::Told;
 use crate::auth_pool::{AuthPool, Job, ReplyTo};
 use crate::defence::Defence;
 use crate::detect::Alerts;
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     /// Plugins in shadow mode.
     pub(crate) shadows: ShadowPool,
     pub(crate) defence: Arc<Defence>,
+    /// What the log was told of those who are not let in.
+    pub(crate) told: Told,
     /// What detectors have found.
     pub(crate) alerts: Alerts,
     /// Connections of all shards, let in or not.

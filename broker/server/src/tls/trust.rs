@@ -56,9 +56,7 @@ impl Trust {
         }
         let mut revoked = RevokedSerials::default();
         for list in &lists {
-            list.serials
-                .iter()
-                .for_each(|serial| revoked.add(&list.issuer, serial.clone()));
+            revoked.add(&list.issuer, list.serials.iter().cloned());
         }
         let verifier = Verifier::new(&authorities, &lists, required, provider);
         Ok(Arc::new(Self {

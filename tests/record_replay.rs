@@ -88,7 +88,7 @@ fn calls_are_recorded_without_secrets_and_answered_alike_when_replayed() {
     );
     use_every_hook(&broker); // Not recorded: it has ended.
     let lines = lines(&broker, "all.jsonl");
-    assert_eq!(lines[0]["nervewire_recording"], 1);
+    assert_eq!(lines[0]["nervewire_recording"], 2);
     let calls = &lines[1..lines.len() - 1];
     assert!(calls.iter().all(|call| call["plugin"] == "doors"), "{calls:?}");
     let of = |name: &str| calls.iter().filter(|call| call["call"] == name).count();
@@ -150,6 +150,105 @@ fn another_component_is_told_apart_by_its_answers() {
     let ambiguous = replay(&broker, &["builtin:acl", &file], 2);
     assert!(ambiguous.contains("one of: acl, doors"), "{ambiguous}");
     replay(&broker, &["builtin:acl", &config, "--plugin", "acl"], 2);
+}
+
+/// A guest that ticks and finds everybody odd.
+const WATCH: &str = r#"
+[detect]
+window_ms = 100
+[[plugin]]
+name = "watch"
+component = "ticking.wasm"
+grants = ["publish:pulse/#"]
+config = { every = 100, topic = "pulse/a", payload = "beat", echo = true }
+limits = { call_ms = 1000, tick_call_ms = 10000, detect_call_ms = 10000 }
+"#;
+
+fn watching() -> Broker {
+    Setup::new()
+        .broker("data_dir = \"data\"\ndurability = \"memory\"")
+        .file("ticking.wasm", guest("ticking"))
+        .toml(WATCH)
+        .start()
+}
+
+/// Records until the recording has both calls.
+fn record_ticks_and_windows(broker: &Broker, name: &str, more: &[&str]) {
+    admin(broker, &[&["record", "start", name], more].concat(), 0);
+    let mut client = Client::new(broker, Version::V5, "odd-one");
+    client.deliver(message("x", "y", QoS::AtLeastOnce));
+    wait_for("a tick and a window", || {
+        let text = std::fs::read_to_string(recording(broker, name)).ok()?;
+        let has = |part: &str| text.lines().any(|line| line.contains(part));
+        (has("\"call\":\"tick\"") && has("\"call\":\"detect\"")).then_some(())
+    });
+    admin(broker, &["record", "stop"], 0);
+}
+
+#[test]
+fn ticks_and_windows_are_recorded_and_replayed() {
+    let broker = watching();
+    record_ticks_and_windows(&broker, "watch", &["--plugin", "watch"]);
+    let lines = lines(&broker, "watch");
+    let of = |name: &str| lines.iter().find(|line| line["call"] == name).expect(name);
+    assert!(of("tick")["now_unix_ms"].is_u64() && of("tick")["client"].is_null());
+    assert_eq!(of("tick")["answer"]["emit"][0]["payload"], "beat");
+    assert_eq!(of("detect")["windows"][0]["client_id"], "odd-one");
+    assert_eq!(of("detect")["answer"][0]["client_id"], "odd-one");
+
+    let (file, config) = (recording(&broker, "watch"), broker.path(CONFIGURATION));
+    let (file, config) = (file.display().to_string(), config.display().to_string());
+    let configured = ["ticking.wasm", &file, "--plugin", "watch", "--config", &config];
+    let same = replay(&broker, &[&configured[..], &["--fail-on-difference"]].concat(), 0);
+    assert!(
+        same.contains(" 0 different") && same.contains("tick: {\"emit\""),
+        "{same}"
+    );
+    assert!(same.contains("detect clients \"odd-one\""), "{same}");
+    assert_eq!(same, replay(&broker, &configured, 0), "twice gives the same");
+
+    let cases = "grants = [\"publish:pulse/#\"]\nconfig = { topic = \"pulse/a\", payload = \"other\" }\n\
+                 [[case]]\nname = \"x\"\nhook = \"tick\"\nexpect = \"none\"";
+    std::fs::write(broker.path("other.toml"), cases).expect("write");
+    let differs = replay(&broker, &["ticking.wasm", &file, "--cases", "other.toml"], 0);
+    assert!(
+        !differs.contains("  tick: ") && !differs.contains("  detect clients \"odd-one\": "),
+        "{differs}"
+    );
+    assert!(differs.contains("\"payload\":\"other\""), "{differs}");
+    assert!(differs.contains("now      []"), "nobody is odd now: {differs}");
+}
+
+#[test]
+fn a_tick_without_payloads_is_compared_by_the_rest() {
+    let broker = watching();
+    record_ticks_and_windows(&broker, "bare", &["--no-payloads"]);
+    let text = std::fs::read_to_string(recording(&broker, "bare")).expect("the recording");
+    assert!(!text.contains("beat"), "{text}");
+    let (file, config) = (recording(&broker, "bare"), broker.path(CONFIGURATION));
+    let (file, config) = (file.display().to_string(), config.display().to_string());
+    let args = ["ticking.wasm", &file, "--plugin", "watch", "--config", &config];
+    let same = replay(&broker, &[&args[..], &["--fail-on-difference"]].concat(), 0);
+    assert!(same.contains("tick: {\"emit\"") && same.contains("transform"), "{same}");
+}
+
+#[test]
+fn with_one_client_come_the_windows_it_is_in() {
+    let broker = watching();
+    admin(&broker, &["record", "start", "one", "--client", "odd-one"], 0);
+    drop(Client::new(&broker, Version::V5, "another"));
+    let mut client = Client::new(&broker, Version::V5, "odd-one");
+    client.deliver(message("x", "y", QoS::AtLeastOnce));
+    wait_for("a window", || {
+        let text = std::fs::read_to_string(recording(&broker, "one")).ok()?;
+        text.contains("\"call\":\"detect\"").then_some(())
+    });
+    admin(&broker, &["record", "stop"], 0);
+    let lines = lines(&broker, "one");
+    for line in &lines[1..lines.len() - 1] {
+        assert_ne!(line["call"], "tick", "it is about no client: {line}");
+        assert!(line.to_string().contains("odd-one"), "{line}");
+    }
 }
 
 #[test]

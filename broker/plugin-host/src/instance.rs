@@ -153,8 +153,10 @@ impl Instance {
         let parse = |answer| answer::tick(answer, max_message_bytes);
         let arena = CallArena::new(Place::Nowhere);
         let answer = self.call(&arena, Call::Tick, |functions| functions.tick, (now_unix_ms,), parse);
-        let answer = answer.map_err(|_| CallFailed)?;
-        Ok(self.plugin.granted(answer))
+        let answer = answer.map(|answer| self.plugin.granted(answer));
+        self.show(TappedQuestion::Tick(now_unix_ms), answer, |messages| {
+            TappedAnswer::Tick(messages)
+        })
     }
 
     /// Hook `detect`: is something odd going on?
@@ -162,16 +164,18 @@ impl Instance {
     /// # Errors
     /// As for [`Instance::authenticate`].
     pub fn detect(&mut self, windows: &[Window]) -> Result<Vec<Finding>, CallFailed> {
-        let windows: Vec<_> = windows.iter().map(question::window).collect();
+        let lowered: Vec<_> = windows.iter().map(question::window).collect();
         let arena = CallArena::new(Place::Nowhere);
-        self.call(
+        let answer = self.call(
             &arena,
             Call::Detect,
             |functions| functions.detect,
-            (windows.as_slice(),),
+            (lowered.as_slice(),),
             answer::findings,
-        )
-        .map_err(|_| CallFailed)
+        );
+        self.show(TappedQuestion::Detect(windows), answer, |findings| {
+            TappedAnswer::Findings(findings)
+        })
     }
 
     /// How long the last call took, the replacement of an instance before it included, in nanoseconds; 0 where the breaker

@@ -1,10 +1,12 @@
-//! A tap on the calls: while somebody listens, every call about a client is shown with its question and its answer. While nobody does, a call
+//! A tap on the calls: while somebody listens, every call is shown with its question and its answer. While nobody does, a call
 //! pays for one look at a flag.
 
 use crate::plugin::Plugin;
 use crate::pool::{Question, Reply};
 use crate::stats::Outcome;
-use nervewire_core::hook::{AppMessage, Authentication, Client, Credentials, Request, Rule, Transformation, Verdict};
+use nervewire_core::hook::{
+    AppMessage, Authentication, Client, Credentials, Finding, Request, Rule, Transformation, Verdict, Window,
+};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -40,6 +42,9 @@ pub enum TappedQuestion<'a> {
     Rules(&'a Client),
     Authorize(&'a Client, &'a Request),
     Transform(&'a Client, &'a AppMessage),
+    /// At this Unix time in milliseconds.
+    Tick(u64),
+    Detect(&'a [Window]),
 }
 
 /// What it answered.
@@ -50,14 +55,18 @@ pub enum TappedAnswer<'a> {
     Rules(Option<&'a [Rule]>),
     Verdict(&'a Verdict),
     Transformation(&'a Transformation),
+    /// Those of its messages that it is granted.
+    Tick(&'a [AppMessage]),
+    Findings(&'a [Finding]),
 }
 
 impl<'a> TappedQuestion<'a> {
-    /// The client it is about.
-    pub fn client(self) -> &'a Client {
+    /// The client it is about; `tick` and `detect` are about none, or many.
+    pub fn client(self) -> Option<&'a Client> {
         match self {
-            Self::Authenticate(client, _) | Self::Rules(client) => client,
-            Self::Authorize(client, _) | Self::Transform(client, _) => client,
+            Self::Authenticate(client, _) | Self::Rules(client) => Some(client),
+            Self::Authorize(client, _) | Self::Transform(client, _) => Some(client),
+            Self::Tick(_) | Self::Detect(_) => None,
         }
     }
 }
@@ -71,8 +80,8 @@ impl Plugin {
             Question::Rules { client } => TappedQuestion::Rules(client),
             Question::Authorize { client, request } => TappedQuestion::Authorize(client, request),
             Question::Transform { client, message } => TappedQuestion::Transform(client, message),
-            // About no client: not shown in this version.
-            Question::Tick { .. } | Question::Detect { .. } => return,
+            Question::Tick { now_unix_ms } => TappedQuestion::Tick(*now_unix_ms),
+            Question::Detect { windows } => TappedQuestion::Detect(windows),
         };
         let answer = answer.and_then(|reply| tapped(reply).ok_or(Outcome::Unavailable));
         self.show(&*tap, question, answer, took_ns);
@@ -103,7 +112,8 @@ fn tapped(reply: &Reply) -> Option<TappedAnswer<'_>> {
         Reply::Rules(answer) => answer.as_ref().ok().map(|rules| TappedAnswer::Rules(rules.as_deref())),
         Reply::Authorize(answer) => answer.as_ref().ok().map(TappedAnswer::Verdict),
         Reply::Transform(answer) => answer.as_ref().ok().map(TappedAnswer::Transformation),
-        Reply::Tick(_) | Reply::Detect(_) => None,
+        Reply::Tick(answer) => answer.as_ref().ok().map(|messages| TappedAnswer::Tick(messages)),
+        Reply::Detect(answer) => answer.as_ref().ok().map(|findings| TappedAnswer::Findings(findings)),
     }
 }
 

@@ -11,7 +11,7 @@ mod tests;
 
 use crate::admin::backend::{RecordError, RecordRequest, RecordStatus};
 use call::Recorded;
-use nervewire_plugin_host::{Call, Host, Tap, TappedCall};
+use nervewire_plugin_host::{Call, Host, Tap, TappedCall, TappedQuestion};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -231,9 +231,15 @@ fn check(request: &RecordRequest, plugins: &[&str]) -> Result<(), RecordError> {
 
 /// The hooks that can be recorded; `rules` belongs to `authorize`.
 fn hooks() -> impl Iterator<Item = &'static str> {
-    [Call::Authenticate, Call::Authorize, Call::Transform]
-        .into_iter()
-        .map(Call::label)
+    [
+        Call::Authenticate,
+        Call::Authorize,
+        Call::Transform,
+        Call::Tick,
+        Call::Detect,
+    ]
+    .into_iter()
+    .map(Call::label)
 }
 
 impl Tap for Session {
@@ -255,13 +261,20 @@ impl Tap for Session {
 
 impl Filter {
     fn selects(&self, call: &TappedCall<'_>) -> bool {
-        let client = || &*call.question.client().client_id;
         self.plugin.as_deref().is_none_or(|plugin| plugin == call.plugin)
             && self
                 .hook
                 .as_deref()
                 .is_none_or(|hook| hook == call::hook(call.question))
-            && self.client.as_deref().is_none_or(|id| id == client())
+            && self.client.as_deref().is_none_or(|id| concerns(call.question, id))
+    }
+}
+
+/// Whether a call is about this client, perhaps among others.
+fn concerns(question: TappedQuestion<'_>, client_id: &str) -> bool {
+    match question {
+        TappedQuestion::Detect(windows) => windows.iter().any(|window| &*window.client_id == client_id),
+        other => other.client().is_some_and(|client| &*client.client_id == client_id),
     }
 }
 

@@ -186,6 +186,29 @@ impl Default for WindowText {
 }
 
 impl WindowText {
+    pub(crate) fn of(window: &Window) -> Self {
+        Self {
+            client_id: window.client_id.to_string(),
+            username: window.username.as_deref().map(str::to_owned),
+            address: window.address,
+            started: Some(window.started_unix_ms),
+            milliseconds: window.length_ms,
+            messages_in: window.messages_in,
+            messages_out: window.messages_out,
+            bytes_in: window.bytes_in,
+            bytes_out: window.bytes_out,
+            distinct_topics: window.distinct_topics,
+            denials: window.denials,
+            malformed_packets: window.malformed_packets,
+            failed_logins: window.failed_logins,
+            connects: window.connects,
+            payload_bytes_min: window.payload_bytes_min,
+            payload_bytes_max: window.payload_bytes_max,
+            payload_bytes_mean: window.payload_bytes_mean,
+            payload_bytes_deviation: window.payload_bytes_deviation,
+        }
+    }
+
     pub(crate) fn window(&self, now_ms: u64) -> Window {
         Window {
             client_id: self.client_id.as_str().into(),
@@ -460,6 +483,15 @@ mod tests {
             client,
             "{json}"
         );
+    }
+
+    #[test]
+    fn a_window_survives_being_written_and_read() {
+        let text = "client_id = \"c\"\nusername = \"ann\"\nstarted = 5\nmessages_in = 3\npayload_bytes_mean = 0.1";
+        let window = toml::from_str::<WindowText>(text).unwrap().window(70_000);
+        let json = serde_json::to_string(&WindowText::of(&window)).unwrap();
+        let read = serde_json::from_str::<WindowText>(&json).unwrap();
+        assert_eq!(read.window(90_000), window, "{json}");
     }
 
     #[test]

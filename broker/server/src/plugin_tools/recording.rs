@@ -1,11 +1,13 @@
 //! The file that `record` writes and `replay` reads: JSON, a line each: a header, the calls in the order in which they ended, an end.
 
-use super::nouns::{ClientText, MessageText, RequestText};
+use super::nouns::{ClientText, MessageText, RequestText, WindowText};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The version of the format.
-pub(crate) const VERSION: u32 = 1;
+/// The version of the format. 2: calls of `tick` and `detect`, which have no `client`.
+pub(crate) const VERSION: u32 = 2;
+/// The oldest version that is read.
+pub(crate) const OLDEST_VERSION: u32 = 1;
 /// What stands in place of a secret.
 pub(crate) const REDACTED: &str = "[redacted]";
 
@@ -38,9 +40,10 @@ pub(crate) struct CallLine {
     pub generation: u64,
     /// SHA-256 of its component.
     pub digest: String,
-    /// `authenticate`, `rules`, `authorize` or `transform`.
+    /// `authenticate`, `rules`, `authorize`, `transform`, `tick` or `detect`.
     pub call: String,
-    pub client: ClientText,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsLine>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +53,12 @@ pub(crate) struct CallLine {
     /// The size of a payload that was not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redacted_payload_bytes: Option<usize>,
+    /// What `tick` was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now_unix_ms: Option<u64>,
+    /// What `detect` was shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<Vec<WindowText>>,
     /// In the words of CASES.toml; `null` for `rules` means: ask for every request.
     #[serde(default)]
     pub answer: Value,

@@ -2,7 +2,8 @@
 //! random numbers follow from a seed, so that a replay repeats itself.
 
 use super::cases::{self, Question, Setup};
-use super::recording::{CallLine, Footer, Header, VERSION};
+use super::nouns::{ClientText, WindowText};
+use super::recording::{CallLine, Footer, Header, OLDEST_VERSION, VERSION};
 use super::said::Said;
 use super::subject::Subject;
 use super::{answers, component, name_of, refused};
@@ -10,6 +11,7 @@ use crate::cli::PluginReplayArgs;
 use crate::config::Config;
 use crate::{builtin, generation};
 use anyhow::{Context, Result, anyhow, bail};
+use nervewire_core::hook::Client;
 use nervewire_plugin_host::Hook;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -76,7 +78,10 @@ pub(crate) fn run(args: &PluginReplayArgs) -> Result<ExitCode> {
             return Ok(refused(&format!("{}: {error:#}; {advice}", args.file.display())));
         }
     };
-    let replayed = calls.into_iter().map(|(line, call)| replay(line, call, &mut subject));
+    let payloads = recording.header.payloads;
+    let replayed = calls
+        .into_iter()
+        .map(|(line, call)| replay(line, call, payloads, &mut subject));
     let replayed: Vec<_> = replayed.collect::<Result<_>>()?;
     let counts = count(&replayed);
     let text = match args.json {
@@ -97,10 +102,10 @@ fn read(path: &Path) -> Result<Recording> {
     let first = next_line(&mut file)?.with_context(|| format!("{}: is empty", at(1)))?;
     let header: Header = serde_json::from_str(&first)
         .with_context(|| format!("{}: is no recording; `nervewire record start` makes one", at(1)))?;
-    if header.nervewire_recording != VERSION {
+    if !(OLDEST_VERSION..=VERSION).contains(&header.nervewire_recording) {
         let version = header.nervewire_recording;
         bail!(
-            "{}: is of version {version}; this nervewire reads version {VERSION}",
+            "{}: is of version {version}; this nervewire reads versions {OLDEST_VERSION} to {VERSION}",
             at(1)
         );
     }
@@ -167,23 +172,25 @@ fn select(args: &PluginReplayArgs, calls: Vec<(usize, CallLine)>) -> Result<Vec<
     Ok(calls.into_iter().filter(|(_, call)| meant(call)).collect())
 }
 
-fn replay(line: usize, call: CallLine, subject: &mut Subject) -> Result<Replayed> {
+/// `payloads`: whether the recording has them.
+fn replay(line: usize, call: CallLine, payloads: bool, subject: &mut Subject) -> Result<Replayed> {
     subject.world().move_to(call.at_unix_ms);
-    let now = match question(&call, subject) {
+    let now = match asked(&call, subject) {
         Err(why) => Now::Skipped(why),
         Ok(asked) => {
-            let client = call.client.client();
             let answer = match asked {
-                None => subject.rules(&client)?,
-                Some(Question::Authorize(request)) => subject.authorize(&client, &request)?,
-                Some(question) => subject.answer(&client, &question)?,
+                Asked::Rules(client) => subject.rules(&client)?,
+                Asked::Client(client, Question::Authorize(request)) => subject.authorize(&client, &request)?,
+                Asked::Client(client, question) => subject.answer(&client, &question)?,
+                Asked::Tick(now_unix_ms) => subject.tick(now_unix_ms)?,
+                Asked::Detect(windows) => subject.answer(&cases::default_client(), &Question::Detect(windows))?,
             };
             let recorded = match &call.failed {
                 Some(_) => &Value::from(answers::FAILED),
                 None => &call.answer,
             };
             Now::Answers {
-                same: answer == *recorded,
+                same: same(&answer, recorded, payloads),
                 answer,
             }
         }
@@ -191,20 +198,55 @@ fn replay(line: usize, call: CallLine, subject: &mut Subject) -> Result<Replayed
     Ok(Replayed { line, call, now })
 }
 
-/// `Ok(None)`: its rules; an error says why the call cannot be replayed.
-fn question(call: &CallLine, subject: &Subject) -> Result<Option<Question>, &'static str> {
+/// What a recorded call asks.
+enum Asked {
+    Rules(Client),
+    Client(Client, Question),
+    Tick(u64),
+    Detect(Vec<WindowText>),
+}
+
+/// Without payloads in the recording, what was published is compared without them.
+fn same(now: &Value, recorded: &Value, payloads: bool) -> bool {
+    match payloads {
+        true => now == recorded,
+        false => without_payloads(now.clone()) == without_payloads(recorded.clone()),
+    }
+}
+
+fn without_payloads(mut answer: Value) -> Value {
+    const PAYLOADS: [&str; 4] = [
+        "payload",
+        "payload_base64",
+        "correlation_data",
+        "correlation_data_base64",
+    ];
+    let messages = answer.get_mut("emit").and_then(Value::as_array_mut);
+    for message in messages.into_iter().flatten().filter_map(Value::as_object_mut) {
+        PAYLOADS.iter().for_each(|name| drop(message.remove(*name)));
+    }
+    answer
+}
+
+/// An error says why the call cannot be replayed.
+fn asked(call: &CallLine, subject: &Subject) -> Result<Asked, &'static str> {
     let hook = |hook| match subject.has_hook(hook) {
         true => Ok(()),
         false => Err("the component does not export the hook"),
     };
     let broken = "the line is not complete";
+    let client = || call.client.as_ref().map(ClientText::client).ok_or(broken);
     match call.call.as_str() {
         "authenticate" => Err("credentials are not recorded"),
-        "rules" => hook(Hook::Authorize).map(|()| None),
+        "rules" => {
+            hook(Hook::Authorize)?;
+            client().map(Asked::Rules)
+        }
         "authorize" => {
             hook(Hook::Authorize)?;
             let request = call.request.as_ref().and_then(|request| request.request().ok());
-            request.map(|request| Some(Question::Authorize(request))).ok_or(broken)
+            let question = Question::Authorize(request.ok_or(broken)?);
+            Ok(Asked::Client(client()?, question))
         }
         "transform" => {
             hook(Hook::Transform)?;
@@ -212,7 +254,13 @@ fn question(call: &CallLine, subject: &Subject) -> Result<Option<Question>, &'st
                 return Err("the payload was not recorded");
             }
             let message = call.message.as_ref().and_then(|message| message.message().ok());
-            message.map(|message| Some(Question::Transform(message))).ok_or(broken)
+            let question = Question::Transform(message.ok_or(broken)?);
+            Ok(Asked::Client(client()?, question))
+        }
+        "tick" => call.now_unix_ms.map(Asked::Tick).ok_or(broken),
+        "detect" => {
+            hook(Hook::Detect)?;
+            call.windows.clone().map(Asked::Detect).ok_or(broken)
         }
         _ => Err("this version does not know the call"),
     }
@@ -286,7 +334,11 @@ fn reasons(replayed: &[Replayed]) -> Vec<(&'static str, usize)> {
 }
 
 fn what(call: &CallLine) -> String {
-    let client = &call.client.client_id;
+    let client = match (&call.client, &call.windows) {
+        (Some(client), _) => &client.client_id,
+        (None, Some(windows)) => return format!("{} {}", call.call, clients(windows)),
+        (None, None) => return call.call.clone(),
+    };
     match (&call.request, &call.message) {
         (Some(request), _) => {
             let action = json!(request.action);
@@ -296,6 +348,21 @@ fn what(call: &CallLine) -> String {
         (_, Some(message)) => format!("{} client {client:?} {:?}", call.call, message.topic),
         _ => format!("{} client {client:?}", call.call),
     }
+}
+
+/// Whose windows they are, where they are few.
+fn clients(windows: &[WindowText]) -> String {
+    const MOST_NAMES: usize = 3;
+    let names: Vec<String> = windows
+        .iter()
+        .take(MOST_NAMES)
+        .map(|window| format!("{:?}", window.client_id))
+        .collect();
+    let more = match windows.len().saturating_sub(MOST_NAMES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("clients {}{more}", names.join(", "))
 }
 
 fn recorded(call: &CallLine) -> String {
@@ -311,9 +378,10 @@ fn to_json(replayed: &[Replayed], counts: &Counts, complete: bool) -> Result<Str
         .map(|replayed| {
             let call = &replayed.call;
             let mut row = json!({
-                "line": replayed.line, "call": call.call, "client_id": call.client.client_id,
+                "line": replayed.line, "call": call.call,
+                "client_id": call.client.as_ref().map(|client| &client.client_id),
                 "request": call.request, "topic": call.message.as_ref().map(|message| &message.topic),
-                "recorded": call.answer, "recorded_failure": call.failed,
+                "windows": call.windows, "recorded": call.answer, "recorded_failure": call.failed,
             });
             match &replayed.now {
                 Now::Answers { answer, same } => {

@@ -86,7 +86,9 @@ impl Subject {
                 let answer = self.ask_transform(client, message)?;
                 answer.map(|answer| answers::transformation(&answer))
             }
-            Question::Tick => self.ask_tick()?.map(|messages| answers::tick(&messages)),
+            Question::Tick => self
+                .ask_tick(self.world.unix_ms())?
+                .map(|messages| answers::tick(&messages)),
             Question::Detect(windows) => {
                 let windows = cases::windows(windows, self.world.unix_ms());
                 self.ask_detect(&windows)?.map(|found| answers::findings(&found))
@@ -114,6 +116,12 @@ impl Subject {
             |CallFailed| answers::FAILED.into(),
             |verdict| answers::verdict(&verdict),
         ))
+    }
+
+    /// What it publishes when it is told this time.
+    pub(crate) fn tick(&mut self, now_unix_ms: u64) -> Result<Value> {
+        let messages = self.ask_tick(now_unix_ms)?;
+        Ok(messages.map_or_else(|CallFailed| answers::FAILED.into(), |messages| answers::tick(&messages)))
     }
 
     fn authenticate(&mut self, client: &Client, credentials: &Credentials) -> Result<Result<Value, CallFailed>> {
@@ -198,8 +206,7 @@ impl Subject {
         }
     }
 
-    fn ask_tick(&mut self) -> Asked<Vec<AppMessage>> {
-        let now_unix_ms = self.world.unix_ms();
+    fn ask_tick(&mut self, now_unix_ms: u64) -> Asked<Vec<AppMessage>> {
         if !self.plugin.is_asynchronous() {
             return Ok(self.in_the_background()?.tick(now_unix_ms));
         }

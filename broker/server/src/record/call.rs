@@ -1,11 +1,11 @@
 //! A call on its way to the recording: everything but what is secret, cheap to take along.
 
 use crate::plugin_tools::answers;
-use crate::plugin_tools::nouns::{ClientText, MessageText, RequestText};
+use crate::plugin_tools::nouns::{ClientText, MessageText, RequestText, WindowText};
 use crate::plugin_tools::recording::{CallLine, CredentialsLine, REDACTED};
 use bytes::Bytes;
 use nervewire_core::hook::{
-    AppMessage, Authentication, Client, Credentials, Identity, Request, Rule, Transformation, Verdict,
+    AppMessage, Authentication, Client, Credentials, Finding, Identity, Request, Rule, Transformation, Verdict, Window,
 };
 use nervewire_plugin_host::{TappedAnswer, TappedCall, TappedQuestion};
 use serde_json::Value;
@@ -18,7 +18,7 @@ pub(super) struct Recorded {
     generation: u64,
     digest: String,
     call: &'static str,
-    client: Client,
+    client: Option<Client>,
     question: Question,
     answer: Result<Answer, &'static str>,
     took_ns: u64,
@@ -30,6 +30,8 @@ enum Question {
     Rules,
     Authorize(Request),
     Transform(AppMessage, usize),
+    Tick(u64),
+    Detect(Vec<Window>),
 }
 
 enum Answer {
@@ -37,6 +39,8 @@ enum Answer {
     Rules(Option<Vec<Rule>>),
     Verdict(Verdict),
     Transformation(Transformation),
+    Tick(Vec<AppMessage>),
+    Findings(Vec<Finding>),
 }
 
 impl Recorded {
@@ -49,12 +53,16 @@ impl Recorded {
             TappedQuestion::Transform(_, message) => {
                 Question::Transform(kept(message, payloads), message.payload.len())
             }
+            TappedQuestion::Tick(now_unix_ms) => Question::Tick(now_unix_ms),
+            TappedQuestion::Detect(windows) => Question::Detect(windows.to_vec()),
         };
         let answer = call.answer.map(|answer| match answer {
             TappedAnswer::Authentication(answer) => Answer::Authentication(without_secrets(answer)),
             TappedAnswer::Rules(rules) => Answer::Rules(rules.map(<[Rule]>::to_vec)),
             TappedAnswer::Verdict(verdict) => Answer::Verdict(*verdict),
             TappedAnswer::Transformation(answer) => Answer::Transformation(kept_answer(answer, payloads)),
+            TappedAnswer::Tick(messages) => Answer::Tick(kept_all(messages, payloads)),
+            TappedAnswer::Findings(findings) => Answer::Findings(findings.to_vec()),
         });
         Self {
             at_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
@@ -62,7 +70,7 @@ impl Recorded {
             generation: call.generation,
             digest: call.digest.to_owned(),
             call: name(call.question),
-            client: call.question.client().clone(),
+            client: call.question.client().cloned(),
             question,
             answer: answer.map_err(|outcome| outcome.label()),
             took_ns: call.took_ns,
@@ -73,14 +81,18 @@ impl Recorded {
     /// About what it holds while it waits.
     pub(super) fn size_bytes(&self) -> usize {
         const FACTS_BYTES: usize = 1024;
+        const WINDOW_BYTES: usize = 256;
         let message = |message: &AppMessage| message.topic.len() + message.payload.len();
         let asked = match &self.question {
             Question::Transform(asked, _) => message(asked),
+            Question::Detect(windows) => windows.len() * WINDOW_BYTES,
             _ => 0,
         };
         let answered = match &self.answer {
             Ok(Answer::Transformation(Transformation::Replace(answer))) => message(answer),
             Ok(Answer::Transformation(Transformation::Emit(answers))) => answers.iter().map(message).sum(),
+            Ok(Answer::Tick(messages)) => messages.iter().map(message).sum(),
+            Ok(Answer::Findings(findings)) => findings.iter().map(|finding| finding.evidence.len() + 128).sum(),
             Ok(Answer::Rules(Some(rules))) => rules.iter().map(|rule| rule.topic_filter.len() + 64).sum(),
             _ => 0,
         };
@@ -90,6 +102,7 @@ impl Recorded {
     /// As it is written.
     pub(super) fn line(&self) -> CallLine {
         let (mut credentials, mut request, mut message, mut redacted_payload_bytes) = (None, None, None, None);
+        let (mut now_unix_ms, mut windows) = (None, None);
         match &self.question {
             Question::Authenticate(line) => credentials = Some(line.clone()),
             Question::Rules => {}
@@ -98,6 +111,8 @@ impl Recorded {
                 message = Some(MessageText::of(asked));
                 redacted_payload_bytes = (!self.payloads).then_some(*bytes);
             }
+            Question::Tick(asked) => now_unix_ms = Some(*asked),
+            Question::Detect(asked) => windows = Some(asked.iter().map(WindowText::of).collect()),
         }
         CallLine {
             at_unix_ms: self.at_unix_ms,
@@ -105,11 +120,13 @@ impl Recorded {
             generation: self.generation,
             digest: self.digest.clone(),
             call: self.call.to_owned(),
-            client: ClientText::of(&self.client),
+            client: self.client.as_ref().map(ClientText::of),
             credentials,
             request,
             message,
             redacted_payload_bytes,
+            now_unix_ms,
+            windows,
             answer: self.answer.as_ref().map_or(Value::Null, Answer::json),
             failed: self.answer.as_ref().err().map(|outcome| (*outcome).to_owned()),
             took_ns: self.took_ns,
@@ -124,6 +141,8 @@ impl Answer {
             Answer::Rules(rules) => answers::rules(rules.as_deref()),
             Answer::Verdict(verdict) => answers::verdict(verdict),
             Answer::Transformation(answer) => answers::transformation(answer),
+            Answer::Tick(messages) => answers::tick(messages),
+            Answer::Findings(findings) => answers::findings(findings),
         }
     }
 }
@@ -135,6 +154,8 @@ fn name(question: TappedQuestion<'_>) -> &'static str {
         TappedQuestion::Rules(_) => "rules",
         TappedQuestion::Authorize(..) => "authorize",
         TappedQuestion::Transform(..) => "transform",
+        TappedQuestion::Tick(_) => "tick",
+        TappedQuestion::Detect(_) => "detect",
     }
 }
 
@@ -192,9 +213,11 @@ fn kept(message: &AppMessage, payloads: bool) -> AppMessage {
 fn kept_answer(answer: &Transformation, payloads: bool) -> Transformation {
     match answer {
         Transformation::Replace(message) => Transformation::Replace(kept(message, payloads)),
-        Transformation::Emit(messages) => {
-            Transformation::Emit(messages.iter().map(|message| kept(message, payloads)).collect())
-        }
+        Transformation::Emit(messages) => Transformation::Emit(kept_all(messages, payloads)),
         other => other.clone(),
     }
+}
+
+fn kept_all(messages: &[AppMessage], payloads: bool) -> Vec<AppMessage> {
+    messages.iter().map(|message| kept(message, payloads)).collect()
 }

@@ -74,7 +74,10 @@ fn what_cannot_be_meant_is_refused() {
         assert!(error.contains(part), "{error}");
     };
     check(|r| r.plugin = Some("alc".into()), "there are: acl");
-    check(|r| r.hook = Some("rules".into()), "authenticate, authorize, transform");
+    check(
+        |r| r.hook = Some("rules".into()),
+        "authenticate, authorize, transform, tick, detect",
+    );
     check(|r| r.seconds = 0, "1 to 86400");
     check(|r| r.max_mib = 5_000, "1 to 4096");
     assert!(
@@ -114,7 +117,7 @@ fn a_recording_has_what_was_asked_for_and_no_secret() {
     );
     let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 3);
-    assert_eq!(lines[0]["nervewire_recording"], 1);
+    assert_eq!(lines[0]["nervewire_recording"], crate::plugin_tools::recording::VERSION);
     assert_eq!(
         (&lines[1]["plugin"], &lines[1]["generation"]),
         (&"one".into(), &3.into())

@@ -1,7 +1,10 @@
 //! `record` with a running broker, and `plugin replay` of what it wrote.
 
+#[path = "support/backend.rs"]
+mod backend;
 mod support;
 
+use backend::{Answer, Backend};
 use serde_json::Value;
 use std::path::PathBuf;
 use support::*;
@@ -249,6 +252,97 @@ fn with_one_client_come_the_windows_it_is_in() {
         assert_ne!(line["call"], "tick", "it is about no client: {line}");
         assert!(line.to_string().contains("odd-one"), "{line}");
     }
+}
+
+/// A backend that lets nobody publish to `no/#`, and tells what nobody should read in a recording.
+fn door_keeper() -> Backend {
+    Backend::start(|asked| {
+        let status = if asked.body.contains("no%2F") { 403 } else { 200 };
+        let answer = Answer::status(status)
+            .header("set-cookie", "secret-cookie")
+            .header("etag", "\"1\"");
+        Some(match asked.path.as_str() {
+            "/transform" => answer.body("by the backend"),
+            _ => answer.body("{\"client_token\":\"secret-token\",\"ok\":true}"),
+        })
+    })
+}
+
+#[test]
+fn answers_of_backends_are_recorded_and_served_in_a_replay() {
+    let backend = door_keeper();
+    let url = backend.url();
+    let broker = Setup::new()
+        .broker("data_dir = \"data\"\ndurability = \"memory\"")
+        .file("asking.wasm", guest("asking"))
+        .toml(&format!(
+            "[[plugin]]\nname = \"asking\"\ncomponent = \"asking.wasm\"\ngrants = [\"{url}\"]\n\
+             limits = {{ authenticate_call_ms = 10000 }}\nconfig = {{ url = \"{url}\" }}\n"
+        ))
+        .start();
+    admin(&broker, &["record", "start", "http"], 0);
+    let (mut client, answer) = Client::try_connect(&broker, login(Version::V5, "c1", "alice", "secret"));
+    assert_eq!(answer.reason, ReasonCode::Success);
+    for topic in ["yes/x", "no/x", "yes/y"] {
+        client.deliver(message(topic, "x", QoS::AtLeastOnce));
+    }
+    admin(&broker, &["record", "stop"], 0);
+    drop(backend);
+    let lines = lines(&broker, "http");
+    let of = |call: &str, part: &str| {
+        let found = lines
+            .iter()
+            .find(|line| line["call"] == call && line.to_string().contains(part));
+        found.unwrap_or_else(|| panic!("no {call} with {part}: {lines:?}"))
+    };
+    let login = &of("authenticate", "c1")["http"][0];
+    assert_eq!((&login["outcome_only"], &login["status"]), (&true.into(), &200.into()));
+    assert_eq!(login["url"], format!("{url}/[redacted]"));
+    let refused = &of("authorize", "no/x")["http"][0];
+    assert_eq!(refused["url"], format!("{url}/authorize"));
+    assert_eq!(refused["request_body"], "client_id=c1&topic=no%2Fx");
+    assert_eq!(refused["status"], 403);
+    assert_eq!(
+        refused["headers"].to_string(),
+        "[[\"set-cookie\",\"[redacted]\"],[\"etag\",\"\\\"1\\\"\"]]"
+    );
+    assert_eq!(of("transform", "yes/x")["http"][0]["body"], "by the backend");
+
+    let (file, config) = (recording(&broker, "http"), broker.path(CONFIGURATION));
+    let (file, config) = (file.display().to_string(), config.display().to_string());
+    let args = [
+        "asking.wasm",
+        &file,
+        "--plugin",
+        "asking",
+        "--config",
+        &config,
+        "--fail-on-difference",
+    ];
+    let same = replay(&broker, &args, 0);
+    assert!(
+        same.contains(" 0 different, 1 skipped") && !same.contains("refused"),
+        "{same}"
+    );
+    assert!(same.contains("\"payload\":\"by the backend\""), "{same}");
+    assert_eq!(same, replay(&broker, &args, 0), "twice gives the same");
+
+    // Another version of it asks another path, and nobody but the recording is asked.
+    let cases = format!(
+        "grants = [\"{url}\"]\nconfig = {{ url = \"{url}/v2\" }}\n\
+         [[case]]\nname = \"x\"\nhook = \"tick\"\nexpect = \"none\""
+    );
+    std::fs::write(broker.path("v2.toml"), cases).expect("write");
+    let args = ["asking.wasm", &file, "--cases", "v2.toml", "--only-differences"];
+    let differs = replay(&broker, &args, 0);
+    assert!(
+        differs.contains(&format!("the recording has no answer to POST {url}/v2/authorize")),
+        "{differs}"
+    );
+    assert!(
+        differs.contains("requests were refused") && differs.contains("DIFFERENT"),
+        "{differs}"
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::engine::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TA
 use crate::log::PluginLog;
 use crate::outside::{Gate, Outside};
 use crate::stats::PluginStats;
+use crate::watch::Watch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime::ResourceLimiter;
@@ -95,6 +96,13 @@ impl Guest {
         let (stats, world) = (&self.shared.stats, &self.shared.world);
         self.outside
             .get_or_insert_with(|| Box::new(Outside::new(Gate::new([].into(), None, stats.clone()), world)))
+    }
+
+    /// Whoever listens to the call that begins also sees its requests.
+    pub(crate) fn watch(&mut self, watch: Option<&Watch>) {
+        if let Some(outside) = &mut self.outside {
+            outside.watch(watch);
+        }
     }
 
     /// A call begins that may compute for so many epochs.

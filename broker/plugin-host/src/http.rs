@@ -1,8 +1,10 @@
 //! How requests leave: over connections that a plugin keeps and uses again, each part of the way under a deadline.
 
+use crate::watch::Watch;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Frame, Incoming};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, header};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -70,8 +72,10 @@ pub struct ScriptedResponse {
     pub status: u16,
     /// In this order.
     pub headers: Vec<(String, String)>,
-    /// All of it.
+    /// All of it, or what comes before it breaks off.
     pub body: Vec<u8>,
+    /// Whether it breaks off there.
+    pub breaks_off: bool,
 }
 
 /// The connections of one generation of a plugin.
@@ -101,15 +105,25 @@ impl HttpClient {
         Ok(Self { way, patience })
     }
 
-    pub(crate) fn send(self: Arc<Self>, request: Request<WasiBody>, options: RequestOptions) -> Sent {
+    pub(crate) fn send(
+        self: Arc<Self>,
+        request: Request<WasiBody>,
+        options: RequestOptions,
+        watch: Option<Watch>,
+    ) -> Sent {
         Box::new(async move {
-            let response = self.answer(request, options).await?;
+            let response = self.answer(request, options, watch).await?;
             let nothing: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
             Ok((response, nothing))
         })
     }
 
-    async fn answer(&self, request: Request<WasiBody>, options: RequestOptions) -> Result<Response<WasiBody>, Error> {
+    async fn answer(
+        &self,
+        request: Request<WasiBody>,
+        options: RequestOptions,
+        watch: Option<Watch>,
+    ) -> Result<Response<WasiBody>, Error> {
         let (mut parts, body) = request.into_parts();
         if parts.method == Method::CONNECT {
             return Err(Error::HttpRequestMethodInvalid);
@@ -118,6 +132,15 @@ impl HttpClient {
         parts.headers.remove(header::HOST);
         let body = Limited::new(body, MAX_REQUEST_BODY_BYTES).collect().await;
         let body = body.map_err(|_| Error::HttpRequestBodySize(None))?.to_bytes();
+        let seen = watch.map(|watch| watch.request(&parts, &body));
+        let answer = self.sent(parts, body, options).await;
+        match seen {
+            Some(seen) => seen.answered(answer),
+            None => answer,
+        }
+    }
+
+    async fn sent(&self, parts: Parts, body: Bytes, options: RequestOptions) -> Result<Response<WasiBody>, Error> {
         let begins_within = options.first_byte_timeout.unwrap_or(self.patience).min(self.patience);
         let pause = options
             .between_bytes_timeout
@@ -166,11 +189,7 @@ fn client(
         .build(connector))
 }
 
-fn scripted(
-    script: &Arc<Script>,
-    parts: &hyper::http::request::Parts,
-    body: &Bytes,
-) -> Result<Response<WasiBody>, Error> {
+fn scripted(script: &Arc<Script>, parts: &Parts, body: &Bytes) -> Result<Response<WasiBody>, Error> {
     let header = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
         (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
@@ -185,10 +204,29 @@ fn scripted(
     for (name, value) in &answer.headers {
         response = response.header(name, value);
     }
-    let body = Full::new(Bytes::from(answer.body)).map_err(Into::into).boxed_unsync();
+    let body = match answer.breaks_off {
+        true => WasiBody::new(BrokenOff(Some(answer.body.into()))),
+        false => Full::new(Bytes::from(answer.body)).map_err(Into::into).boxed_unsync(),
+    };
     response
         .body(body)
         .map_err(|error| Error::InternalError(Some(error.to_string())))
+}
+
+/// The beginning of a body, after which the connection ends.
+struct BrokenOff(Option<Bytes>);
+
+impl Body for BrokenOff {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let begins = self.0.take().filter(|bytes| !bytes.is_empty());
+        Poll::Ready(Some(match begins {
+            Some(bytes) => Ok(Frame::data(bytes)),
+            None => Err(Error::ConnectionTerminated),
+        }))
+    }
 }
 
 /// The cause of a failed request, in the words of `wasi:http`.

@@ -264,7 +264,7 @@ impl Instance {
     ) -> Result<T, CallFailed> {
         if let Some(tap) = self.plugin.tap() {
             let shown = answer.as_ref().map(shown).map_err(|outcome| *outcome);
-            self.plugin.show(&*tap, question, shown, self.last_call_ns);
+            tap.call(&self.plugin.tapped(question, shown, self.last_call_ns));
         }
         answer.map_err(|_| CallFailed)
     }

@@ -35,6 +35,7 @@ mod spec;
 mod stats;
 mod tap;
 mod wanted;
+mod watch;
 mod wire;
 
 pub use answer::{
@@ -63,3 +64,4 @@ pub use spec::{
 };
 pub use stats::{Call, LATENCY_BUCKETS_NS, Latency, MAX_COUNTER_NAME_BYTES, MAX_COUNTER_NAMES, Outcome, PluginStats};
 pub use tap::{Tap, TappedAnswer, TappedCall, TappedQuestion};
+pub use watch::{MAX_TAPPED_HTTP_BYTES, MAX_TAPPED_REQUESTS, TappedBody, TappedExchange, TappedResponse};

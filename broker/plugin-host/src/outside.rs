@@ -7,6 +7,7 @@ use crate::http::{HttpClient, Sent};
 use crate::inert_wasi::MAX_RANDOM_BYTES;
 use crate::origin::Origin;
 use crate::stats::PluginStats;
+use crate::watch::Watch;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -65,6 +66,11 @@ impl Outside {
         }
     }
 
+    /// Who sees the requests from now on.
+    pub(crate) fn watch(&mut self, watch: Option<&Watch>) {
+        self.gate.watch = watch.cloned();
+    }
+
     /// What was printed since the last time.
     pub(crate) fn take_printed(&self) -> Vec<u8> {
         std::mem::take(&mut *self.printed.0.lock().unwrap_or_else(PoisonError::into_inner))
@@ -109,11 +115,18 @@ pub(crate) struct Gate {
     /// `None`: nothing is granted.
     client: Option<Arc<HttpClient>>,
     stats: Arc<PluginStats>,
+    /// Of the call under way.
+    watch: Option<Watch>,
 }
 
 impl Gate {
     pub(crate) fn new(origins: Arc<[Origin]>, client: Option<Arc<HttpClient>>, stats: Arc<PluginStats>) -> Self {
-        Self { origins, client, stats }
+        Self {
+            origins,
+            client,
+            stats,
+            watch: None,
+        }
     }
 
     fn open(&self, request: &hyper::Request<WasiBody>) -> Option<Arc<HttpClient>> {
@@ -131,7 +144,7 @@ impl WasiHttpHooks for Gate {
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Sent {
         match self.open(&request) {
-            Some(client) => client.send(request, options.unwrap_or_default()),
+            Some(client) => client.send(request, options.unwrap_or_default(), self.watch.clone()),
             None => {
                 self.stats.refuse_grants(1);
                 Box::new(async { Err(Error::HttpRequestDenied) })

@@ -15,6 +15,7 @@ use crate::pool::{self, Pool};
 use crate::spec::{Grant, Hook, Limits, MIN_TICK_MS, PluginSpec, Role};
 use crate::stats::{Call, Outcome, PluginStats};
 use crate::tap::Tap;
+use crate::watch::Watch;
 use crate::wire;
 use nervewire_codec::topic;
 use nervewire_core::hook::AppMessage;
@@ -316,8 +317,9 @@ impl Plugin {
     }
 
     /// [`Plugin::start`] for the pool of an asynchronous plugin: its `init` may make requests, too.
-    pub(crate) async fn start_in_pool(&self) -> Result<Live, StartError> {
+    pub(crate) async fn start_in_pool(&self, watch: Option<&Watch>) -> Result<Live, StartError> {
         let mut store = self.store(Role::Pool);
+        store.data_mut().watch(watch);
         store.data_mut().begin_computing(self.init_deadline_ms() / EPOCH_MS + 1);
         store.set_epoch_deadline(1);
         let instance = self.component.instantiate_async(&mut store).await;

@@ -10,6 +10,7 @@ use crate::plugin::Plugin;
 use crate::question::{self, ClientFacts};
 use crate::spec::Limits;
 use crate::stats::{Call, Outcome};
+use crate::watch::{Watch, Watched};
 use nervewire_core::hook::{
     AppMessage, Authentication, CallFailed, Client, Credentials, Finding, Request, Rule, Transformation, Verdict,
     Window,
@@ -209,7 +210,7 @@ impl Plugin {
         let (sender, outcome) = sync_channel(1);
         let plugin = Arc::clone(self);
         pool.runtime.spawn(async move {
-            let live = plugin.start_in_pool().await;
+            let live = plugin.start_in_pool(None).await;
             // Whoever asked waits.
             let _ = sender.send(live);
         });
@@ -249,16 +250,20 @@ async fn attempt(plugin: Arc<Plugin>, question: Question, warm: Option<Warm>) ->
     let admission = plugin.admit();
     if admission == Admission::Refuse {
         stats.count(cell, call, Outcome::Breaker, None);
-        plugin.show_pooled(&question, Err(Outcome::Breaker), 0);
+        plugin.show_pooled(&question, Err(Outcome::Breaker), 0, &Watched::default());
         return (question.failed(), warm);
     }
     let start = Instant::now();
     let mut live = warm.map(|warm| warm.live);
     let patience = Duration::from_millis(u64::from(plugin.limits().http_call_ms));
-    let answer = tokio::time::timeout(patience, asked(&plugin, &question, &mut live)).await;
+    let watch = plugin.tap().map(|_| Watch::default());
+    let answer = tokio::time::timeout(patience, asked(&plugin, &question, &mut live, watch.as_ref())).await;
     let answer = answer.unwrap_or_else(|_| Err(Failure::too_late(plugin.limits().http_call_ms)));
     let ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    plugin.show_pooled(&question, answer.as_ref().map_err(|failure| failure.outcome), ns);
+    if let Some(watch) = watch {
+        let outcome = answer.as_ref().map_err(|failure| failure.outcome);
+        plugin.show_pooled(&question, outcome, ns, &watch.take());
+    }
     plugin.conclude(cell, call, admission, answer.as_ref().err(), ns);
     match answer {
         Ok(reply) => (reply, live.map(|live| Warm { live, cell })),
@@ -274,16 +279,22 @@ async fn attempt(plugin: Arc<Plugin>, question: Question, warm: Option<Warm>) ->
 }
 
 /// The answer of an instance, which is made where there is none.
-async fn asked(plugin: &Plugin, question: &Question, live: &mut Option<Live>) -> Result<Reply, Failure> {
+async fn asked(
+    plugin: &Plugin,
+    question: &Question,
+    live: &mut Option<Live>,
+    watch: Option<&Watch>,
+) -> Result<Reply, Failure> {
     let live = match live {
         Some(live) => live,
         empty => {
-            let made = plugin.start_in_pool().await.map_err(Failure::unavailable)?;
+            let made = plugin.start_in_pool(watch).await.map_err(Failure::unavailable)?;
             empty.insert(made)
         }
     };
     let Live { store, functions } = live;
     store.data_mut().begin_computing(plugin.computing_epochs());
+    store.data_mut().watch(watch);
     let max_message_bytes = plugin.max_message_bytes();
     // What such a call costs is the backend's time.
     let arena = &CallArena::new(Place::Nowhere);

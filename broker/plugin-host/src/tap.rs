@@ -4,6 +4,7 @@
 use crate::plugin::Plugin;
 use crate::pool::{Question, Reply};
 use crate::stats::Outcome;
+use crate::watch::{TappedExchange, Watched};
 use nervewire_core::hook::{
     AppMessage, Authentication, Client, Credentials, Finding, Request, Rule, Transformation, Verdict, Window,
 };
@@ -32,6 +33,10 @@ pub struct TappedCall<'a> {
     pub answer: Result<TappedAnswer<'a>, Outcome>,
     /// How long it took, in nanoseconds.
     pub took_ns: u64,
+    /// The requests it made, in their order, as far as they are kept.
+    pub exchanges: &'a [TappedExchange],
+    /// Requests, header fields and bodies that are not, or not wholly, among them.
+    pub exchanges_over_bound: u64,
 }
 
 /// What a plugin was asked.
@@ -73,7 +78,13 @@ impl<'a> TappedQuestion<'a> {
 
 impl Plugin {
     /// Shows a call of the pool to whoever listens.
-    pub(crate) fn show_pooled(&self, question: &Question, answer: Result<&Reply, Outcome>, took_ns: u64) {
+    pub(crate) fn show_pooled(
+        &self,
+        question: &Question,
+        answer: Result<&Reply, Outcome>,
+        took_ns: u64,
+        watched: &Watched,
+    ) {
         let Some(tap) = self.tap() else { return };
         let question = match question {
             Question::Authenticate { client, credentials } => TappedQuestion::Authenticate(client, credentials),
@@ -84,25 +95,30 @@ impl Plugin {
             Question::Detect { windows } => TappedQuestion::Detect(windows),
         };
         let answer = answer.and_then(|reply| tapped(reply).ok_or(Outcome::Unavailable));
-        self.show(&*tap, question, answer, took_ns);
+        tap.call(&TappedCall {
+            exchanges: &watched.exchanges,
+            exchanges_over_bound: watched.room.over_bound,
+            ..self.tapped(question, answer, took_ns)
+        });
     }
 
-    /// Shows one of its calls.
-    pub(crate) fn show(
-        &self,
-        tap: &dyn Tap,
-        question: TappedQuestion<'_>,
-        answer: Result<TappedAnswer<'_>, Outcome>,
+    /// One of its calls, which made no request.
+    pub(crate) fn tapped<'a>(
+        &'a self,
+        question: TappedQuestion<'a>,
+        answer: Result<TappedAnswer<'a>, Outcome>,
         took_ns: u64,
-    ) {
-        tap.call(&TappedCall {
+    ) -> TappedCall<'a> {
+        TappedCall {
             plugin: self.name(),
             generation: self.generation(),
             digest: self.digest(),
             question,
             answer,
             took_ns,
-        });
+            exchanges: &[],
+            exchanges_over_bound: 0,
+        }
     }
 }
 

@@ -376,6 +376,7 @@ fn a_script_can_stand_in_for_all_backends() {
                 status: 200,
                 headers: Vec::new(),
                 body: Vec::new(),
+                breaks_off: false,
             }),
             false => Err("nobody there".to_owned()),
         }

@@ -487,6 +487,9 @@ fn snapshot(supervisor: &Supervisor) -> MetricsSnapshot {
     snapshot
         .bounds_hit
         .push(("record_queue_calls", supervisor.recorder().over_bound()));
+    snapshot
+        .bounds_hit
+        .push(("record_http", supervisor.recorder().http_over_bound()));
     snapshot.uptime_s = uptime_s(supervisor.shared());
     snapshot
 }

@@ -39,6 +39,8 @@ pub(crate) struct Recorder {
     current: Mutex<Option<Recording>>,
     /// Calls that found the queue full, over all recordings.
     dropped: Arc<AtomicU64>,
+    /// Requests, header fields and bodies that were not, or not wholly, recorded.
+    http_over_bound: Arc<AtomicU64>,
 }
 
 /// A recording that runs, or the last one.
@@ -59,6 +61,7 @@ struct Session {
     bytes: AtomicU64,
     dropped: AtomicU64,
     dropped_in_all: Arc<AtomicU64>,
+    http_over_bound: Arc<AtomicU64>,
     /// Why it ended.
     ended: Mutex<Option<String>>,
 }
@@ -84,6 +87,7 @@ impl Recorder {
             data_dir,
             current: Mutex::default(),
             dropped: Arc::default(),
+            http_over_bound: Arc::default(),
         }
     }
 
@@ -121,6 +125,7 @@ impl Recorder {
             bytes: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             dropped_in_all: self.dropped.clone(),
+            http_over_bound: self.http_over_bound.clone(),
             ended: Mutex::default(),
         });
         let (host, writing) = (self.host.clone(), session.clone());
@@ -164,6 +169,11 @@ impl Recorder {
     /// Calls that were not recorded because the queue was full.
     pub(crate) fn over_bound(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Requests to backends, their header fields and bodies that are not in a recording, because a call had too many or too large ones.
+    pub(crate) fn http_over_bound(&self) -> u64 {
+        self.http_over_bound.load(Ordering::Relaxed)
     }
 
     fn create(&self, name: &str) -> Result<(PathBuf, File), RecordError> {
@@ -247,6 +257,8 @@ impl Tap for Session {
         if !self.filter.selects(call) {
             return;
         }
+        self.http_over_bound
+            .fetch_add(call.exchanges_over_bound, Ordering::Relaxed);
         let recorded = Recorded::of(call, self.filter.payloads);
         let bytes = recorded.size_bytes();
         let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);

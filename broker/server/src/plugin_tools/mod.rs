@@ -5,6 +5,7 @@ pub(crate) mod bench;
 mod bench_report;
 mod bench_table;
 mod cases;
+pub(crate) mod exchange;
 mod expect;
 pub(crate) mod inspect;
 pub(crate) mod nouns;
@@ -13,6 +14,8 @@ pub(crate) mod recording;
 pub(crate) mod replay;
 mod said;
 mod script;
+mod secrets;
+mod served;
 mod subject;
 pub(crate) mod test;
 

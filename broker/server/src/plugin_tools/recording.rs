@@ -1,10 +1,11 @@
 //! The file that `record` writes and `replay` reads: JSON, a line each: a header, the calls in the order in which they ended, an end.
 
+use super::exchange::ExchangeLine;
 use super::nouns::{ClientText, MessageText, RequestText, WindowText};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The version of the format. 2: calls of `tick` and `detect`, which have no `client`.
+/// The version of the format. 2: calls of `tick` and `detect`, which have no `client`, and `http`.
 pub(crate) const VERSION: u32 = 2;
 /// The oldest version that is read.
 pub(crate) const OLDEST_VERSION: u32 = 1;
@@ -59,6 +60,12 @@ pub(crate) struct CallLine {
     /// What `detect` was shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<Vec<WindowText>>,
+    /// The requests it made to backends, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<ExchangeLine>,
+    /// Requests, header fields and bodies that were too many or too large for a recording.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub http_over_bound: u64,
     /// In the words of CASES.toml; `null` for `rules` means: ask for every request.
     #[serde(default)]
     pub answer: Value,
@@ -66,6 +73,11 @@ pub(crate) struct CallLine {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
     pub took_ns: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What is kept of credentials: which there were, and none of them.

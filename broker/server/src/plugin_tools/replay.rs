@@ -5,6 +5,7 @@ use super::cases::{self, Question, Setup};
 use super::nouns::{ClientText, WindowText};
 use super::recording::{CallLine, Footer, Header, OLDEST_VERSION, VERSION};
 use super::said::Said;
+use super::served::Served;
 use super::subject::Subject;
 use super::{answers, component, name_of, refused};
 use crate::cli::PluginReplayArgs;
@@ -28,6 +29,8 @@ struct Replayed {
     line: usize,
     call: CallLine,
     now: Now,
+    /// Requests that the recording has no answer to.
+    refused: Vec<String>,
 }
 
 /// What the component does with a call now.
@@ -49,6 +52,7 @@ struct Counts {
     same: usize,
     different: usize,
     skipped: usize,
+    refused: usize,
 }
 
 /// Replays a recording. Exit code 2 where recording or configuration are wrong, 1 where answers differ and that was to fail.
@@ -70,18 +74,26 @@ pub(crate) fn run(args: &PluginReplayArgs) -> Result<ExitCode> {
     };
     let said = Said::listen();
     let bytes = component(&args.file)?;
-    let mut subject = match Subject::load(&name_of(&args.file), bytes.into(), &setup) {
+    let served = Served::new(&setup.http, &calls);
+    let mut subject = match Subject::load(&name_of(&args.file), bytes.into(), &setup, served.backend()) {
         Ok(subject) => subject,
         Err(error) => {
             said.take().iter().for_each(|line| eprintln!("{line}"));
+            served.refused().iter().for_each(|why| eprintln!("init: {why}"));
             let advice = "--config FILE.toml --plugin NAME or --cases CASES.toml say how it is configured";
             return Ok(refused(&format!("{}: {error:#}; {advice}", args.file.display())));
         }
     };
     let payloads = recording.header.payloads;
-    let replayed = calls
-        .into_iter()
-        .map(|(line, call)| replay(line, call, payloads, &mut subject));
+    said.take();
+    let replayed = calls.into_iter().map(|(line, call)| {
+        served.begin(line);
+        let replayed = replay(line, call, payloads, &mut subject)?;
+        Ok(Replayed {
+            refused: served.refused(),
+            ..replayed
+        })
+    });
     let replayed: Vec<_> = replayed.collect::<Result<_>>()?;
     let counts = count(&replayed);
     let text = match args.json {
@@ -195,7 +207,12 @@ fn replay(line: usize, call: CallLine, payloads: bool, subject: &mut Subject) ->
             }
         }
     };
-    Ok(Replayed { line, call, now })
+    Ok(Replayed {
+        line,
+        call,
+        now,
+        refused: Vec::new(),
+    })
 }
 
 /// What a recorded call asks.
@@ -269,6 +286,7 @@ fn asked(call: &CallLine, subject: &Subject) -> Result<Asked, &'static str> {
 fn count(replayed: &[Replayed]) -> Counts {
     let mut counts = Counts::default();
     for call in replayed {
+        counts.refused += call.refused.len();
         match call.now {
             Now::Answers { same: true, .. } => counts.same += 1,
             Now::Answers { same: false, .. } => counts.different += 1,
@@ -297,6 +315,10 @@ fn words(replayed: &[Replayed], counts: &Counts, complete: bool, only_difference
                 let _ = writeln!(text, "skipped   line {}  {what}: {why}", replayed.line);
             }
         }
+        let shown = !only_differences || matches!(replayed.now, Now::Answers { same: false, .. });
+        for why in replayed.refused.iter().filter(|_| shown) {
+            let _ = writeln!(text, "          http     {why}");
+        }
     }
     for (why, number) in reasons(replayed) {
         let _ = writeln!(text, "{number} skipped: {why}");
@@ -311,7 +333,12 @@ fn words(replayed: &[Replayed], counts: &Counts, complete: bool, only_difference
         same,
         different,
         skipped,
+        refused,
     } = counts;
+    if *refused > 0 {
+        let noun = if *refused == 1 { "request was" } else { "requests were" };
+        let _ = writeln!(text, "{refused} {noun} refused: the recording has no answer");
+    }
     let _ = writeln!(
         text,
         "{} calls: {same} the same, {different} different, {skipped} skipped",
@@ -390,11 +417,15 @@ fn to_json(replayed: &[Replayed], counts: &Counts, complete: bool) -> Result<Str
                 }
                 Now::Skipped(why) => row["skipped"] = (*why).into(),
             }
+            if !replayed.refused.is_empty() {
+                row["refused_requests"] = json!(replayed.refused);
+            }
             row
         })
         .collect();
     let report = json!({
-        "same": counts.same, "different": counts.different, "skipped": counts.skipped, "complete": complete, "calls": calls,
+        "same": counts.same, "different": counts.different, "skipped": counts.skipped,
+        "refused_requests": counts.refused, "complete": complete, "calls": calls,
     });
     Ok(format!("{}\n", serde_json::to_string_pretty(&report)?))
 }

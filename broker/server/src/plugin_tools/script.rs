@@ -52,10 +52,20 @@ impl Exchange {
             status: self.status,
             headers: self.headers.iter().cloned().collect(),
             body: body.unwrap_or_default().to_vec(),
+            breaks_off: false,
         })
     }
 
-    fn fits(&self, request: &ScriptedRequest) -> bool {
+    /// # Errors
+    /// Nobody answers.
+    pub(super) fn answer(&self) -> Result<ScriptedResponse, String> {
+        match self.unreachable {
+            true => Err("the cases say that nobody answers".to_owned()),
+            false => self.response(),
+        }
+    }
+
+    pub(super) fn fits(&self, request: &ScriptedRequest) -> bool {
         let body = String::from_utf8_lossy(&request.body);
         self.method == request.method
             && self.url == request.url
@@ -105,8 +115,7 @@ impl Script {
 impl State {
     fn answer(&mut self, request: &ScriptedRequest) -> Result<ScriptedResponse, String> {
         match self.expected.pop_front_if(|exchange| exchange.fits(request)) {
-            Some(exchange) if exchange.unreachable => Err("the cases say that nobody answers".to_owned()),
-            Some(exchange) => exchange.response(),
+            Some(exchange) => exchange.answer(),
             None => {
                 let expected = self.expected.front().map_or_else(
                     || "none".to_owned(),

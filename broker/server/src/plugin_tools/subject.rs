@@ -2,14 +2,13 @@
 
 use super::answers;
 use super::cases::{self, Question, Setup};
-use super::script::Script;
 use anyhow::{Result, anyhow};
 use nervewire_core::hook::{
     Action, AppMessage, Authentication, CallFailed, Client, Credentials, Finding, Request, Rule, Transformation,
     Verdict, Window,
 };
 use nervewire_core::rules::{CompiledRules, RuleDecision};
-use nervewire_plugin_host::{Hook, Host, HostConfig, Instance, Limits, Plugin, Role, VirtualWorld, World};
+use nervewire_plugin_host::{Hook, Host, HostConfig, HttpBackend, Instance, Limits, Plugin, Role, VirtualWorld, World};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -25,20 +24,17 @@ pub(crate) struct Subject {
     background: Option<Instance>,
     /// The state of the last challenge, and to whom.
     challenge: Option<(Arc<str>, bytes::Bytes)>,
-    script: Script,
 }
 
 impl Subject {
-    /// Loads a component in a world of its own.
+    /// Loads a component in a world of its own, in front of these backends.
     ///
     /// # Errors
     /// Why it does not load.
-    pub(crate) fn load(name: &str, component: Arc<[u8]>, setup: &Setup) -> Result<Self> {
+    pub(crate) fn load(name: &str, component: Arc<[u8]>, setup: &Setup, http: HttpBackend) -> Result<Self> {
         let world = VirtualWorld::new(setup.now_ms, SEED);
-        let script = Script::default();
-        script.expect(&setup.http);
         let host = Host::new(HostConfig {
-            http: script.backend(),
+            http,
             max_instances: 16,
             clock: world.clock(),
             world: World::Virtual(world.clone()),
@@ -57,17 +53,11 @@ impl Subject {
             authenticate: None,
             background: None,
             challenge: None,
-            script,
         })
     }
 
     pub(crate) fn world(&self) -> &VirtualWorld {
         &self.world
-    }
-
-    /// What its backends answer.
-    pub(crate) fn script(&self) -> &Script {
-        &self.script
     }
 
     pub(crate) fn has_hook(&self, hook: Hook) -> bool {

@@ -2,6 +2,7 @@
 
 use super::cases::{self, Case, Cases};
 use super::said::Said;
+use super::script::Script;
 use super::subject::Subject;
 use super::{component, name_of, refused};
 use crate::cli::PluginTestArgs;
@@ -32,7 +33,10 @@ pub(crate) fn run(args: &PluginTestArgs) -> Result<ExitCode> {
     };
     let component = component(&args.file)?;
     let said = Said::listen();
-    let mut subject = match Subject::load(&name_of(&args.file), component.into(), &cases.setup) {
+    let script = Script::default();
+    script.expect(&cases.setup.http);
+    let subject = Subject::load(&name_of(&args.file), component.into(), &cases.setup, script.backend());
+    let mut subject = match subject {
         Ok(subject) => subject,
         Err(error) => {
             said.take().iter().for_each(|line| eprintln!("{line}"));
@@ -42,7 +46,7 @@ pub(crate) fn run(args: &PluginTestArgs) -> Result<ExitCode> {
     if let Some(wrong) = hook_that_is_missing(&cases, &subject) {
         return Ok(refused(&format!("{}:{wrong}", args.cases.display())));
     }
-    let unasked = subject.script().problems();
+    let unasked = script.problems();
     if !unasked.is_empty() {
         return Ok(refused(&format!(
             "{}: init: {}",
@@ -51,7 +55,10 @@ pub(crate) fn run(args: &PluginTestArgs) -> Result<ExitCode> {
         )));
     }
     said.take();
-    let outcomes = cases.cases.iter().map(|case| outcome(case, &mut subject, &said));
+    let outcomes = cases
+        .cases
+        .iter()
+        .map(|case| outcome(case, &mut subject, &script, &said));
     let outcomes: Vec<_> = outcomes.collect::<Result<_>>()?;
     let text = if args.json { json(&outcomes)? } else { words(&outcomes) };
     std::io::stdout().write_all(text.as_bytes())?;
@@ -74,12 +81,12 @@ fn hook_that_is_missing(cases: &Cases, subject: &Subject) -> Option<String> {
     ))
 }
 
-fn outcome<'a>(case: &'a Case, subject: &mut Subject, said: &Said) -> Result<Outcome<'a>> {
+fn outcome<'a>(case: &'a Case, subject: &mut Subject, script: &Script, said: &Said) -> Result<Outcome<'a>> {
     let world = subject.world();
     world.move_to(world.unix_ms().saturating_add(case.advance_ms));
-    subject.script().expect(&case.http);
+    script.expect(&case.http);
     let got = subject.answer(&case.client, &case.question)?;
-    let problems = subject.script().problems();
+    let problems = script.problems();
     Ok(Outcome {
         case,
         ok: case.expect.fits(&got) && problems.is_empty(),

@@ -1,13 +1,14 @@
 //! A call on its way to the recording: everything but what is secret, cheap to take along.
 
 use crate::plugin_tools::answers;
+use crate::plugin_tools::exchange::{ExchangeLine, Kept};
 use crate::plugin_tools::nouns::{ClientText, MessageText, RequestText, WindowText};
 use crate::plugin_tools::recording::{CallLine, CredentialsLine, REDACTED};
 use bytes::Bytes;
 use nervewire_core::hook::{
     AppMessage, Authentication, Client, Credentials, Finding, Identity, Request, Rule, Transformation, Verdict, Window,
 };
-use nervewire_plugin_host::{TappedAnswer, TappedCall, TappedQuestion};
+use nervewire_plugin_host::{TappedAnswer, TappedCall, TappedExchange, TappedQuestion};
 use serde_json::Value;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -23,6 +24,9 @@ pub(super) struct Recorded {
     answer: Result<Answer, &'static str>,
     took_ns: u64,
     payloads: bool,
+    /// With its secrets, until it is written.
+    exchanges: Vec<TappedExchange>,
+    exchanges_over_bound: u64,
 }
 
 enum Question {
@@ -75,6 +79,8 @@ impl Recorded {
             answer: answer.map_err(|outcome| outcome.label()),
             took_ns: call.took_ns,
             payloads,
+            exchanges: call.exchanges.to_vec(),
+            exchanges_over_bound: call.exchanges_over_bound,
         }
     }
 
@@ -96,7 +102,7 @@ impl Recorded {
             Ok(Answer::Rules(Some(rules))) => rules.iter().map(|rule| rule.topic_filter.len() + 64).sum(),
             _ => 0,
         };
-        FACTS_BYTES + asked + answered
+        FACTS_BYTES + asked + answered + self.exchanges.iter().map(exchange_bytes).sum::<usize>()
     }
 
     /// As it is written.
@@ -127,11 +133,35 @@ impl Recorded {
             redacted_payload_bytes,
             now_unix_ms,
             windows,
+            http: self.http(),
+            http_over_bound: self.exchanges_over_bound,
             answer: self.answer.as_ref().map_or(Value::Null, Answer::json),
             failed: self.answer.as_ref().err().map(|outcome| (*outcome).to_owned()),
             took_ns: self.took_ns,
         }
     }
+}
+
+impl Recorded {
+    fn http(&self) -> Vec<ExchangeLine> {
+        let kept = match (&self.question, self.payloads) {
+            (Question::Authenticate(_), _) => Kept::Outcome,
+            (_, true) => Kept::Everything,
+            (_, false) => Kept::NoBodies,
+        };
+        let lines = self.exchanges.iter().map(|exchange| ExchangeLine::of(exchange, kept));
+        lines.collect()
+    }
+}
+
+fn exchange_bytes(exchange: &TappedExchange) -> usize {
+    const FACTS_BYTES: usize = 256;
+    let answered = exchange.answer.as_ref().map_or(0, |response| {
+        let headers = response.headers.iter();
+        let headers: usize = headers.map(|(name, value)| name.len() + value.len()).sum();
+        headers + response.body.bytes.len()
+    });
+    FACTS_BYTES + exchange.url.len() + exchange.body.bytes.len() + answered
 }
 
 impl Answer {

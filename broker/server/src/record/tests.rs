@@ -39,6 +39,8 @@ fn show(recorder: &Recorder, plugin: &str, id: &str) {
         question: TappedQuestion::Authenticate(&client(id), &credentials),
         answer: Ok(TappedAnswer::Authentication(&answer)),
         took_ns: 1,
+        exchanges: &[],
+        exchanges_over_bound: 3,
     });
 }
 
@@ -106,6 +108,7 @@ fn a_recording_has_what_was_asked_for_and_no_secret() {
     show(&recorder, "one", "bob");
     let status = recorder.stop().unwrap();
     assert_eq!((status.active, status.records, status.dropped), (false, 1, 0));
+    assert_eq!(recorder.http_over_bound(), 3);
     assert!(recorder.stop().is_err(), "it has ended");
     let path = dir.path().join("recordings/x");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -150,6 +153,7 @@ fn a_full_queue_drops_calls_and_counts_them() {
         bytes: AtomicU64::new(0),
         dropped: AtomicU64::new(0),
         dropped_in_all: Arc::default(),
+        http_over_bound: Arc::default(),
         ended: Mutex::default(),
     };
     let (client, answer) = (client("c"), Authentication::Abstain);
@@ -161,6 +165,8 @@ fn a_full_queue_drops_calls_and_counts_them() {
         question: TappedQuestion::Authenticate(&client, &credentials),
         answer: Ok(TappedAnswer::Authentication(&answer)),
         took_ns: 1,
+        exchanges: &[],
+        exchanges_over_bound: 0,
     };
     session.call(&call);
     session.call(&call);

@@ -86,6 +86,18 @@ impl Keys {
         Err(if no_keys { Unverified::NoKeys } else { Unverified::Wrong })
     }
 
+    /// How often [`Keys::refresh_ahead`] is to be called; `None`: never.
+    pub(crate) fn tick_ms(&self) -> Option<u32> {
+        self.remote.as_ref().map(Remote::tick_ms)
+    }
+
+    /// Fetches the keys of the URL before they are due.
+    pub(crate) fn refresh_ahead(&mut self) {
+        if let Some(remote) = &mut self.remote {
+            remote.refresh_ahead();
+        }
+    }
+
     fn find_new_keys(&mut self, token: &Token<'_>) {
         let Some(remote) = &mut self.remote else { return };
         remote.refresh();

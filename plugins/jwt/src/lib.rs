@@ -21,9 +21,11 @@
 //! | `secret` | one HMAC secret, at least 32 bytes |
 //!
 //! Several files of a kind are named `pem-a`, `pem-b` and so on. `config.jwks_url` fetches a set, which needs the grant
-//! for its origin, such as `grants = ["https://id.example.com"]`; secrets in it are ignored. It is fetched with the first
-//! token, with the first one after `jwks_refresh_s`, and when a token names a key (`kid`) that is not known, at most once in `jwks_retry_s`. Where it cannot
-//! be fetched the keys known so far are used on, for at most `jwks_max_age_s`; without keys every token is refused.
+//! for its origin, such as `grants = ["https://id.example.com"]`; secrets in it are ignored. A `tick` fetches it before `jwks_refresh_s`
+//! are over, so that no client waits for it. Each of the instances that work at a time has keys of its own, and a tick reaches one, the busiest;
+//! the others fetch with their first token, and the first one after `jwks_refresh_s`. So does each when a token names a key (`kid`) that is not known.
+//! An instance tries at most once in `jwks_retry_s`. Where the set cannot be fetched the keys known so far are used on, for at most
+//! `jwks_max_age_s`; without keys every token is refused.
 //!
 //! The type of a key says which algorithms it takes: `RS*` and `PS*` an RSA key, `ES256` and `ES384` a key of that curve,
 //! `EdDSA` an Ed25519 key, `HS*` a secret. A key that names its `alg` takes only that. `config.algorithms` allows fewer.
@@ -112,6 +114,15 @@ impl Plugin for Jwt {
             rights: Rights::new(PREFIX),
             config,
         })
+    }
+
+    fn tick_milliseconds(&self) -> Option<u32> {
+        self.keys.tick_ms()
+    }
+
+    fn tick(&mut self, _: u64) -> Vec<Message> {
+        self.keys.refresh_ahead();
+        Vec::new()
     }
 }
 

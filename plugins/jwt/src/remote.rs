@@ -1,4 +1,5 @@
-//! Keys that are fetched: again after a while, and at once when a token names one that is not known.
+//! Keys that are fetched: again by a tick before they are due, by a token after that, and at once when a token names one that is not
+//! known.
 
 use crate::config::Config;
 use crate::jwk::{KeySet, Origin};
@@ -51,6 +52,23 @@ impl Remote {
         if fresh { &self.keys } else { &[] }
     }
 
+    /// How often [`Remote::refresh_ahead`] is to be called: several times in an interval, so that one fetch may fail.
+    pub(crate) fn tick_ms(&self) -> u32 {
+        const LEAST_MS: u32 = 1_000;
+        const MOST_MS: u32 = 60_000;
+        let quarter = u32::try_from(self.refresh_ms / 4).unwrap_or(u32::MAX);
+        quarter.clamp(LEAST_MS, MOST_MS)
+    }
+
+    /// Fetches them again where they would soon be due, so that no client waits for it. Keys that cannot be fetched stay.
+    pub(crate) fn refresh_ahead(&mut self) {
+        let ahead_ms = 2 * u64::from(self.tick_ms());
+        let soon = age(self.fetched_ms).is_none_or(|age_ms| age_ms.saturating_add(ahead_ms) >= self.refresh_ms);
+        if soon && !self.just_tried() {
+            self.fetch_now();
+        }
+    }
+
     /// Fetches them again where it is time to.
     pub(crate) fn refresh(&mut self) {
         if age(self.fetched_ms).is_none_or(|age_ms| age_ms >= self.refresh_ms) {
@@ -67,10 +85,17 @@ impl Remote {
     }
 
     fn fetch_unless_just_tried(&mut self) {
-        if age(self.tried_ms).is_some_and(|age_ms| age_ms < self.retry_ms) {
-            counters::add("jwks_fetches_held_back", 1);
-            return;
+        match self.just_tried() {
+            true => counters::add("jwks_fetches_held_back", 1),
+            false => self.fetch_now(),
         }
+    }
+
+    fn just_tried(&self) -> bool {
+        age(self.tried_ms).is_some_and(|age_ms| age_ms < self.retry_ms)
+    }
+
+    fn fetch_now(&mut self) {
         self.tried_ms = Some(clock::now_ms());
         match self.fetch() {
             Ok(set) => {

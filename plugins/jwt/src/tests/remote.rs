@@ -82,6 +82,62 @@ fn keys_are_fetched_once_and_again_at_the_interval() {
     assert_eq!(server.asked(), 2);
 }
 
+/// Ticks for so long, as often as the plugin wants.
+fn tick_for(plugin: &mut Jwt, seconds: u32) {
+    let every_ms = plugin.tick_milliseconds().unwrap();
+    for _ in 0..seconds * 1000 / every_ms {
+        assert!(testing::tick_after(plugin, Duration::from_millis(every_ms.into())).is_empty());
+    }
+}
+
+#[test]
+fn ticks_fetch_the_keys_before_they_are_due() {
+    let (old, new) = (EcKey::new("old", 1), EcKey::new("new", 2));
+    let server = Server::start(&[&old]);
+    let mut plugin = load();
+    assert_eq!(plugin.tick_milliseconds(), Some(60_000));
+    tick_for(&mut plugin, 60);
+    assert_eq!(server.asked(), 1, "before the first token");
+    lets_in(&mut plugin, &old);
+    tick_for(&mut plugin, 120);
+    assert_eq!(server.asked(), 1, "they are not due soon");
+    server.serve(&[&new]);
+    tick_for(&mut plugin, 60);
+    assert_eq!(server.asked(), 2);
+    tick_for(&mut plugin, 900);
+    assert_eq!(server.asked(), 7);
+    testing::advance(Duration::from_secs(30));
+    lets_in(&mut plugin, &new);
+    assert_eq!(ask(&mut plugin, &old.token(&claims())), WRONG);
+    assert_eq!(server.asked(), 8, "a token names a key that is not known");
+    assert_eq!(ask(&mut plugin, &old.token(&claims())), WRONG);
+    assert_eq!(server.asked(), 8, "not so soon again");
+}
+
+#[test]
+fn keys_stay_where_ticks_cannot_fetch_them() {
+    let (old, new) = (EcKey::new("old", 1), EcKey::new("new", 2));
+    let server = Server::start(&[&old]);
+    let mut plugin = load();
+    tick_for(&mut plugin, 60);
+    server.go_down();
+    tick_for(&mut plugin, 900);
+    assert_eq!(server.asked(), 14, "tried again at every tick once they are due soon");
+    assert_eq!(testing::counter("jwks_fetches_failed"), 13);
+    lets_in(&mut plugin, &old);
+    server.serve(&[&new]);
+    tick_for(&mut plugin, 60);
+    lets_in(&mut plugin, &new);
+}
+
+#[test]
+fn keys_of_files_need_no_tick() {
+    testing::set_clock_ms(NOW_S * 1000);
+    let file = json!({"keys": [EcKey::new("local", 1).jwk()]}).to_string();
+    let plugin: Jwt = testing::load_with_files("{}", [("jwks", file.as_str())]).unwrap();
+    assert_eq!(plugin.tick_milliseconds(), None);
+}
+
 #[test]
 fn a_new_key_is_found_when_a_token_names_it_but_not_for_every_token() {
     let (old, new, unknown) = (EcKey::new("old", 1), EcKey::new("new", 2), EcKey::new("unknown", 3));

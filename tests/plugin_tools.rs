@@ -305,6 +305,76 @@ fn bench_shows_each_hook_beside_nothing() {
     }
 }
 
+/// Backends answer what the cases say.
+#[test]
+fn bench_measures_a_plugin_that_asks_backends() {
+    let bench = Bench::new("asking");
+    let case = |hook: &str, asked: &str, http: &str| {
+        format!("[[case]]\nname = \"{hook}\"\nhook = \"{hook}\"\n{asked}\nhttp = [{http}]\nexpect = \"allow\"\n")
+    };
+    let answer = |path: &str| format!("{{ method = \"POST\", url = \"http://b:1{path}\", status = 200 }}");
+    let authorize = case(
+        "authorize",
+        "request = { action = \"publish\", topic = \"a\" }",
+        &[answer("/rules"), answer("/authorize")].join(", "),
+    );
+    let setup = "grants = [\"http://b:1\"]\nconfig = { url = \"http://b:1\", init_path = \"/init\" }\n\
+                 http = [{ method = \"POST\", url = \"http://b:1/init\" }]\n";
+    let transform = "[[case]]\nname = \"t\"\nhook = \"transform\"\nmessage = { topic = \"a\" }\nhttp = [{ method = \"POST\", \
+                     url = \"http://b:1/transform\", body = \"x\" }]\nexpect = { replace = { payload = \"x\" } }\n";
+    let answered = [
+        setup,
+        &case("authenticate", "", &answer("/authenticate")),
+        &authorize,
+        transform,
+    ]
+    .concat();
+    bench.test(&answered, 0);
+    let run = |code| {
+        bench.run(
+            &["bench", "plugin.wasm", "--cases", "CASES.toml", "--seconds", "0.2"],
+            code,
+        )
+    };
+    let text = run(0);
+    check_has(
+        &text,
+        &[
+            "authenticate",
+            "authorize",
+            "rules",
+            "transform 64 KiB",
+            "asks backends",
+        ],
+    );
+    assert!(!text.contains("FAILED") && !text.contains("NO ANSWER"), "{text}");
+    let json = bench.run(
+        &[
+            "bench",
+            "plugin.wasm",
+            "--cases",
+            "CASES.toml",
+            "--seconds",
+            "0.2",
+            "--json",
+        ],
+        0,
+    );
+    let report: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(report["asynchronous"], true);
+    for row in report["rows"].as_array().expect("rows") {
+        assert!(
+            row["plugin"]["calls"].as_u64() > Some(0) && row["plugin"]["failed_calls"] == 0,
+            "{row}"
+        );
+        assert!(row["noop_component"]["p50"].as_f64() > Some(0.0), "{row}");
+    }
+    bench.write("CASES.toml", &[setup, &authorize].concat());
+    let text = run(1);
+    check_has(&text, &["NO ANSWER to POST http://b:1/authenticate", "CASES.toml"]);
+    assert!(!text.contains("/rules"), "{text}");
+}
+
 #[test]
 fn bench_of_what_cannot_be_loaded_says_how_to_configure_it() {
     let bench = Bench::new("plain");

@@ -1,15 +1,16 @@
 //! `nervewire plugin bench`: what a call of each hook costs, beside a native function that does nothing and a component that does
 //! nothing, so that one sees which part is the sandbox and which the plugin.
 
+use super::bench_callee::{Answers, Callee};
 use super::bench_report;
-use super::bench_table::{Ask, Row, rows};
+use super::bench_table::{Ask, Asked, Row, rows};
 use super::cases::{self, Setup};
 use super::{component, name_of, refused};
 use crate::builtin::NOOP;
 use crate::cli::PluginBenchArgs;
 use anyhow::Result;
-use nervewire_core::hook::{CallFailed, Client};
-use nervewire_plugin_host::{Host, HostConfig, Instance, Limits, Plugin, Role};
+use nervewire_core::hook::CallFailed;
+use nervewire_plugin_host::{Grant, Host, HostConfig, Limits, Plugin, Role};
 use std::hint::black_box;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ pub(super) struct Measured {
     pub(super) native: Timing,
     pub(super) noop: Timing,
     pub(super) plugin: Timing,
+    /// A request that the cases have no answer to.
+    pub(super) unanswered: Option<String>,
 }
 
 /// Measures every hook that the component exports. Exit code 2 where it cannot be loaded, 1 where calls failed.
@@ -67,7 +70,10 @@ pub(crate) fn run(args: &PluginBenchArgs) -> Result<ExitCode> {
         },
         None => setup,
     };
+    let answers = Answers::default();
+    answers.are(&setup.http.as_slice().into());
     let host = Host::new(HostConfig {
+        http: answers.backend(),
         max_instances: 16,
         ..HostConfig::default()
     })?;
@@ -79,40 +85,57 @@ pub(crate) fn run(args: &PluginBenchArgs) -> Result<ExitCode> {
             return Ok(refused(&format!("{}: {error}{advice}", args.file.display())));
         }
     };
-    let noop = host.load(Setup::default().spec("noop", NOOP.into(), Limits::default()))?;
-    if plugin.is_asynchronous() {
-        return Ok(refused(&format!(
-            "{}: with a grant for an origin a call waits for a backend, which says nothing of the plugin; leave the grant out",
-            args.file.display()
-        )));
-    }
+    // What does nothing does it where the plugin is called, too.
+    let noop_setup = Setup {
+        grants: setup
+            .grants
+            .iter()
+            .filter(|grant| matches!(grant, Grant::Http(_)))
+            .cloned()
+            .collect(),
+        ..Setup::default()
+    };
+    let noop = host.load(noop_setup.spec("noop", NOOP.into(), Limits::default()))?;
     let rows = rows(&plugin, &cases);
     let subjects_and_rows = u32::try_from(rows.len()).unwrap_or(u32::MAX).saturating_mul(3).max(1);
     let budget = Duration::from_secs_f64(args.seconds) / subjects_and_rows;
-    let measured = rows.into_iter().map(|row| measure(row, &plugin, &noop, budget));
+    let measured = rows
+        .into_iter()
+        .map(|row| measure(row, &plugin, &noop, &answers, budget));
     let measured: Vec<_> = measured.collect::<Result<_>>()?;
     let text = match args.json {
-        true => bench_report::json(&name, &measured)?,
-        false => bench_report::words(&name, &measured),
+        true => bench_report::json(&name, &measured, plugin.is_asynchronous())?,
+        false => bench_report::words(&name, &measured, plugin.is_asynchronous()),
     };
     std::io::stdout().write_all(text.as_bytes())?;
-    Ok(match measured.iter().all(|measured| measured.plugin.failed == 0) {
+    let good = |measured: &Measured| measured.plugin.failed == 0 && measured.unanswered.is_none();
+    Ok(match measured.iter().all(good) {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
 }
 
-fn measure(row: Row, plugin: &Arc<Plugin>, noop: &Arc<Plugin>, budget: Duration) -> Result<Measured> {
+fn measure(
+    row: Row,
+    plugin: &Arc<Plugin>,
+    noop: &Arc<Plugin>,
+    answers: &Answers,
+    budget: Duration,
+) -> Result<Measured> {
     let (mut native, mut nothing, mut tested) = (Timing::default(), Timing::default(), Timing::default());
-    let mut noop = noop.instance(row.role)?;
-    let mut instance = plugin.instance(row.role)?;
+    let mut noop = Callee::of(noop, row.role)?;
+    let mut callee = Callee::of(plugin, row.role)?;
+    answers.unanswered(); // Of `init`, or of the row before.
     for _ in 0..ROUNDS {
         let round = budget / ROUNDS;
         native.run(round, cycle(&row.questions, native_noop));
-        nothing.run(round, cycle(&row.questions, |client, ask| call(&mut noop, client, ask)));
+        nothing.run(round, cycle(&row.questions, |asked| noop.call(asked)));
         tested.run(
             round,
-            cycle(&row.questions, |client, ask| call(&mut instance, client, ask)),
+            cycle(&row.questions, |asked| {
+                answers.are(&asked.http);
+                callee.call(asked)
+            }),
         );
     }
     Ok(Measured {
@@ -120,42 +143,25 @@ fn measure(row: Row, plugin: &Arc<Plugin>, noop: &Arc<Plugin>, budget: Duration)
         native,
         noop: nothing,
         plugin: tested,
+        unanswered: answers.unanswered(),
     })
 }
 
 /// One question after the other, and again from the first.
 fn cycle<'a>(
-    questions: &'a [(Client, Ask)],
-    mut ask: impl FnMut(&Client, &Ask) -> Result<(), CallFailed> + 'a,
+    questions: &'a [Asked],
+    mut ask: impl FnMut(&Asked) -> Result<(), CallFailed> + 'a,
 ) -> impl FnMut() -> bool + 'a {
     let mut all = questions.iter().cycle();
-    move || {
-        all.next()
-            .is_some_and(|(client, question)| ask(client, question).is_ok())
-    }
+    move || all.next().is_some_and(|asked| ask(asked).is_ok())
 }
 
 /// What the same call costs where nothing is in the way: not inlined, and its arguments are looked at.
 #[inline(never)]
 #[allow(clippy::unnecessary_wraps)] // As the others.
-fn native_noop(client: &Client, ask: &Ask) -> Result<(), CallFailed> {
-    black_box((client, ask));
+fn native_noop(asked: &Asked) -> Result<(), CallFailed> {
+    black_box(asked);
     Ok(())
-}
-
-fn call(instance: &mut Instance, client: &Client, ask: &Ask) -> Result<(), CallFailed> {
-    match ask {
-        Ask::Authenticate(credentials) => instance
-            .authenticate(client, credentials)
-            .map(|answer| drop(black_box(answer))),
-        Ask::Rules => instance.rules(client).map(|answer| drop(black_box(answer))),
-        Ask::Authorize(request) => instance.authorize(client, request).map(|answer| {
-            black_box(answer);
-        }),
-        Ask::Transform(message) => instance
-            .transform(client, message)
-            .map(|answer| drop(black_box(answer))),
-    }
 }
 
 impl Timing {
@@ -250,10 +256,14 @@ mod tests {
 
     #[test]
     fn questions_are_asked_in_turn_and_failures_counted() {
-        let client = cases::default_client();
-        let questions = [(client.clone(), Ask::Rules), (client, Ask::Rules)];
+        let question = Asked {
+            client: cases::default_client(),
+            ask: Ask::Rules,
+            http: [].into(),
+        };
+        let questions = [question.clone(), question];
         let mut asked = 0;
-        let mut call = cycle(&questions, |_, _| {
+        let mut call = cycle(&questions, |_| {
             asked += 1;
             if asked % 2 == 0 { Err(CallFailed) } else { Ok(()) }
         });

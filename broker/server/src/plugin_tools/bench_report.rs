@@ -6,7 +6,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-pub(super) fn words(name: &str, measured: &[Measured]) -> String {
+/// `asynchronous`: whether the plugin asks backends.
+pub(super) fn words(name: &str, measured: &[Measured], asynchronous: bool) -> String {
     let mut text = format!(
         "{:<40} {:>8} {:>24} {:>32} {:>9}\n{:<40} {:>8} {:>8} {:>7} {:>7} {:>10} {:>10} {:>10} {:>9}\n",
         "ns per call",
@@ -48,16 +49,28 @@ pub(super) fn words(name: &str, measured: &[Measured]) -> String {
                 plugin.calls()
             );
         }
+        if let Some(request) = &row.unanswered {
+            let _ = writeln!(
+                text,
+                "  NO ANSWER to {request}: write http = [{{ url = \"..\", .. }}] into the cases, and measure with --cases CASES.toml"
+            );
+        }
     }
     let _ = writeln!(
         text,
         "\nThe no-op component is the sandbox, what is more is the plugin; ratio = plugin : no-op component. Percentiles are those\n\
          of batches of calls, so that the clock is not measured. authorize is called directly, whatever the plugin's rules say."
     );
+    if asynchronous {
+        text.push_str(
+            "The plugin asks backends, so both are called in a pool, with a way there and back between threads. Backends answer at\n\
+             once what the cases say: their time comes on top, and other clients do not wait for it.\n",
+        );
+    }
     text
 }
 
-pub(super) fn json(name: &str, measured: &[Measured]) -> Result<String> {
+pub(super) fn json(name: &str, measured: &[Measured], asynchronous: bool) -> Result<String> {
     let rows: Vec<Value> = measured
         .iter()
         .map(|row| {
@@ -68,10 +81,11 @@ pub(super) fn json(name: &str, measured: &[Measured]) -> Result<String> {
                 "noop_component": timing(&row.noop),
                 "plugin": timing(&row.plugin),
                 "ratio": ratio(&row.plugin, &row.noop),
+                "unanswered_request": row.unanswered,
             })
         })
         .collect();
-    let report = json!({ "plugin": name, "unit": "ns", "rows": rows });
+    let report = json!({ "plugin": name, "unit": "ns", "asynchronous": asynchronous, "rows": rows });
     Ok(format!("{}\n", serde_json::to_string_pretty(&report)?))
 }
 

@@ -1,10 +1,12 @@
 //! Which calls `plugin bench` measures: each hook by itself, with questions of the cases where there are some.
 
 use super::cases::{Case, Question, default_client};
+use super::script::Exchange;
 use nervewire_codec::{QoS, Utf8String};
 use nervewire_core::hook::{Action, AppMessage, Client, Credentials, Request};
 use nervewire_plugin_host::{Hook, Plugin, Role};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Payload sizes of `transform`.
 const PAYLOADS: [(&str, usize); 3] = [("64 B", 64), ("1 KiB", 1024), ("64 KiB", 65_536)];
@@ -19,18 +21,26 @@ pub(super) enum Ask {
     Transform(AppMessage),
 }
 
+/// A call, by whom, and what backends answer meanwhile.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) client: Client,
+    pub(super) ask: Ask,
+    pub(super) http: Arc<[Exchange]>,
+}
+
 /// One line of the table: questions that are asked in turn.
 pub(super) struct Row {
     pub(super) label: String,
     pub(super) role: Role,
-    pub(super) questions: Vec<(Client, Ask)>,
+    pub(super) questions: Vec<Asked>,
 }
 
 impl Row {
-    fn new(label: impl Into<String>, questions: Vec<(Client, Ask)>) -> Self {
+    fn new(label: impl Into<String>, questions: Vec<Asked>) -> Self {
         let role = questions
             .first()
-            .map_or(Role::Shard, |(_, ask)| super::bench::role(ask));
+            .map_or(Role::Shard, |asked| super::bench::role(&asked.ask));
         Self {
             label: label.into(),
             role,
@@ -59,7 +69,10 @@ pub(super) fn rows(plugin: &Plugin, cases: &[Case]) -> Vec<Row> {
         let requests = or_default(requests, || Ask::Authorize(publish()));
         let rules = requests
             .iter()
-            .map(|(client, _)| (client.clone(), Ask::Rules))
+            .map(|asked| Asked {
+                ask: Ask::Rules,
+                ..asked.clone()
+            })
             .collect();
         rows.push(Row::new("authorize", requests));
         rows.push(Row::new("rules", rules));
@@ -75,13 +88,14 @@ pub(super) fn rows(plugin: &Plugin, cases: &[Case]) -> Vec<Row> {
 }
 
 /// The messages of the cases as they are, and each size with the topics of the cases.
-fn transforms(messages: Vec<(Client, Ask)>) -> Vec<Row> {
+fn transforms(messages: Vec<Asked>) -> Vec<Row> {
     let written = !messages.is_empty();
     let messages = or_default(messages, || Ask::Transform(message()));
     let sized = PAYLOADS.iter().map(|(size, bytes)| {
-        let questions = messages
-            .iter()
-            .map(|(client, ask)| (client.clone(), filled(ask, *bytes)));
+        let questions = messages.iter().map(|asked| Asked {
+            ask: filled(&asked.ask, *bytes),
+            ..asked.clone()
+        });
         Row::new(format!("transform {size}"), questions.collect())
     });
     let sized: Vec<_> = sized.collect();
@@ -89,16 +103,24 @@ fn transforms(messages: Vec<(Client, Ask)>) -> Vec<Row> {
     as_written.into_iter().chain(sized).collect()
 }
 
-fn asked(cases: &[Case], ask: impl Fn(&Question) -> Option<Ask>) -> Vec<(Client, Ask)> {
-    let questions = cases
-        .iter()
-        .filter_map(|case| Some((case.client.clone(), ask(&case.question)?)));
+fn asked(cases: &[Case], ask: impl Fn(&Question) -> Option<Ask>) -> Vec<Asked> {
+    let questions = cases.iter().filter_map(|case| {
+        Some(Asked {
+            client: case.client.clone(),
+            ask: ask(&case.question)?,
+            http: case.http.as_slice().into(),
+        })
+    });
     questions.collect()
 }
 
-fn or_default(questions: Vec<(Client, Ask)>, default: impl FnOnce() -> Ask) -> Vec<(Client, Ask)> {
+fn or_default(questions: Vec<Asked>, default: impl FnOnce() -> Ask) -> Vec<Asked> {
     match questions.is_empty() {
-        true => vec![(default_client(), default())],
+        true => vec![Asked {
+            client: default_client(),
+            ask: default(),
+            http: [].into(),
+        }],
         false => questions,
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod answers;
 pub(crate) mod bench;
+mod bench_callee;
 mod bench_report;
 mod bench_table;
 mod cases;

@@ -484,3 +484,47 @@ fn a_will_is_authorized_by_a_backend() {
     drop(Client::connect(&broker, dying("allowed")).0);
     watcher.expect_payload("gone");
 }
+
+/// A tick may wait for its backend like any other call, and nobody waits for it.
+#[test]
+fn a_tick_publishes_what_a_backend_answers() {
+    for shards in SHARD_COUNTS {
+        let (door, ticks) = (Arc::<Door>::default(), Arc::<AtomicUsize>::default());
+        let (inside, counted) = (door.clone(), ticks.clone());
+        let backend = Backend::start(move |asked| {
+            if asked.path != "/tick" {
+                return Some(Answer::status(200));
+            }
+            match counted.fetch_add(1, Ordering::SeqCst) {
+                0 => Some(Answer::status(503)),
+                1 => None,
+                number => {
+                    inside.wait();
+                    Some(Answer::status(200).body(format!("answer {number}")))
+                }
+            }
+        });
+        let url = backend.url();
+        let broker = setup(&format!(
+            "[[plugin]]\nname = \"asking\"\ncomponent = \"asking.wasm\"\nhooks = [\"authenticate\"]\n\
+             grants = [\"{url}\", \"publish:asked/#\"]\nlimits = {{ authenticate_call_ms = 10000, http_calls = 2, http_call_ms = 60000 }}\n\
+             config = {{ url = \"{url}\", tick_ms = 50 }}\n"
+        ))
+        .shards(shards)
+        .start();
+        let mut client = Client::connect(&broker, named("c")).0;
+        client.subscribe("#", QoS::AtMostOnce);
+        // The first one found the backend failing, the second one a closed connection: each counts as a call that said nothing.
+        wait_for("a tick that waits", || {
+            (ticks.load(Ordering::SeqCst) == 3).then_some(())
+        });
+        client.publish("meanwhile", "x", QoS::AtLeastOnce);
+        client.expect_payload("x");
+        drop(Client::connect(&broker, named("another")));
+        door.open();
+        for number in [2, 3] {
+            client.expect_payload(&format!("answer {number}"));
+        }
+        wait_for("the calls", || (calls(&broker, "tick", "ok") >= 4.0).then_some(()));
+    }
+}

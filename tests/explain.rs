@@ -1,7 +1,10 @@
 //! `nervewire explain`: how a request would be decided, by whom and why.
 
+#[path = "support/backend.rs"]
+mod backend;
 mod support;
 
+use backend::{Answer, Backend};
 use serde_json::Value;
 use support::*;
 
@@ -137,4 +140,52 @@ fn who_is_asked_says_what_and_how_long_it_took() {
         (&answer["allowed"], &answer["decided_by"]),
         (&false.into(), &"hostile".into())
     );
+}
+
+/// Its backend is asked for the explanation, and what it said is told; in shadow mode, too, where it changes nothing.
+#[test]
+fn a_plugin_that_asks_a_backend_is_explained() {
+    let backend = Backend::start(|asked| {
+        let denied = asked.field("topic") == "t%2Fno";
+        Some(match (denied, asked.path.as_str()) {
+            (true, "/authorize") => Answer::status(403),
+            (_, "/transform") => Answer::status(200).body("by the backend"),
+            _ => Answer::status(200),
+        })
+    });
+    let url = backend.url();
+    for (mode, allowed) in [("enforce", false), ("shadow", true)] {
+        let asking = format!(
+            "[[plugin]]\nname = \"asking\"\ncomponent = \"asking.wasm\"\nmode = \"{mode}\"\ngrants = [\"{url}\"]\n\
+             hooks = [\"authorize\", \"transform\"]\nlimits = {{ http_call_ms = 60000 }}\nconfig = {{ url = \"{url}\" }}\n"
+        );
+        let broker = Setup::new().file("asking.wasm", guest("asking")).toml(&asking).start();
+        let answer = explained(&broker, &["--client", "c", "--publish", "t/no", "--payload", "hello"]);
+        let step = &answer["authorizers"][0];
+        assert_eq!(
+            (&step["how"], &step["said"]),
+            (&"asked".into(), &"deny".into()),
+            "{answer}"
+        );
+        assert_eq!(
+            (&step["mode"], &answer["allowed"]),
+            (&mode.into(), &allowed.into()),
+            "{answer}"
+        );
+        assert!(step["took_us"].as_f64().expect("a number") > 0.0, "{answer}");
+        let answer = explained(&broker, &["--client", "c", "--publish", "t/yes", "--payload", "hello"]);
+        let (step, transform) = (&answer["authorizers"][0], &answer["transforms"][0]);
+        assert_eq!(
+            (&step["said"], &answer["allowed"]),
+            (&"allow".into(), &true.into()),
+            "{answer}"
+        );
+        assert_eq!(
+            (&transform["plugin"], &transform["said"]),
+            (&"asking".into(), &"replace".into()),
+            "{answer}"
+        );
+        let delivered = if allowed { "hello" } else { "by the backend" };
+        assert_eq!(answer["messages"][0]["payload"], delivered, "{answer}");
+    }
 }

@@ -214,3 +214,68 @@ fn a_rollback_by_hand_brings_back_everything() {
     assert_eq!(broker.cli(&["rollback"]).status.code(), Some(1), "not twice");
     assert_eq!(post_json(&broker, "/v1/rollback", "{}").status, 409);
 }
+
+/// A reload whose new listener has no address to listen at changes nothing at all.
+#[test]
+fn a_listener_without_an_address_keeps_the_old_generation() {
+    for shards in SHARD_COUNTS {
+        let broker = broker(shards);
+        let mut client = Client::new(&broker, Version::V5, "c");
+        client.subscribe("t", QoS::AtLeastOnce);
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("an address");
+        let toml = format!("{}[[listener]]\nbind = \"{address}\"\n", tagger("new.wasm"));
+        broker.replace_toml(&toml);
+        let refused = broker.reload();
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(words.contains(&address.to_string()), "{words}");
+        let status = status(&broker);
+        assert_eq!(
+            (&status["generation"], &status["connections"]),
+            (&1.into(), &1.into()),
+            "{status}"
+        );
+        assert_eq!(status["on_probation_ms"], Value::Null, "there is nothing to take back");
+        assert_eq!(tag(&mut client).as_deref(), Some("0001"), "the old tagger is in force");
+        assert_eq!(rollbacks(&broker, "automatic"), 0.0);
+        drop(taken);
+        broker.reloaded();
+        assert_eq!(
+            tag(&mut client).as_deref(),
+            Some("0002"),
+            "the same file, once the address is free"
+        );
+    }
+}
+
+/// A rollback would bind an address again that somebody else has taken: what is decided comes back all the same, and the listeners
+/// stay as they are.
+#[test]
+fn a_rollback_without_its_address_brings_back_what_is_decided() {
+    for shards in SHARD_COUNTS {
+        let address = std::net::TcpListener::bind("127.0.0.1:0")
+            .expect("a free port")
+            .local_addr()
+            .expect("an address");
+        let broker = broker(shards);
+        broker.replace_toml(&format!("{}[[listener]]\nbind = \"{address}\"\n", tagger("tag.wasm")));
+        broker.reloaded();
+        drop(std::net::TcpStream::connect(address).expect("the second listener"));
+        let mut client = Client::new(&broker, Version::V5, "c");
+        client.subscribe("t", QoS::AtLeastOnce);
+        assert_eq!(tag(&mut client).as_deref(), Some("0001"));
+        broker.replace_toml(&failing());
+        broker.reloaded();
+        let _taken = wait_for("the address to be free", || std::net::TcpListener::bind(address).ok());
+        wait_for("the old tagger", || {
+            (tag(&mut client).as_deref() == Some("0001")).then_some(())
+        });
+        let after = wait_for("the rollback in the status", || {
+            Some(status(&broker)).filter(|status| !status["last_rollback"].is_null())
+        });
+        assert_eq!(after["last_rollback"]["cause"], "automatic", "{after}");
+        drop(Client::new(&broker, Version::V5, "another"));
+        broker.logs(&address.to_string());
+    }
+}

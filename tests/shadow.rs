@@ -1,8 +1,12 @@
 //! Plugins in shadow mode: what they would change is told, and nothing is changed by them.
 
+#[path = "support/backend.rs"]
+mod backend;
 mod support;
 
+use backend::{Answer, Backend};
 use serde_json::Value;
+use std::sync::atomic::{AtomicBool, Ordering};
 use support::*;
 
 /// An acl under a name of its own.
@@ -204,4 +208,51 @@ fn one_in_whose_place_it_cannot_stand_is_refused() {
     let (_, _, log) = *refused;
     let expected = "plugin \"next\": shadow_of = \"acl\", which has none of its hooks; write the name of a plugin with";
     assert!(log.contains(expected), "{log}");
+}
+
+/// A plugin that asks a backend is compared like any other, for every hook, and its backend keeps nobody waiting.
+#[test]
+fn a_plugin_that_asks_a_backend_is_compared() {
+    static SLOW: AtomicBool = AtomicBool::new(false);
+    for shards in SHARD_COUNTS {
+        SLOW.store(true, Ordering::SeqCst);
+        let backend = Backend::start(|asked| {
+            if SLOW.load(Ordering::SeqCst) && asked.path == "/authorize" {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            let denied = asked.field("topic").starts_with("plant%2Fno") || asked.field("username") == "bob";
+            Some(match (denied, asked.path.as_str()) {
+                (true, "/authenticate" | "/authorize") => Answer::status(403),
+                (_, "/transform") => Answer::status(200).body("by the backend"),
+                _ => Answer::status(200),
+            })
+        });
+        let url = backend.url();
+        let asking = format!(
+            "[[plugin]]\nname = \"asking\"\ncomponent = \"asking.wasm\"\nmode = \"shadow\"\ngrants = [\"{url}\"]\n\
+             limits = {{ authenticate_call_ms = 10000, http_call_ms = 60000 }}\nconfig = {{ url = \"{url}\" }}\n"
+        );
+        let broker = Setup::new()
+            .auth("anonymous = \"loopback\"\ndefault = \"deny\"")
+            .shards(shards)
+            .file("asking.wasm", guest("asking"))
+            .toml(&(acl("acl", "", ENFORCED) + &asking))
+            .start();
+        let mut client = Client::connect(&broker, hello(Version::V5, "c")).0;
+        client.subscribe("plant/#", QoS::AtLeastOnce);
+        for topic in ["plant/yes", "plant/no"] {
+            client.publish(topic, "as it was", QoS::AtLeastOnce);
+            client.expect_payload("as it was");
+        }
+        SLOW.store(false, Ordering::SeqCst);
+        let seen = compared(&broker, "asking", "authorize", 3);
+        assert_eq!(seen["differences"]["authorize"]["would_deny"], 1, "{seen}");
+        let seen = compared(&broker, "asking", "transform", 2);
+        assert_eq!(seen["differences"]["transform"]["would_change"], 2, "{seen}");
+        let samples = seen["samples"].as_array().expect("samples");
+        let of = |kind: &str| samples.iter().find(|sample| sample["kind"] == kind).expect(kind);
+        assert_eq!(of("would_deny")["topic"], "plant/no", "{seen}");
+        let seen = compared(&broker, "asking", "authenticate", 1);
+        assert!(seen["differences"]["authenticate"].is_object(), "{seen}");
+    }
 }

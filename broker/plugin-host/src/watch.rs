@@ -164,7 +164,9 @@ impl Seen {
             seen: self,
             cut: false,
         };
-        body.see_the_end();
+        if body.is_end_stream() {
+            body.see_the_end();
+        }
         Ok(Response::from_parts(parts, WasiBody::new(body)))
     }
 

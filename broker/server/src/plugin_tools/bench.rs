@@ -71,14 +71,19 @@ pub(crate) fn run(args: &PluginBenchArgs) -> Result<ExitCode> {
         None => setup,
     };
     let answers = Answers::default();
-    answers.are(&setup.http.as_slice().into());
+    answers.of_init_are(&setup.http);
     let host = Host::new(HostConfig {
         http: answers.backend(),
         max_instances: 16,
         ..HostConfig::default()
     })?;
     let name = name_of(&args.file);
-    let plugin = match host.load(setup.spec(&name, component(&args.file)?.into(), Limits::default())) {
+    // One call after the other, and always on the same instance.
+    let limits = Limits {
+        http_calls: 1,
+        ..Limits::default()
+    };
+    let plugin = match host.load(setup.spec(&name, component(&args.file)?.into(), limits)) {
         Ok(plugin) => plugin,
         Err(error) => {
             let advice = "; --cases CASES.toml or --config-json JSON say how it is configured";
@@ -95,7 +100,7 @@ pub(crate) fn run(args: &PluginBenchArgs) -> Result<ExitCode> {
             .collect(),
         ..Setup::default()
     };
-    let noop = host.load(noop_setup.spec("noop", NOOP.into(), Limits::default()))?;
+    let noop = host.load(noop_setup.spec("noop", NOOP.into(), limits))?;
     let rows = rows(&plugin, &cases);
     let subjects_and_rows = u32::try_from(rows.len()).unwrap_or(u32::MAX).saturating_mul(3).max(1);
     let budget = Duration::from_secs_f64(args.seconds) / subjects_and_rows;

@@ -68,6 +68,8 @@ fn ask(plugin: &Arc<Plugin>, asked: &Asked) -> Result<(), CallFailed> {
 pub(super) struct Answers(Arc<Mutex<State>>);
 
 struct State {
+    /// Whenever an instance is made.
+    init: Arc<[Exchange]>,
     known: Arc<[Exchange]>,
     unanswered: Option<String>,
 }
@@ -75,6 +77,7 @@ struct State {
 impl Default for State {
     fn default() -> Self {
         Self {
+            init: [].into(),
             known: [].into(),
             unanswered: None,
         }
@@ -88,6 +91,11 @@ impl Answers {
         HttpBackend::Scripted(Arc::new(move |request: &ScriptedRequest| {
             answers.lock().answer(request)
         }))
+    }
+
+    /// What `init` is answered, whenever it runs.
+    pub(super) fn of_init_are(&self, init: &[Exchange]) {
+        self.lock().init = init.into();
     }
 
     /// What is answered from now on.
@@ -107,7 +115,12 @@ impl Answers {
 
 impl State {
     fn answer(&mut self, request: &ScriptedRequest) -> Result<ScriptedResponse, String> {
-        if let Some(exchange) = self.known.iter().find(|exchange| exchange.fits(request)) {
+        if let Some(exchange) = self
+            .known
+            .iter()
+            .chain(&*self.init)
+            .find(|exchange| exchange.fits(request))
+        {
             return exchange.answer();
         }
         let asked = || format!("{} {}", request.method, request.url);

@@ -14,6 +14,9 @@ struct Config {
     /// Asked by `init`, which refuses what is not a success.
     #[serde(default)]
     init_path: Option<String>,
+    /// How often `/tick` is asked. What it answers is published to `asked/tick`.
+    #[serde(default)]
+    tick_ms: Option<u32>,
 }
 
 struct Asking {
@@ -78,6 +81,17 @@ impl Plugin for Asking {
             }
         }
         Ok(asking)
+    }
+
+    fn tick_milliseconds(&self) -> Option<u32> {
+        self.config.tick_ms
+    }
+
+    fn tick(&mut self, _: u64) -> Vec<Message> {
+        match self.ask("/tick", &[]) {
+            Ok(answer) if answer.status() == 200 => vec![Message::new("asked/tick", answer.body().to_vec())],
+            _ => Vec::new(),
+        }
     }
 }
 

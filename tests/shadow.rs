@@ -253,6 +253,89 @@ fn a_plugin_that_asks_a_backend_is_compared() {
         let of = |kind: &str| samples.iter().find(|sample| sample["kind"] == kind).expect(kind);
         assert_eq!(of("would_deny")["topic"], "plant/no", "{seen}");
         let seen = compared(&broker, "asking", "authenticate", 1);
-        assert!(seen["differences"]["authenticate"].is_object(), "{seen}");
+        assert!(
+            seen["differences"]["authenticate"].is_null(),
+            "it lets in as well: {seen}"
+        );
+    }
+}
+
+fn auth(reason: ReasonCode, data: Option<&'static [u8]>) -> Packet {
+    let properties = props(|p| {
+        p.authentication_method = Some(text("ECHO"));
+        p.authentication_data = data.map(bytes::Bytes::from_static);
+    });
+    Packet::Auth(Auth { reason, properties })
+}
+
+/// Sections 4.12 and 4.12.1: each step is compared where the plugin in shadow mode had challenged alike, when the client connects and
+/// when it authenticates again.
+#[test]
+fn every_step_of_an_authentication_is_compared() {
+    let backend = Backend::start(|asked| {
+        Some(match asked.field("data") {
+            "" => Answer::status(401).body("say please"),
+            _ => Answer::status(403),
+        })
+    });
+    let url = backend.url();
+    let shadow = "mode = \"shadow\"\nshadow_of = \"doors\"\n";
+    let plain = |name: &str, mode: &str| {
+        format!(
+            "[[plugin]]\nname = \"{name}\"\ncomponent = \"plain.wasm\"\nhooks = [\"authenticate\"]\n\
+             limits = {{ authenticate_call_ms = 10000 }}\n{mode}"
+        )
+    };
+    let asking = |name: &str, url: &str| {
+        format!(
+            "[[plugin]]\nname = \"{name}\"\ncomponent = \"asking.wasm\"\nhooks = [\"authenticate\"]\ngrants = [\"{url}\"]\n\
+             limits = {{ authenticate_call_ms = 10000, http_call_ms = 60000 }}\nconfig = {{ url = \"{url}\" }}\n{shadow}"
+        )
+    };
+    // It challenges with other data: what the client answers is no answer to that.
+    let elsewhere = Backend::start(|_| Some(Answer::status(401).body("say hello")));
+    let other_url = elsewhere.url();
+    for shards in SHARD_COUNTS {
+        let plugins = [
+            plain("doors", ""),
+            plain("same", shadow),
+            asking("stricter", &url),
+            asking("other", &other_url),
+        ];
+        let broker = Setup::new()
+            .auth("anonymous = \"deny\"\ndefault = \"allow\"")
+            .shards(shards)
+            .file("plain.wasm", guest("plain"))
+            .file("asking.wasm", guest("asking"))
+            .toml(&plugins.concat())
+            .start();
+        let mut client = Client::open(&broker, Version::V5);
+        client.send(Packet::Connect(Box::new(Connect {
+            properties: props(|p| p.authentication_method = Some(text("ECHO"))),
+            ..hello(Version::V5, "c")
+        })));
+        let answer = |client: &mut Client| {
+            assert_eq!(client.expect_auth().reason, ReasonCode::ContinueAuthentication);
+            client.send(auth(ReasonCode::ContinueAuthentication, Some(b"please")));
+        };
+        answer(&mut client);
+        assert_eq!(client.expect_connack().reason, ReasonCode::Success);
+        let seen = compared(&broker, "stricter", "authenticate", 2);
+        assert_eq!(seen["differences"]["authenticate"]["would_deny"], 1, "{seen}");
+        client.send(auth(ReasonCode::ReAuthenticate, None));
+        answer(&mut client);
+        assert_eq!(client.expect_auth().reason, ReasonCode::Success);
+        let seen = compared(&broker, "stricter", "authenticate", 4);
+        assert_eq!(seen["differences"]["authenticate"]["would_deny"], 2, "{seen}");
+        let seen = compared(&broker, "same", "authenticate", 4);
+        assert_eq!(
+            seen["differences"],
+            serde_json::json!({}),
+            "it gets its own state back: {seen}"
+        );
+        // Of the other one the first steps: all that is before it in the queue was compared when `stricter` was.
+        let seen = compared(&broker, "other", "authenticate", 2);
+        assert_eq!(seen["compared"]["authenticate"], 2, "{seen}");
+        client.expect_idle();
     }
 }

@@ -139,6 +139,12 @@ impl AuthPool {
         state.chain = Arc::new(chain);
     }
 
+    /// Whether clients of a listener are judged by all authenticators.
+    pub(crate) fn asks_all(&self, listener: &str) -> bool {
+        let named = |chain: &AuthChain| chain.listeners.get(listener).is_some_and(Option::is_some);
+        !named(&self.queue.lock().chain)
+    }
+
     /// Jobs refused because the queue was full.
     pub(crate) fn over_bound(&self) -> u64 {
         self.queue.over_bound.load(Ordering::Relaxed)

@@ -1,16 +1,18 @@
 //! Plugins in shadow mode are asked on a thread of their own: what they do, and however long they take, nobody waits for it.
 
 mod diff;
+mod exchange;
 mod login;
 
 pub(crate) use diff::{diff, reset};
-pub(crate) use login::Login;
+pub(crate) use login::{Login, Watched};
 
 use crate::driver::{ShardEvent, Shared, busy};
 use crate::generation::{self, LoadedPlugin};
 use anyhow::{Context, Result, bail};
+use exchange::Exchanges;
 use login::Logins;
-use nervewire_core::hook::{Authentication, CallFailed};
+use nervewire_core::hook::{Authentication, CallFailed, Client, Credentials};
 use nervewire_core::limits::MAX_SHADOW_COMPARISONS;
 use nervewire_core::policy::{Place, Policy, Shadow};
 use nervewire_core::shadow::{Differences, ShadowAnswer, ShadowCall, ShadowQuestion};
@@ -264,12 +266,12 @@ impl Queue {
 
 /// The thread: its instances are made anew when the generation changes.
 fn work(queue: &Arc<Queue>) {
-    let mut instances = Instances::default();
+    let (mut instances, mut exchanges) = (Instances::default(), Exchanges::default());
     while let Some((job, plugins)) = queue.next() {
         let (shard, question) = match job {
             Job::Question(shard, question) => (shard, question),
             Job::Login(login) => {
-                compare_login(queue, &mut instances, &plugins, &login);
+                compare_login(queue, &mut instances, &mut exchanges, &plugins, &login);
                 continue;
             }
         };
@@ -287,7 +289,13 @@ fn work(queue: &Arc<Queue>) {
     }
 }
 
-fn compare_login(queue: &Queue, instances: &mut Instances, plugins: &ShadowPlugins, login: &Login) {
+fn compare_login(
+    queue: &Queue,
+    instances: &mut Instances,
+    exchanges: &mut Exchanges,
+    plugins: &ShadowPlugins,
+    login: &Login,
+) {
     let Some(now) = queue
         .replies
         .get()
@@ -297,12 +305,16 @@ fn compare_login(queue: &Queue, instances: &mut Instances, plugins: &ShadowPlugi
         return;
     };
     instances.keep_generation(plugins.generation);
-    let ask = |plugin: &Arc<Plugin>| instances.authenticate(plugin, login);
-    plugins.logins.compare(login, ask, |position, difference| {
+    exchanges.keep_generation(plugins.generation);
+    let ask =
+        |plugin: &Arc<Plugin>, credentials: &Credentials| instances.authenticate(plugin, &login.client, credentials);
+    plugins.logins.compare(login, exchanges, ask, |position, difference| {
         if let Some(known) = queue.logins().get_mut(position) {
             login::enter(known, now, &login.client, difference);
         }
     });
+    let forgotten = exchanges.take_over_bound();
+    queue.over_bound.fetch_add(forgotten, Ordering::Relaxed);
 }
 
 /// Such a plugin may wait for others: it answers when it has.
@@ -350,8 +362,12 @@ impl Instances {
         }
     }
 
-    fn authenticate(&mut self, plugin: &Arc<Plugin>, login: &Login) -> Result<Authentication, CallFailed> {
-        let (client, credentials) = (&login.client, &login.credentials);
+    fn authenticate(
+        &mut self,
+        plugin: &Arc<Plugin>,
+        client: &Arc<Client>,
+        credentials: &Credentials,
+    ) -> Result<Authentication, CallFailed> {
         if plugin.is_asynchronous() {
             let (client, credentials) = (client.clone(), credentials.clone());
             return match plugin.ask(Question::Authenticate { client, credentials }) {

@@ -9,7 +9,7 @@ use super::socket::{Introduction, Readable, Socket};
 use super::told::{About, Told, tell};
 use super::worker::{Kind, Worker};
 use crate::auth_pool::{Job, ReplyTo};
-use crate::shadow::Login;
+use crate::shadow::Watched;
 use crate::tls::{Failure, is_tls_handshake};
 use crate::transport::frames::End;
 use crate::transport::proxy::NoHeader;
@@ -19,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use mio::Interest;
 use nervewire_codec::{Packet, ReasonCode, Version, decode, encode, frame_len};
 use nervewire_core::handshake::{Accepted, ChainOutcome, Handshake, Peer, Step};
-use nervewire_core::hook::{Authentication, Certificate, Client, Credentials};
+use nervewire_core::hook::{Authentication, Certificate, Client};
 use nervewire_core::outbuf::OutBuf;
 use nervewire_core::shard::home_shard;
 use nervewire_core::time::Millis;
@@ -60,7 +60,7 @@ pub(super) struct Pending {
     /// What they will be asked then.
     pub(super) held: Option<Box<Job>>,
     /// What an authenticator in shadow mode is to be asked, too.
-    watched: Option<Box<(Arc<Client>, Credentials)>>,
+    watched: Option<Box<Watched>>,
     /// Refused: close when the last bytes are written.
     closing: bool,
     /// Reads of an open WebSocket that brought nothing of MQTT.
@@ -306,7 +306,7 @@ impl Worker {
                 only,
             } => {
                 let shard = self.number;
-                let watches = only.is_none() && self.shared.shadows.watches_logins();
+                let watches = self.shared.shadows.watches_logins();
                 let Some(pending) = self.pending(slot) else {
                     return;
                 };
@@ -314,7 +314,13 @@ impl Worker {
                 let is_watched = watches && !pending.socket.seat().listener().has_own_authenticators;
                 pending.deciding = true;
                 pending.claimed = Some(client.clone());
-                pending.watched = is_watched.then(|| Box::new((client.clone(), credentials.clone())));
+                pending.watched = is_watched.then(|| {
+                    Box::new(Watched {
+                        client: client.clone(),
+                        credentials: credentials.clone(),
+                        only,
+                    })
+                });
                 let reply_to = ReplyTo::Pending {
                     shard,
                     slot,
@@ -374,15 +380,7 @@ impl Worker {
         };
         let watched = pending.watched.take();
         let watched = watched.and_then(|watched| Some((watched, handshake.unanswered()?)));
-        let login = watched.map(|(watched, unanswered)| {
-            let (client, credentials) = *watched;
-            Login {
-                client,
-                credentials,
-                outcome: outcome.clone(),
-                unanswered,
-            }
-        });
+        let login = watched.map(|(watched, unanswered)| watched.decided(outcome.clone(), unanswered));
         let step = handshake.outcome(outcome);
         self.step(slot, step);
         if let Some(login) = login {

@@ -15,9 +15,11 @@ use super::told::Told;
 use crate::auth_pool::{AuthPool, Job, ReplyTo};
 use crate::defence::Defence;
 use crate::detect::Alerts;
-use crate::shadow::ShadowPool;
+use crate::shadow::{ShadowPool, Watched};
 use mio::{Events, Poll, Token};
+use nervewire_codec::ReasonCode;
 use nervewire_core::handshake::ChainOutcome;
+use nervewire_core::hook::Authentication;
 use nervewire_core::shard::{Answer, Call, CallId, ConnId, Notice, Shard};
 use nervewire_core::table::Table;
 use nervewire_core::time::Millis;
@@ -85,6 +87,8 @@ pub(crate) struct Worker {
     pub(super) waits_for_bans: BTreeMap<u64, Sender<()>>,
     /// By [`ConnId`].
     pub(super) clients: Table<Client>,
+    /// Who authenticates again, for comparisons with plugins in shadow mode: while a call is under way.
+    pub(super) watched: BTreeMap<u32, Watched>,
     /// To be served in this pass.
     pub(super) ready: VecDeque<ConnId>,
     pub(super) lingering: VecDeque<(Millis, ConnId)>,
@@ -152,6 +156,7 @@ impl Worker {
             memory: ReadMemory::default(),
             waits_for_bans: BTreeMap::new(),
             clients: Table::default(),
+            watched: BTreeMap::new(),
             ready: VecDeque::new(),
             lingering: VecDeque::new(),
             touched: Vec::new(),
@@ -412,6 +417,17 @@ impl Worker {
         else {
             return;
         };
+        let shared = &self.shared;
+        // Comparisons are with the whole chain.
+        if shared.shadows.watches_logins() && shared.authenticators.asks_all(&client.listener) {
+            let (client, credentials) = (client.clone(), credentials.clone());
+            let watched = Watched {
+                client,
+                credentials,
+                only,
+            };
+            self.watched.insert(id.0, watched);
+        }
         let job = Job {
             client,
             credentials,
@@ -427,6 +443,10 @@ impl Worker {
     }
 
     fn reauthenticated(&mut self, id: CallId, outcome: ChainOutcome) {
+        if let Some(watched) = self.watched.remove(&id.0) {
+            let unanswered = Authentication::Deny(ReasonCode::NotAuthorized);
+            self.shared.shadows.watch(watched.decided(outcome.clone(), unanswered));
+        }
         self.shard.answer(self.now, id, Answer::Authenticate(outcome), 0);
     }
 

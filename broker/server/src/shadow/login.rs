@@ -1,10 +1,11 @@
 //! Who would be let in: the outcome of the chain of authenticators, compared with the one in which a plugin in shadow mode stands
 //! in its place. The client was answered before.
 
+use super::exchange::Exchanges;
 use super::place;
 use crate::generation::LoadedPlugin;
 use nervewire_codec::QoS;
-use nervewire_core::fold::fold_authentication;
+use nervewire_core::fold::{failed_authentication, fold_authentication};
 use nervewire_core::handshake::ChainOutcome;
 use nervewire_core::hook::{Authentication, CallFailed, Client, Credentials, OnFailure};
 use nervewire_core::policy::Place;
@@ -13,10 +14,32 @@ use nervewire_core::time::Millis;
 use nervewire_plugin_host::{Hook, Plugin};
 use std::sync::Arc;
 
-/// A client that was let in or not.
+/// A question to the authenticators whose outcome is to be compared.
+pub(crate) struct Watched {
+    pub(crate) client: Arc<Client>,
+    pub(crate) credentials: Credentials,
+    /// Only this authenticator is asked, which challenged before.
+    pub(crate) only: Option<usize>,
+}
+
+impl Watched {
+    /// `unanswered`: what holds where every authenticator abstains.
+    pub(crate) fn decided(self, outcome: ChainOutcome, unanswered: Authentication) -> Login {
+        Login {
+            client: self.client,
+            credentials: self.credentials,
+            only: self.only,
+            outcome,
+            unanswered,
+        }
+    }
+}
+
+/// A client that was let in or not, or a step on the way.
 pub(crate) struct Login {
     pub(crate) client: Arc<Client>,
     pub(crate) credentials: Credentials,
+    pub(crate) only: Option<usize>,
     /// What the chain said.
     pub(crate) outcome: ChainOutcome,
     /// What holds where every authenticator abstains.
@@ -82,22 +105,44 @@ impl Logins {
     pub(super) fn compare(
         &self,
         login: &Login,
-        mut ask: impl FnMut(&Arc<Plugin>) -> Result<Authentication, CallFailed>,
+        exchanges: &mut Exchanges,
+        mut ask: impl FnMut(&Arc<Plugin>, &Credentials) -> Result<Authentication, CallFailed>,
         mut seen: impl FnMut(usize, Option<(Kind, Words)>),
     ) {
         let decided = (login.outcome.answer != Authentication::Abstain).then_some(login.outcome.authenticator);
         for (position, watching) in self.watching.iter().enumerate() {
             let (Place::Before(at) | Place::InsteadOf(at)) = watching.place;
-            if decided.is_some_and(|decided| decided < at) {
-                continue; // It would not have been asked.
-            }
-            let name = watching.plugin.name();
-            let said = fold_authentication(ask(&watching.plugin), watching.on_failure).map(|answer| (answer, name));
-            let supposed = match (said, watching.place) {
-                (None, Place::InsteadOf(at)) if decided == Some(at) => self.rest(at + 1, &mut ask),
-                (None, _) => continue, // The others decide as they did.
-                (said, _) => said,
+            let state = exchanges.take(position, &login.client);
+            let is_asked = match login.only {
+                None => decided.is_none_or(|decided| decided >= at),
+                // It challenged as well, and with the same data.
+                Some(_) => state.is_some(),
             };
+            if !is_asked {
+                continue;
+            }
+            let credentials = &Credentials {
+                state: login.only.and(state),
+                ..login.credentials.clone()
+            };
+            let name = watching.plugin.name();
+            let said = ask(&watching.plugin, credentials);
+            let said = fold_authentication(said, watching.on_failure).map(|answer| (answer, name));
+            let supposed = match (said, watching.place, login.only) {
+                // Who abstains in the middle of its own exchange refuses.
+                (None, _, Some(_)) => Some((failed_authentication(OnFailure::Deny), name)),
+                (None, Place::InsteadOf(at), None) if decided == Some(at) => {
+                    self.rest(at + 1, |plugin| ask(plugin, &login.credentials))
+                }
+                (None, _, None) => continue, // The others decide as they did.
+                (said, ..) => said,
+            };
+            if let Some((Authentication::Challenge { data, state }, by)) = &supposed
+                && *by == name
+                && matches!(&login.outcome.answer, Authentication::Challenge { data: told, .. } if told == data)
+            {
+                exchanges.put(position, &login.client, state.clone());
+            }
             let unanswered = || (login.unanswered.clone(), "");
             let by = decided
                 .and_then(|at| self.obeyed.get(at))
@@ -122,7 +167,7 @@ impl Logins {
     fn rest(
         &self,
         from: usize,
-        ask: &mut impl FnMut(&Arc<Plugin>) -> Result<Authentication, CallFailed>,
+        mut ask: impl FnMut(&Arc<Plugin>) -> Result<Authentication, CallFailed>,
     ) -> Option<(Authentication, &str)> {
         let mut rest = self.obeyed.iter().skip(from);
         rest.find_map(|(plugin, on_failure)| Some((fold_authentication(ask(plugin), *on_failure)?, plugin.name())))

@@ -293,6 +293,28 @@ fn keys_by_url_are_rotated_and_survive_the_urls_failure() {
     assert!(enters(new.token(&claims)));
 }
 
+/// A tick fetches them, so that no client waits for it; where it cannot, those that are known stay.
+#[test]
+fn keys_by_url_are_fetched_before_anybody_comes() {
+    let key = EcKey::new("key");
+    let served: Served = Arc::new(Mutex::new(Some(jwks(&[&key]))));
+    let server = key_server(&served);
+    let toml = format!(
+        "[[plugin]]\nname = \"jwt\"\ncomponent = \"builtin:jwt\"\ngrants = [\"{url}\"]\nlimits = {{ http_calls = 1 }}\n\
+         config = {{ jwks_url = \"{url}/jwks.json\", jwks_retry_s = 1, jwks_refresh_s = 1, username_claim = \"sub\" }}\n",
+        url = server.url()
+    );
+    let broker = Setup::new()
+        .auth("anonymous = \"deny\"\ndefault = \"allow\"")
+        .toml(&toml)
+        .start();
+    wait_for("the first fetches", || (server.requests() >= 2).then_some(()));
+    *served.lock().expect("a set") = None;
+    let before = server.requests();
+    wait_for("a fetch that fails", || (server.requests() > before).then_some(()));
+    drop(enter(&broker, "c", &key.token(&hour(json!({"sub": "ann"})))));
+}
+
 #[test]
 fn without_keys_nobody_is_let_in() {
     let key = EcKey::new("key");

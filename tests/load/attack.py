@@ -11,6 +11,10 @@ subscriber that never reads what is flooded, malformed packets. Attackers come f
 - all messages of those who behave arrived,
 - it is the same process, and it serves.
 
+With --pressure others attack, until memory_bytes is used up and the broker has to shed: many subscribers that never read, half of them
+with durable sessions, and publishers without a rate that fill their queues with large messages. Then there is a verdict more: the
+bound was hit.
+
 Only the standard library. Needs a build: --binary target/release/nervewire. Numbers are of the machine that all of this shares:
 the broker, the measured load and the attackers. Exit code 1 where a verdict fails.
 """
@@ -87,7 +91,10 @@ def arguments():
     parser.add_argument("--qos", type=int, default=1)
     parser.add_argument("--shards", type=int, default=0)
     parser.add_argument("--connect-timeout-ms", type=int, default=10_000)
-    parser.add_argument("--publish-rate-per-s", type=int, default=5_000, help="limits.publish_rate_per_s")
+    parser.add_argument("--publish-rate-per-s", type=int, help="limits.publish_rate_per_s (5,000; with --pressure 0: none)")
+    parser.add_argument("--pressure", action="store_true", help="use up the memory instead of flooding")
+    parser.add_argument("--hoarders", type=int, default=200, help="of --pressure: subscribers that never read")
+    parser.add_argument("--payload-bytes", type=int, default=65_536, help="of --pressure: of each message for them")
     parser.add_argument("--connections-per-address", type=int, default=2_000, help="limits.connections_per_address")
     parser.add_argument("--connect-rate-per-s", type=int, default=400, help="limits.connect_rate_per_s_per_address")
     parser.add_argument("--times", type=float, default=3.0, help="bound of the latency, in times of that in quiet")
@@ -96,6 +103,8 @@ def arguments():
     args = parser.parse_args()
     if not args.binary.exists():
         parser.error(f"{args.binary} does not exist: cargo build --release, or --binary FILE")
+    if args.publish_rate_per_s is None:
+        args.publish_rate_per_s = 0 if args.pressure else 5_000
     return args
 
 
@@ -193,16 +202,15 @@ def attack(args, broker):
     watch.start()
     quiet = measured(args)
     quiet_mib = broker.resident_mib()
-    processes = [
-        Attackers("crowd", crowd, args),
-        Attackers("flood", flood, args),
-        Attackers("malformed", malformed, args),
-        Attackers("never reads", never_reads, args),
-    ]
+    attackers = [hoarders, fillers] if args.pressure else [crowd, flood, malformed, never_reads]
+    processes = [Attackers(what.__name__.replace("_", " "), what, args) for what in attackers]
     for process in processes:
         process.start()
     # Attacks are under way before it is measured.
-    time.sleep(5)
+    if args.pressure:
+        await_pressure(broker)
+    else:
+        time.sleep(5)
     attacked = measured(args)
     metrics = broker.metrics()
     done = {process.name: process.stop() for process in processes}
@@ -217,6 +225,16 @@ def attack(args, broker):
         "same_process": broker.process.poll() is None,
         "serves": broker.is_healthy(),
     }
+
+
+def await_pressure(broker, patience=120):
+    end = time.monotonic() + patience
+    while not memory_used_up(broker.metrics()) and time.monotonic() < end:
+        time.sleep(0.5)
+
+
+def memory_used_up(metrics):
+    return metrics.get('nervewire_bounds_hit_total{bound="memory_bytes"}', 0)
 
 
 class Attackers:
@@ -234,8 +252,9 @@ class Attackers:
         os.close(self.read)
         stopped = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-        # Attackers share the machine with the broker: they must not win against it by scheduling alone.
-        os.nice(5)
+        # Attackers would be other machines. Here they share the broker's cores, and what they take of these says nothing about it: they
+        # get what nobody else wants, and still offer what they are told to.
+        os.nice(19)
         try:
             result = self.what(self.args, stopped)
         except Exception as error:  # Said, not lost.
@@ -252,23 +271,26 @@ class Attackers:
         return json.loads(text or b"{}")
 
 
-def opened(source, timeout=10):
+def opened(source, timeout=10, receive_bytes=None):
     stream = socket.socket()
     stream.settimeout(timeout)
+    if receive_bytes:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     stream.setsockopt(socket.SOL_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
     stream.bind((source, 0))
     stream.connect(("127.0.0.1", PORT))
     return stream
 
 
-def connect_packet(client_id):
-    body = b"\x00\x04MQTT\x04\x02\x00\x00" + struct.pack(">H", len(client_id)) + client_id
+def connect_packet(client_id, clean):
+    flags = b"\x02" if clean else b"\x00"
+    body = b"\x00\x04MQTT\x04" + flags + b"\x00\x00" + struct.pack(">H", len(client_id)) + client_id
     return b"\x10" + bytes([len(body)]) + body
 
 
-def logged_in(client_id, source):
-    stream = opened(source)
-    stream.sendall(connect_packet(client_id))
+def logged_in(client_id, source, clean=True, receive_bytes=None):
+    stream = opened(source, receive_bytes=receive_bytes)
+    stream.sendall(connect_packet(client_id, clean))
     assert stream.recv(4)[:1] == b"\x20", "no CONNACK"
     return stream
 
@@ -369,6 +391,60 @@ def never_reads(args, stopped):
     return {"subscribed": 1}
 
 
+def hoarders(args, stopped):
+    """Subscribers that read nothing, each of a topic of its own: the odd ones at QoS 1 with sessions that last."""
+    streams = []
+    for number in range(args.hoarders):
+        name = hoarder(number)
+        stream = logged_in(name, f"127.0.0.{120 + number % 40}", clean=number % 2 == 0, receive_bytes=4096)
+        body = b"\x00\x01" + struct.pack(">H", len(name)) + name + bytes([number % 2])
+        stream.sendall(b"\x82" + bytes([len(body)]) + body)
+        streams.append(stream)
+    stopped.wait()
+    return {"subscribed": len(streams)}
+
+
+def hoarder(number):
+    return b"hoard/%d" % number
+
+
+def fillers(args, stopped):
+    """A publisher for every topic in turn, at the QoS of its subscriber. Who is disconnected comes again."""
+    sent = acknowledged = reconnected = 0
+    payload = os.urandom(args.payload_bytes)
+    stream = None
+    time.sleep(1)  # The first messages are for somebody.
+    while not stopped.is_set():
+        try:
+            if stream is None:
+                stream, unread = logged_in(b"filler", "127.0.0.110"), 0
+            topic, qos = hoarder(sent % args.hoarders), sent % 2
+            body = struct.pack(">H", len(topic)) + topic + (struct.pack(">H", sent % 65_535 + 1) if qos else b"") + payload
+            stream.sendall(bytes([0x30 | qos << 1]) + remaining_length(len(body)) + body)
+            sent += 1
+            unread += 4 * qos
+            if unread >= 40:
+                got = len(stream.recv(unread))
+                unread -= got
+                acknowledged += got // 4
+        except TimeoutError:
+            continue
+        except OSError:
+            reconnected += 1
+            stream = None
+            time.sleep(0.1)
+    return {"sent": sent, "MiB": sent * args.payload_bytes // MIB, "acknowledged": acknowledged, "reconnected": reconnected}
+
+
+def remaining_length(number):
+    encoded = b""
+    while True:
+        number, digit = number >> 7, number & 127
+        encoded += bytes([digit | (128 if number else 0)])
+        if not number:
+            return encoded
+
+
 def malformed(args, stopped):
     """Packets that are none: before a CONNECT, and as one."""
     kinds = [
@@ -404,6 +480,9 @@ def report(args, broker, result):
         ("messages of those who behave that were lost", str(lost), "0", lost == 0),
         ("the same process, and it serves", str(result["same_process"] and result["serves"]), "True", result["same_process"] and result["serves"]),
     ]
+    if args.pressure:
+        hits = memory_used_up(result["metrics"])
+        verdicts.append(("times that the memory was used up", f"{hits:.0f}", "> 0", hits > 0))
     if args.json:
         print(json.dumps({**result, "verdicts": verdicts}, indent=2))
     else:

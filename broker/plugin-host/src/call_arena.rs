@@ -4,6 +4,7 @@
 //!
 //! All that lies in the guest's memory is the guest's to say, and untrusted: whatever it says, the host writes within its memory.
 
+use crate::lower::InMemory;
 use crate::sections;
 use std::sync::atomic::{AtomicU32, Ordering};
 use wasmtime::Result;
@@ -63,6 +64,11 @@ impl CallArena {
             next: AtomicU32::new(0),
             alive: AtomicU32::new(0),
         }
+    }
+
+    /// The parameters of a call whose arena this is.
+    pub(crate) fn passed<Params>(&self, params: Params) -> InMemory<'_, Params> {
+        InMemory { params, arena: self }
     }
 
     /// What is known after the call, which succeeded.

@@ -5,7 +5,7 @@ use crate::breaker::Admission;
 use crate::call_arena::{CallArena, Place};
 use crate::error::StartError;
 use crate::guest::{Guest, HostRefusal};
-use crate::lower::Placed;
+use crate::lower::{InMemory, Placed};
 use crate::plugin::Plugin;
 use crate::question::{self, ClientFacts};
 use crate::spec::{Hook, Role};
@@ -42,16 +42,20 @@ pub(crate) struct Live {
 /// The functions of the hooks in use, checked against the contract's types when the instance was made.
 #[derive(Clone, Copy)]
 pub(crate) struct Functions {
-    pub(crate) authenticate: Option<Function<(ClientParam, wire::CredentialsRef<'static>), wire::Authentication>>,
-    pub(crate) rules: Option<Function<(ClientParam,), Option<Vec<wire::Rule>>>>,
-    pub(crate) authorize: Option<Function<(ClientParam, Placed<'static, wire::RequestRef<'static>>), wire::Verdict>>,
-    pub(crate) transform:
-        Option<Function<(ClientParam, Placed<'static, wire::MessageRef<'static>>), wire::Transformation>>,
+    pub(crate) authenticate: Option<AboutClient<(ClientParam, wire::CredentialsRef<'static>), wire::Authentication>>,
+    pub(crate) rules: Option<AboutClient<(ClientParam,), Option<Vec<wire::Rule>>>>,
+    pub(crate) authorize: Option<AboutClient<(ClientParam, RequestParam), wire::Verdict>>,
+    pub(crate) transform: Option<AboutClient<(ClientParam, MessageParam), wire::Transformation>>,
     pub(crate) tick: Option<Function<(u64,), Vec<wire::Message>>>,
     pub(crate) detect: Option<Function<(&'static [wire::WindowRef<'static>],), Vec<wire::Finding>>>,
 }
 
 type ClientParam = Placed<'static, wire::ClientRef<'static>>;
+type RequestParam = Placed<'static, wire::RequestRef<'static>>;
+type MessageParam = Placed<'static, wire::MessageRef<'static>>;
+
+/// A function whose parameters are passed in memory, as a client has more fields than are passed otherwise.
+type AboutClient<Params, Answer> = Function<InMemory<'static, Params>, Answer>;
 
 pub(crate) type Function<Params, Answer> = TypedFunc<Params, (Answer,)>;
 
@@ -76,7 +80,7 @@ impl Instance {
     pub fn authenticate(&mut self, client: &Client, credentials: &Credentials) -> Result<Authentication, CallFailed> {
         let facts = ClientFacts::new(client);
         let arena = CallArena::new(self.arena);
-        let params = (facts.lower(&arena), question::credentials(credentials));
+        let params = arena.passed((facts.lower(&arena), question::credentials(credentials)));
         let answer = self.call(
             &arena,
             Call::Authenticate,
@@ -99,7 +103,7 @@ impl Instance {
             &arena,
             Call::Rules,
             |functions| functions.rules,
-            (facts.lower(&arena),),
+            arena.passed((facts.lower(&arena),)),
             answer::rules,
         );
         self.show(TappedQuestion::Rules(client), answer, |rules| {
@@ -114,7 +118,7 @@ impl Instance {
     pub fn authorize(&mut self, client: &Client, request: &Request) -> Result<Verdict, CallFailed> {
         let facts = ClientFacts::new(client);
         let arena = CallArena::new(self.arena);
-        let params = (facts.lower(&arena), question::request(request, &arena));
+        let params = arena.passed((facts.lower(&arena), question::request(request, &arena)));
         let answer = self.call(
             &arena,
             Call::Authorize,
@@ -135,7 +139,7 @@ impl Instance {
         let max_message_bytes = self.plugin.max_message_bytes();
         let (facts, properties) = (ClientFacts::new(client), question::user_properties(message));
         let arena = CallArena::new(self.arena);
-        let params = (facts.lower(&arena), question::message(message, &properties, &arena));
+        let params = arena.passed((facts.lower(&arena), question::message(message, &properties, &arena)));
         let parse = |answer| answer::transformation(answer, max_message_bytes);
         let answer = self.call(&arena, Call::Transform, |functions| functions.transform, params, parse);
         self.show(TappedQuestion::Transform(client, message), answer, |answer| {

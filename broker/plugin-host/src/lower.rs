@@ -13,13 +13,72 @@ use crate::call_arena::CallArena;
 use crate::wire::{CertificateRef, ClientRef, MessageRef, PropertyRef, RequestRef};
 use std::mem::MaybeUninit;
 use wasmtime::component::__internal::{CanonicalAbiInfo, InstanceType, InterfaceType, LowerContext};
-use wasmtime::component::{ComponentType, Lower};
+use wasmtime::component::{ComponentNamedList, ComponentType, Lower};
 use wasmtime::{Result, ValRaw, bail};
 
 /// A record, and where what it refers to may be put.
 pub(crate) struct Placed<'a, R> {
     pub(crate) record: R,
     pub(crate) arena: &'a CallArena,
+}
+
+/// The parameters of a call that are too many to be passed outside of memory, and where they may be put. Left to wasmtime, the guest
+/// is entered once more, to allocate them.
+pub(crate) struct InMemory<'a, Params> {
+    pub(crate) params: Params,
+    pub(crate) arena: &'a CallArena,
+}
+
+/// More are passed in memory: the canonical ABI's number, which wasmtime keeps to itself.
+const MAX_FLAT_PARAMS: usize = 16;
+
+impl<Params: ComponentType> InMemory<'_, Params> {
+    /// Otherwise the guest would take the address for the first of them.
+    const ARE_MANY: () = assert!(size_of::<Params::Lower>() / size_of::<ValRaw>() > MAX_FLAT_PARAMS);
+}
+
+// SAFETY: on the other side they are the parameters and nothing else, passed as the canonical ABI passes so many: by one number, their
+// address.
+unsafe impl<Params: ComponentType> ComponentType for InMemory<'_, Params> {
+    type Lower = [ValRaw; 1];
+    const ABI: CanonicalAbiInfo = Params::ABI;
+
+    fn typecheck(ty: &InterfaceType, types: &InstanceType<'_>) -> Result<()> {
+        Params::typecheck(ty, types)
+    }
+}
+
+// SAFETY: as for the parameters, which are checked.
+unsafe impl<Params: ComponentNamedList> ComponentNamedList for InMemory<'_, Params> {}
+
+// SAFETY: the address is one in the guest's call arena, with room for the parameters behind it, or of an allocation of the guest, which
+// wasmtime checks; what is written there is the parameters' own doing.
+unsafe impl<Params: Lower> Lower for InMemory<'_, Params> {
+    fn linear_lower_to_flat<T>(
+        &self,
+        cx: &mut LowerContext<'_, T>,
+        ty: InterfaceType,
+        dst: &mut MaybeUninit<Self::Lower>,
+    ) -> Result<()> {
+        let () = Self::ARE_MANY;
+        let align = Params::ALIGN32 as usize;
+        let address = match self.arena.room(cx, Params::SIZE32 + align - 1)? {
+            Some(chunk) => {
+                let address = chunk.next().next_multiple_of(align);
+                chunk.fill(cx.as_slice_mut(), address + Params::SIZE32, 1);
+                address
+            }
+            None => cx.realloc(0, 0, Params::ALIGN32, Params::SIZE32)?,
+        };
+        self.params.linear_lower_to_memory(cx, ty, address)?;
+        dst.write([ValRaw::i64(address as i64)]);
+        Ok(())
+    }
+
+    /// Parameters are in no other value.
+    fn linear_lower_to_memory<T>(&self, _: &mut LowerContext<'_, T>, _: InterfaceType, _: usize) -> Result<()> {
+        bail!("the parameters of a call")
+    }
 }
 
 // SAFETY: on the other side it is the record and nothing else.

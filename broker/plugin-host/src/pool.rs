@@ -301,24 +301,29 @@ async fn asked(
     let reply = match question {
         Question::Authenticate { client, credentials } => {
             let facts = ClientFacts::new(client);
-            let params = (facts.lower(arena), question::credentials(credentials));
+            let params = arena.passed((facts.lower(arena), question::credentials(credentials)));
             let answer = run(store, hook(functions, |f| f.authenticate)?, params).await?;
             Reply::Authenticate(Ok(answer::authentication(answer).map_err(Failure::invalid)?))
         }
         Question::Rules { client } => {
             let facts = ClientFacts::new(client);
-            let answer = run(store, hook(functions, |f| f.rules)?, (facts.lower(arena),)).await?;
+            let answer = run(
+                store,
+                hook(functions, |f| f.rules)?,
+                arena.passed((facts.lower(arena),)),
+            )
+            .await?;
             Reply::Rules(Ok(answer::rules(answer).map_err(Failure::invalid)?))
         }
         Question::Authorize { client, request } => {
             let facts = ClientFacts::new(client);
-            let params = (facts.lower(arena), question::request(request, arena));
+            let params = arena.passed((facts.lower(arena), question::request(request, arena)));
             let answer = run(store, hook(functions, |f| f.authorize)?, params).await?;
             Reply::Authorize(Ok(answer::verdict(answer)))
         }
         Question::Transform { client, message } => {
             let (facts, properties) = (ClientFacts::new(client), question::user_properties(message));
-            let params = (facts.lower(arena), question::message(message, &properties, arena));
+            let params = arena.passed((facts.lower(arena), question::message(message, &properties, arena)));
             let answer = run(store, hook(functions, |f| f.transform)?, params).await?;
             let answer = answer::transformation(answer, max_message_bytes).map_err(Failure::invalid)?;
             Reply::Transform(Ok(answer))

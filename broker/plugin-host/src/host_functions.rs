@@ -16,7 +16,7 @@ pub(crate) fn linker(component: &Component, engine: &Engine, asynchronous: bool)
     let mut linker = Linker::new(engine);
     if asynchronous {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)
-            .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker))
+            .and_then(|()| crate::sending::add_to_linker(&mut linker))
             .map_err(|error| LoadError::Contract(format!("{error:#}")))?;
     }
     for (name, item) in component.component_type().imports(engine) {

@@ -31,6 +31,7 @@ mod printable;
 mod question;
 mod runtime;
 mod sections;
+mod sending;
 mod spec;
 mod stats;
 mod tap;

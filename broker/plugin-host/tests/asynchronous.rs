@@ -401,3 +401,27 @@ fn a_script_can_stand_in_for_all_backends() {
     );
     assert_eq!(asked[0].body, b"username=ann&client_id=c1");
 }
+
+/// Every request with a timeout once cost a handle for good, and the call that found none left failed.
+#[test]
+fn an_instance_asks_more_often_than_it_may_hold_handles() {
+    let script = |_: &ScriptedRequest| {
+        Ok(ScriptedResponse {
+            status: 200,
+            headers: Vec::new(),
+            body: Vec::new(),
+            breaks_off: false,
+        })
+    };
+    let host = Host::new(HostConfig {
+        http: HttpBackend::Scripted(Arc::new(script)),
+        ..small_config()
+    });
+    let mut asking = granted(&["http://auth.example:8080"], spec("asking"));
+    asking.config_json = r#"{"url": "http://auth.example:8080", "timeout_ms": 10000}"#.to_owned();
+    asking.limits.http_calls = 1;
+    let plugin = host.expect("a host").load(asking).expect("it loads");
+    for number in 0..2 * nervewire_plugin_host::MAX_HTTP_HANDLES + 50 {
+        assert!(is_allowed(&authenticate(&plugin, "ann")), "{number}");
+    }
+}

@@ -410,8 +410,8 @@ fn alerts_total(broker: &Broker) -> u64 {
 /// The windows of the alerts with these numbers, in their order.
 fn csv(broker: &Broker, from: u64, to: u64) -> String {
     const COUNTS: [&str; 15] = [
-        "started_unix_ms",
-        "length_ms",
+        "started",
+        "milliseconds",
         "messages_in",
         "messages_out",
         "bytes_in",

@@ -189,3 +189,65 @@ fn a_plugin_that_asks_a_backend_is_explained() {
         assert_eq!(answer["messages"][0]["payload"], delivered, "{answer}");
     }
 }
+
+/// A subscription whose right was taken away is kept and silent: who looks sees why nothing comes.
+#[test]
+fn a_subscription_that_may_not_be_heard_any_more_is_shown() {
+    let rules = |rule: &str| plugin("acl", "builtin:acl", &format!("config.rules = [{rule}]"));
+    let everything = rules("{ allow = \"both\", topics = [\"#\"] }");
+    let broker = strict(&everything);
+    let mut meter = Client::new(&broker, Version::V5, "meter");
+    meter.subscribe("plant/#", QoS::AtLeastOnce);
+    meter.subscribe("home/#", QoS::AtLeastOnce);
+    let mut publisher = Client::new(&broker, Version::V5, "publisher");
+    let client = || get(&broker, "/v1/clients/meter").json();
+    assert_eq!(
+        (&client()["suspended"], &client()["suspended_filters"]),
+        (&0.into(), &Value::Array(vec![]))
+    );
+    broker.replace_toml(&rules(
+        "{ allow = \"publish\", topics = [\"#\"] }, { allow = \"subscribe\", topics = [\"home/#\"] }",
+    ));
+    broker.reloaded();
+    let before = explained(&broker, &["--client", "meter", "--deliver", "plant/1"]);
+    let why = before["why"].as_str().expect("a reason");
+    assert!(why.contains("judged again before the next delivery"), "{before}");
+    publisher.publish("plant/1", "unheard", QoS::AtLeastOnce);
+    publisher.publish("home/1", "heard", QoS::AtLeastOnce);
+    meter.expect_payload("heard");
+    assert_eq!(
+        (&client()["suspended"], &client()["suspended_filters"][0]),
+        (&1.into(), &"plant/#".into())
+    );
+    let shown = broker.cli(&["clients", "meter"]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown
+            .lines()
+            .any(|line| line.starts_with("suspended") && line.ends_with("plant/#")),
+        "{shown}"
+    );
+    let silent = explained(&broker, &["--client", "meter", "--deliver", "plant/1"]);
+    assert_eq!(
+        (&silent["allowed"], &silent["suspended"][0]),
+        (&false.into(), &"plant/#".into()),
+        "{silent}"
+    );
+    let other = explained(&broker, &["--client", "meter", "--deliver", "home/1"]);
+    assert_eq!(
+        (&other["allowed"], &other["suspended"]),
+        (&true.into(), &Value::Array(vec![])),
+        "{other}"
+    );
+    let shown = broker.cli(&["explain", "--client", "meter", "--deliver", "plant/1"]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.contains("DENIED") && shown.contains("SUSPENDED: plant/#"),
+        "{shown}"
+    );
+    broker.replace_toml(&everything);
+    broker.reloaded();
+    publisher.publish("plant/1", "heard again", QoS::AtLeastOnce);
+    meter.expect_payload("heard again");
+    assert_eq!(client()["suspended"], 0);
+}

@@ -3,6 +3,7 @@
 use crate::hook::Client;
 use crate::policy::ClientRules;
 use crate::verdicts::CachedVerdict;
+use nervewire_codec::Utf8String;
 use std::sync::Arc;
 
 /// What a shard knows about a request of one client.
@@ -16,6 +17,12 @@ pub struct Inquiry {
     pub generation: u64,
     /// The session's rules, where they are of that policy and complete.
     pub rules: Option<Arc<ClientRules>>,
+    /// Of a delivery: the session's filters that match and are suspended, because their right was taken away.
+    pub suspended: Vec<Utf8String>,
+    /// They are all that matches, so that nothing is delivered.
+    pub withheld: bool,
+    /// The session's filters were not judged by that policy yet, which they are before the next delivery.
+    pub unreviewed: bool,
     /// What a cache answers in the place of each authorizer, with milliseconds since it was asked and until it is again.
     pub cached: Vec<Option<Remembered>>,
 }

@@ -23,6 +23,28 @@ pub struct ShardConfig {
     pub memory_bytes: u64,
     /// PUBLISH packets per second and client, 0 = no bound; the burst is one second of it.
     pub publish_rate_per_s: u32,
+    /// What one client may do.
+    pub per_client: ClientLimits,
+    /// Longest keep alive in seconds; 5.0 clients are told [MQTT-3.1.2-21]. 0 = no bound.
+    pub max_keep_alive_s: u16,
+    /// How long a client may stay connected without authenticating again, in seconds. 0 = no bound.
+    pub max_connection_s: u32,
+    /// Prefix of the Response Information that 5.0 clients may ask for; `None`: there is none.
+    pub response_information: Option<String>,
+    /// Retained messages of this shard.
+    pub retained_messages: usize,
+    /// Bytes of retained messages of this shard.
+    pub retained_bytes: usize,
+    /// Clients whose actions are counted in one window on this shard, and as many that were not let in; where a plugin has the
+    /// hook `detect`.
+    pub window_clients: usize,
+    /// What an acknowledgement promises. Fixed when the shard is made.
+    pub durability: Durability,
+}
+
+/// What one client may do, beside its rate of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
     /// Bytes of topics and payloads per second that a client may publish, 0 = no bound.
     pub publish_bytes_per_s: u32,
     /// Filters per second that a client may subscribe to or unsubscribe from, 0 = no bound.
@@ -43,21 +65,6 @@ pub struct ShardConfig {
     pub receive_maximum: u16,
     /// QoS 1 and 2 messages in flight to one client, unless it asks for fewer (its Receive Maximum); at least 1.
     pub in_flight_messages: u16,
-    /// Longest keep alive in seconds; 5.0 clients are told [MQTT-3.1.2-21]. 0 = no bound.
-    pub max_keep_alive_s: u16,
-    /// How long a client may stay connected without authenticating again, in seconds. 0 = no bound.
-    pub max_connection_s: u32,
-    /// Prefix of the Response Information that 5.0 clients may ask for; `None`: there is none.
-    pub response_information: Option<String>,
-    /// Retained messages of this shard.
-    pub retained_messages: usize,
-    /// Bytes of retained messages of this shard.
-    pub retained_bytes: usize,
-    /// Clients whose actions are counted in one window on this shard, and as many that were not let in; where a plugin has the
-    /// hook `detect`.
-    pub window_clients: usize,
-    /// What an acknowledgement promises. Fixed when the shard is made.
-    pub durability: Durability,
 }
 
 /// `queue_policy`: what gives way when a session's queue is full.
@@ -82,16 +89,7 @@ impl Default for ShardConfig {
             queue_policy: QueuePolicy::DropOldest,
             memory_bytes: u64::MAX,
             publish_rate_per_s: 0,
-            publish_bytes_per_s: 0,
-            subscribe_rate_per_s: 0,
-            over_rate_s: 0,
-            takeovers_per_minute: 0,
-            topic_levels: 128,
-            topic_bytes: 65_535,
-            subscriptions_per_client: MAX_SUBSCRIPTIONS,
-            user_properties: 1_024,
-            receive_maximum: RECEIVE_MAXIMUM,
-            in_flight_messages: MAX_IN_FLIGHT_MESSAGES,
+            per_client: ClientLimits::default(),
             max_keep_alive_s: 0,
             max_connection_s: 0,
             response_information: None,
@@ -103,9 +101,26 @@ impl Default for ShardConfig {
     }
 }
 
-/// [`ShardConfig::in_flight_messages`] where nothing else is configured.
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            publish_bytes_per_s: 0,
+            subscribe_rate_per_s: 0,
+            over_rate_s: 0,
+            takeovers_per_minute: 0,
+            topic_levels: 128,
+            topic_bytes: 65_535,
+            subscriptions_per_client: MAX_SUBSCRIPTIONS,
+            user_properties: 1_024,
+            receive_maximum: RECEIVE_MAXIMUM,
+            in_flight_messages: MAX_IN_FLIGHT_MESSAGES,
+        }
+    }
+}
+
+/// [`ClientLimits::in_flight_messages`] where nothing else is configured.
 pub const MAX_IN_FLIGHT_MESSAGES: u16 = 256;
-/// [`ShardConfig::receive_maximum`] where nothing else is configured.
+/// [`ClientLimits::receive_maximum`] where nothing else is configured.
 pub const RECEIVE_MAXIMUM: u16 = 1_024;
 /// Acknowledgements of one client that may wait for the store; at this bound its socket is not read.
 pub const MAX_PENDING_ACKNOWLEDGEMENTS: usize = 1_024;
@@ -147,6 +162,8 @@ pub const MAX_SUBSCRIPTIONS: u32 = 10_000;
 /// Filters that a later policy or identity does not allow, remembered for one session; with more, only what another of its
 /// subscriptions matches goes out.
 pub(crate) const MAX_SUSPENDED_SUBSCRIPTIONS: usize = 20_000;
+/// Of them, so many are shown to an administrator.
+pub(crate) const SHOWN_SUSPENDED_FILTERS: usize = 16;
 /// Clients whose rules a shard remembers because they have messages retained.
 pub(crate) const MAX_SOURCE_RULES: usize = 4_096;
 /// How long the rules of such a client are taken to fail, once an authorizer has failed to give them.

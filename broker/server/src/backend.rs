@@ -3,7 +3,7 @@
 use crate::admin::alerts::AlertPage;
 use crate::admin::api::AdminCounters;
 use crate::admin::backend::{
-    Answer, Backend, CallTimes, ClientInfo, ClientKey, ClientPage, ListenerStatus, PageRequest, PluginInfo,
+    Answer, Backend, CallTimes, ClientInfo, ClientPage, ListenerStatus, NamedClient, PageRequest, PluginInfo,
     RecordError, RecordRequest, RecordStatus, ReloadError, ReloadReport, RollbackReport, Status, StoreStatus,
 };
 use crate::admin::bans::{BanList, BanRefused, BanTarget, Banned, Lifted};
@@ -116,7 +116,7 @@ impl Backend for Running {
         self.ask(move |supervisor| clients(supervisor.shared(), page))
     }
 
-    fn client(&self, key: ClientKey) -> Answer<'_, Option<ClientInfo>> {
+    fn client(&self, key: NamedClient) -> Answer<'_, Option<ClientInfo>> {
         self.ask(move |supervisor| {
             at_home(supervisor.shared(), key, |worker, key| {
                 worker.session(key.tenant.as_deref(), &key.client_id)
@@ -126,7 +126,7 @@ impl Backend for Running {
         })
     }
 
-    fn kick(&self, key: ClientKey) -> Answer<'_, bool> {
+    fn kick(&self, key: NamedClient) -> Answer<'_, bool> {
         self.ask(move |supervisor| {
             at_home(supervisor.shared(), key, |worker, key| {
                 worker.kick(key.tenant.as_deref(), &key.client_id)
@@ -135,7 +135,7 @@ impl Backend for Running {
         })
     }
 
-    fn unthrottle(&self, key: ClientKey) -> Answer<'_, bool> {
+    fn unthrottle(&self, key: NamedClient) -> Answer<'_, bool> {
         self.ask(move |supervisor| {
             at_home(supervisor.shared(), key, |worker, key| {
                 worker.lift_throttle(&nervewire_core::store::ClientKey {
@@ -313,8 +313,8 @@ fn clients(shared: &Shared, page: PageRequest) -> ClientPage {
 /// Asks the shard that owns a session.
 fn at_home<T: Send + 'static>(
     shared: &Shared,
-    key: ClientKey,
-    question: impl Fn(&mut Worker, &ClientKey) -> T + Send + Sync + 'static,
+    key: NamedClient,
+    question: impl Fn(&mut Worker, &NamedClient) -> T + Send + Sync + 'static,
 ) -> Option<T> {
     let asked = key.clone();
     ask_home(shared, key.tenant.as_deref(), &key.client_id, move |worker| {
@@ -341,6 +341,8 @@ fn client_info(info: &SessionInfo) -> ClientInfo {
         keep_alive_s: info.keep_alive_s,
         connected_at_unix_s: info.connected_at.map(|at| at / 1_000),
         subscriptions: info.subscriptions as u64,
+        suspended: info.suspended as u64,
+        suspended_filters: info.suspended_filters.iter().map(ToString::to_string).collect(),
         queued_messages: info.queued_messages as u64,
         queued_bytes: info.queued_bytes,
         in_flight: info.in_flight_messages as u64,

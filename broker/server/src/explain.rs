@@ -49,6 +49,7 @@ pub(crate) fn explain(supervisor: &Supervisor, wanted: &Wanted) -> Result<Explai
         transforms: Vec::new(),
     };
     let (authorizers, decision) = explaining.authorize(&request);
+    let decision = with_subscriptions(decision, &inquiry);
     let message = (request.action == Action::Publish && decision.allowed).then(|| AppMessage {
         topic: request.topic.clone(),
         payload: wanted.payload.clone().into(),
@@ -76,6 +77,7 @@ pub(crate) fn explain(supervisor: &Supervisor, wanted: &Wanted) -> Result<Explai
         allowed: decision.allowed,
         decided_by: decision.by,
         why: decision.why,
+        suspended: inquiry.suspended.iter().map(ToString::to_string).collect(),
         transforms: explaining.transforms,
         messages: outcome.as_ref().and_then(|outcome| outcome.clone().ok()),
         rejected: outcome.and_then(Result::err),
@@ -137,6 +139,25 @@ struct Ruled {
     allowed: bool,
     by: Option<String>,
     why: String,
+}
+
+/// What the client's subscriptions have to say about a delivery that nobody denies.
+fn with_subscriptions(decision: Ruled, inquiry: &Inquiry) -> Ruled {
+    match decision.allowed {
+        true if inquiry.withheld => Ruled {
+            allowed: false,
+            by: None,
+            why: "suspended: the client may not subscribe any more to what matches".to_owned(),
+        },
+        true if inquiry.unreviewed => Ruled {
+            why: format!(
+                "{}; its subscriptions are judged again before the next delivery",
+                decision.why
+            ),
+            ..decision
+        },
+        _ => decision,
+    }
 }
 
 struct Explaining<'a> {

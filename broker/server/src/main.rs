@@ -32,6 +32,7 @@ mod tick;
 mod tls;
 mod transport;
 mod watch;
+mod window_text;
 
 use admin::client::AdminEndpoint;
 use admin::guard::Token;

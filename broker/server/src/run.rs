@@ -340,7 +340,7 @@ pub(crate) fn shards(config: &Config) -> u16 {
 pub(crate) fn shard_config(config: &Config, shards: u16) -> ShardConfig {
     let limits = &config.limits;
     let memory_bytes = limits.memory_bytes.map_or_else(half_of_memory, |bytes| bytes.get());
-    let config = ShardConfig {
+    ShardConfig {
         shards,
         max_packet_bytes: limits.max_packet_bytes.get(),
         sessions: share(u64::from(limits.max_sessions.get()), shards),
@@ -349,6 +349,7 @@ pub(crate) fn shard_config(config: &Config, shards: u16) -> ShardConfig {
         queue_policy: limits.queue_policy,
         memory_bytes: memory_bytes / u64::from(shards.max(1)),
         publish_rate_per_s: limits.publish_rate_per_s.map_or(0, |rate| rate.get()),
+        per_client: limits.per_client,
         max_keep_alive_s: limits.max_keep_alive_s.map_or(0, |seconds| seconds.get()),
         max_connection_s: config.auth.max_connection_s.map_or(0, |seconds| seconds.get()),
         response_information: config.broker.response_information.clone(),
@@ -360,8 +361,7 @@ pub(crate) fn shard_config(config: &Config, shards: u16) -> ShardConfig {
             Durability::Fsync | Durability::Os => store::Durability::Stored,
         },
         ..ShardConfig::default()
-    };
-    limits.per_client.within(config)
+    }
 }
 
 /// One shard's part of a bound on all of them.

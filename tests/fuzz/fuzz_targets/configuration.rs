@@ -4,6 +4,8 @@
 
 #[path = "../../../broker/server/src/config/mod.rs"]
 mod config;
+#[path = "../../../broker/server/src/defence/limits.rs"]
+mod defence_limits;
 #[path = "../../../broker/server/src/transport/mod.rs"]
 mod transport;
 
@@ -66,19 +68,8 @@ mod tls {
     }
 }
 
-/// What the configuration bounds of addresses and users; what comes of that is nothing to a fuzzer.
 mod defence {
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub(crate) struct DefenceLimits {
-        pub(crate) connections_per_address: u32,
-        pub(crate) connect_rate_per_s: u32,
-        pub(crate) connect_rate_per_s_per_address: u32,
-        pub(crate) failed_logins_per_minute: u32,
-        pub(crate) failed_logins_per_hour: u32,
-        pub(crate) failed_login_ban_s: u32,
-        pub(crate) user_publish_rate_per_s: u32,
-        pub(crate) address_publish_rate_per_s: u32,
-    }
+    pub(crate) use crate::defence_limits::DefenceLimits;
 }
 
 use config::Config;

@@ -6,7 +6,7 @@ use crate::hook::Client;
 use crate::retained::Retained;
 use crate::session::Session;
 use crate::time::Millis;
-use nervewire_codec::ReasonCode;
+use nervewire_codec::{ReasonCode, Utf8String};
 use std::sync::Arc;
 
 /// One session, as of now.
@@ -24,6 +24,10 @@ pub struct SessionInfo {
     pub session_expiry_s: u32,
     /// Subscriptions.
     pub subscriptions: usize,
+    /// Filters whose right was taken away: what only they match is not delivered.
+    pub suspended: usize,
+    /// The first of them.
+    pub suspended_filters: Vec<Utf8String>,
     /// Messages in its queue.
     pub queued_messages: usize,
     /// Their bytes.
@@ -136,6 +140,8 @@ impl Shard {
             keep_alive_s: conn.map_or(0, |conn| u64::from(conn.keep_alive_ms / 1_500)),
             session_expiry_s: s.expiry_interval_s,
             subscriptions: s.subscriptions.len(),
+            suspended: s.suspensions.len(),
+            suspended_filters: Self::suspended_filters(s, |_| true),
             queued_messages: s.queue.len(),
             queued_bytes: s.queue_bytes,
             in_flight_messages: s.in_flight.len(),

@@ -49,11 +49,16 @@ impl Shard {
 
     /// A topic of so many bytes has at most one level more: most are not looked at.
     fn is_long(&self, topic: &str) -> bool {
-        let (bytes, levels) = (self.config.topic_bytes as usize, self.config.topic_levels as usize);
+        let (bytes, levels) = (
+            self.config.per_client.topic_bytes as usize,
+            self.config.per_client.topic_levels as usize,
+        );
         topic.len() > bytes || (topic.len() >= levels && topic.bytes().filter(|byte| *byte == b'/').count() >= levels)
     }
 
     fn has_many(&self, properties: Option<&Properties>) -> bool {
-        properties.is_some_and(|properties| properties.user_properties.len() > self.config.user_properties as usize)
+        properties.is_some_and(|properties| {
+            properties.user_properties.len() > self.config.per_client.user_properties as usize
+        })
     }
 }

@@ -89,7 +89,7 @@ impl Shard {
         let window = properties
             .and_then(|p| p.receive_maximum)
             .unwrap_or(u16::MAX)
-            .min(self.config.in_flight_messages);
+            .min(self.config.per_client.in_flight_messages);
         Conn {
             serial,
             session: None,
@@ -363,7 +363,7 @@ impl Shard {
         let client_id = &accepted.client.client_id;
         let text = |s: String| Utf8String::try_from(s).ok();
         let properties = Properties {
-            receive_maximum: Some(self.config.receive_maximum),
+            receive_maximum: Some(self.config.per_client.receive_maximum),
             maximum_packet_size: Some(self.config.max_packet_bytes.min(accepted.max_packet_bytes)),
             topic_alias_maximum: Some(TOPIC_ALIAS_MAXIMUM),
             assigned_client_identifier: accepted.assigned.then(|| text(client_id.to_string())).flatten(),

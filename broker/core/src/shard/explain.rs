@@ -2,7 +2,7 @@
 
 use super::Shard;
 use crate::explain::{Inquiry, Remembered};
-use crate::hook::Client;
+use crate::hook::{Action, Client};
 use crate::policy::RequestRef;
 use crate::time::Millis;
 use std::sync::Arc;
@@ -23,11 +23,15 @@ impl Shard {
                 remaining_ms: verdict.until.saturating_sub(now),
             })
         });
+        let delivered_to = found.filter(|_| request.action == Action::Deliver);
         Inquiry {
             connected: found.map(|(_, s)| s.conn.is_some()),
             client: found.map(|(_, s)| s.client.clone()),
             generation,
             rules: found.and_then(|(slot, _)| self.current_rules(slot).cloned()),
+            suspended: delivered_to.map_or_else(Vec::new, |(_, s)| Self::suspended_for(s, request.topic)),
+            withheld: delivered_to.is_some_and(|(slot, _)| self.is_withheld(slot, request.topic, None)),
+            unreviewed: delivered_to.is_some_and(|(_, s)| s.subscriptions.len() > 0 && !self.is_reviewed(s)),
             cached: cached.collect(),
         }
     }

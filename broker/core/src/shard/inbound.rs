@@ -105,7 +105,7 @@ impl Shard {
                 // [MQTT-4.3.3-10]: seen before, acknowledged again, not routed again.
                 return self.acknowledge_again(now, id, packet_id, commit);
             }
-            if s.received.len() >= usize::from(self.config.receive_maximum) && self.speaks(id, Version::V5) {
+            if s.received.len() >= usize::from(self.config.per_client.receive_maximum) && self.speaks(id, Version::V5) {
                 self.counters.receive_maximum_exceeded += 1;
                 return self.protocol_error(
                     now,

@@ -29,15 +29,15 @@ impl Rates {
         let (user, address) = (accepted.rates.user.clone(), accepted.rates.address.clone());
         let bounded = [
             publish_rate_per_s,
-            config.publish_bytes_per_s,
-            config.subscribe_rate_per_s,
+            config.per_client.publish_bytes_per_s,
+            config.per_client.subscribe_rate_per_s,
         ];
         if user.is_none() && address.is_none() && bounded == [0; 3] {
             return None;
         }
         Some(Box::new(Self {
-            bytes: Bucket::new(config.publish_bytes_per_s),
-            filters: Bucket::new(config.subscribe_rate_per_s),
+            bytes: Bucket::new(config.per_client.publish_bytes_per_s),
+            filters: Bucket::new(config.per_client.subscribe_rate_per_s),
             user,
             address,
             over: None,
@@ -77,7 +77,7 @@ impl Shard {
     fn wait_for_rate(&mut self, now: Millis, id: ConnId, until: Option<Millis>) {
         let Some(until) = until else { return };
         self.pause(id, until);
-        let over_ms = u64::from(self.config.over_rate_s) * 1_000;
+        let over_ms = u64::from(self.config.per_client.over_rate_s) * 1_000;
         let Some(rates) = self.conns.get_mut(id.0 as usize).and_then(|conn| conn.rates.as_mut()) else {
             return;
         };

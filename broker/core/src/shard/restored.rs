@@ -178,7 +178,7 @@ impl Shard {
         s.queue = queue.into_queue();
         // What was in flight at QoS 1 is not recorded as such, but was at the head [MQTT-3.3.1-1].
         let in_flight = s.queue.iter_mut().filter(|queued| queued.qos == QoS::AtLeastOnce);
-        let in_flight = in_flight.take(usize::from(self.config.in_flight_messages));
+        let in_flight = in_flight.take(usize::from(self.config.per_client.in_flight_messages));
         in_flight.for_each(|queued| queued.may_be_known = true);
         s.queue_bytes = s.queue.iter().map(Queued::bytes).sum();
         s.queue_absent_bytes = s.queue.iter().map(Queued::absent_bytes).sum();

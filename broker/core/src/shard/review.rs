@@ -8,7 +8,7 @@ use super::mesh::{Assignment, Confirm, MeshMessage};
 use super::subscribe::{Entry, split};
 use super::{Call, Shard};
 use crate::hook::{Action, Client};
-use crate::limits::{MAX_SHARED_REFUSALS, MAX_SUSPENDED_SUBSCRIPTIONS};
+use crate::limits::{MAX_SHARED_REFUSALS, MAX_SUSPENDED_SUBSCRIPTIONS, SHOWN_SUSPENDED_FILTERS};
 use crate::message::noted;
 use crate::policy::RequestRef;
 use crate::queued::Queued;
@@ -58,6 +58,11 @@ impl Reviewed {
     pub(crate) fn is_clear(&self) -> bool {
         let inner = self.0.as_ref();
         inner.is_none_or(|inner| inner.suspended.is_empty() && !inner.everything)
+    }
+
+    /// How many are suspended.
+    pub(crate) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| inner.suspended.len())
     }
 
     fn suspended(&self) -> impl Iterator<Item = (&Utf8String, &QoS)> {
@@ -297,6 +302,20 @@ impl Shard {
         !filters
             .into_iter()
             .any(|filter| matches(filter) && !s.suspensions.is_suspended(filter))
+    }
+
+    /// The first filters in alphabetical order that are suspended, of those that `shows` picks.
+    pub(super) fn suspended_filters(s: &Session, shows: impl Fn(&str) -> bool) -> Vec<Utf8String> {
+        let suspended = s.suspensions.suspended().map(|(filter, _)| filter);
+        let mut shown: Vec<_> = suspended.filter(|filter| shows(filter)).cloned().collect();
+        shown.sort_unstable();
+        shown.truncate(SHOWN_SUSPENDED_FILTERS);
+        shown
+    }
+
+    /// The same, of those that a message to this topic could come by.
+    pub(super) fn suspended_for(s: &Session, topic: &str) -> Vec<Utf8String> {
+        Self::suspended_filters(s, |filter| topic::matches(split(filter).1, topic))
     }
 
     /// How a session has subscribed to a filter, where it has.

@@ -231,7 +231,10 @@ impl Shard {
         let Some(s) = self.sessions.get(session as usize) else {
             return ReasonCode::UnspecifiedError;
         };
-        let most = s.quotas().subscriptions.unwrap_or(self.config.subscriptions_per_client);
+        let most = s
+            .quotas()
+            .subscriptions
+            .unwrap_or(self.config.per_client.subscriptions_per_client);
         if s.subscriptions.len() >= most as usize && !self.is_subscribed(session, filter) {
             self.counters.subscriptions_refused += 1;
             return ReasonCode::QuotaExceeded;

@@ -55,7 +55,7 @@ impl Takeovers {
 impl Shard {
     /// Whether this CONNECT would end somebody's connection too soon after others did the same. Then it is kept until its turn.
     pub(super) fn delays_takeover(&mut self, now: Millis, flow: Connecting) -> Option<Connecting> {
-        let per_minute = self.config.takeovers_per_minute;
+        let per_minute = self.config.per_client.takeovers_per_minute;
         let session = self
             .session_of(flow.accepted())
             .and_then(|slot| self.sessions.get(slot as usize));

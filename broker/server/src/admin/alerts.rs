@@ -2,7 +2,7 @@
 
 use super::table::{Table, ago};
 use super::view::View;
-use nervewire_core::hook::Window;
+use crate::window_text::WindowText;
 use serde::{Deserialize, Serialize};
 
 /// Answer of `GET /v1/alerts`.
@@ -46,50 +46,7 @@ pub(crate) struct Alert {
     /// Why, in the plugin's words.
     pub evidence: String,
     /// What was counted; `None`: the client did nothing in this window.
-    pub window: Option<AlertWindow>,
-}
-
-/// The numbers of a window, named as in the contract.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub(crate) struct AlertWindow {
-    pub started_unix_ms: u64,
-    pub length_ms: u32,
-    pub messages_in: u64,
-    pub messages_out: u64,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    pub distinct_topics: u32,
-    pub denials: u32,
-    pub malformed_packets: u32,
-    pub failed_logins: u32,
-    pub connects: u32,
-    pub payload_bytes_min: u32,
-    pub payload_bytes_max: u32,
-    pub payload_bytes_mean: f64,
-    pub payload_bytes_deviation: f64,
-}
-
-impl AlertWindow {
-    pub(crate) fn of(window: &Window) -> Self {
-        Self {
-            started_unix_ms: window.started_unix_ms,
-            length_ms: window.length_ms,
-            messages_in: window.messages_in,
-            messages_out: window.messages_out,
-            bytes_in: window.bytes_in,
-            bytes_out: window.bytes_out,
-            distinct_topics: window.distinct_topics,
-            denials: window.denials,
-            malformed_packets: window.malformed_packets,
-            failed_logins: window.failed_logins,
-            connects: window.connects,
-            payload_bytes_min: window.payload_bytes_min,
-            payload_bytes_max: window.payload_bytes_max,
-            payload_bytes_mean: window.payload_bytes_mean,
-            payload_bytes_deviation: window.payload_bytes_deviation,
-        }
-    }
+    pub window: Option<WindowText>,
 }
 
 /// Answer of `POST /v1/clients/ID/unthrottle`.

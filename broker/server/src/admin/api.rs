@@ -24,7 +24,7 @@ mod alerts;
 mod bans;
 mod record;
 
-use super::backend::{Backend, ClientKey, ErrorBody, Kicked, PageRequest, ReloadError};
+use super::backend::{Backend, ErrorBody, Kicked, NamedClient, PageRequest, ReloadError};
 use super::diff::DiffReset;
 use super::explain::Wanted;
 use super::guard::{self, HEALTH_PATH, Refusal, Token};
@@ -179,14 +179,14 @@ async fn clients(State(api): State<Api>, page: PageRequest) -> Response {
     json(&api.backend.clients(page).await)
 }
 
-async fn client(State(api): State<Api>, key: ClientKey) -> Result<Response, ApiError> {
+async fn client(State(api): State<Api>, key: NamedClient) -> Result<Response, ApiError> {
     match api.backend.client(key.clone()).await {
         Some(info) => Ok(json(&info)),
         None => Err(no_client(&key, "has a session")),
     }
 }
 
-async fn kick(State(api): State<Api>, key: ClientKey, body: EmptyBody) -> Result<Response, ApiError> {
+async fn kick(State(api): State<Api>, key: NamedClient, body: EmptyBody) -> Result<Response, ApiError> {
     body.check(&api)?;
     let (backend, kicked) = (api.backend, key.clone());
     if !to_the_end(async move { backend.kick(kicked).await }).await? {
@@ -283,7 +283,7 @@ async fn no_such_method() -> ApiError {
     )
 }
 
-fn no_client(key: &ClientKey, what: &str) -> ApiError {
+fn no_client(key: &NamedClient, what: &str) -> ApiError {
     let tenant = key
         .tenant
         .as_ref()
@@ -295,7 +295,7 @@ fn no_client(key: &ClientKey, what: &str) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, error)
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for ClientKey {
+impl<S: Send + Sync> FromRequestParts<S> for NamedClient {
     type Rejection = ApiError;
 
     /// `/v1/clients/ID...?tenant=T`, both percent-encoded.

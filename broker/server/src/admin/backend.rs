@@ -29,13 +29,13 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn clients(&self, page: PageRequest) -> Answer<'_, ClientPage>;
 
     /// One session, connected or not; `None`: there is none.
-    fn client(&self, key: ClientKey) -> Answer<'_, Option<ClientInfo>>;
+    fn client(&self, key: NamedClient) -> Answer<'_, Option<ClientInfo>>;
 
     /// Disconnects a client with reason 0x98, administrative action. `false`: no such client is connected.
-    fn kick(&self, key: ClientKey) -> Answer<'_, bool>;
+    fn kick(&self, key: NamedClient) -> Answer<'_, bool>;
 
     /// Ends the bound on a client's publish rate that a detector asked for. `false`: there is none.
-    fn unthrottle(&self, key: ClientKey) -> Answer<'_, bool>;
+    fn unthrottle(&self, key: NamedClient) -> Answer<'_, bool>;
 
     /// The last findings of detectors, the newest first.
     fn alerts(&self, limit: u64) -> Answer<'_, AlertPage>;
@@ -85,9 +85,10 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn healthy(&self) -> Answer<'_, bool>;
 }
 
-/// What names a session: the same client identifier may exist once in each tenant.
+/// The client that a request names: the same client identifier may exist once in each tenant. Not core's `ClientKey`, because it is
+/// extracted from requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ClientKey {
+pub(crate) struct NamedClient {
     /// Its tenant; `None`: it belongs to none.
     pub tenant: Option<String>,
     /// MQTT client identifier.
@@ -241,6 +242,10 @@ pub(crate) struct ClientInfo {
     pub connected_at_unix_s: Option<u64>,
     /// Number of its subscriptions.
     pub subscriptions: u64,
+    /// Number of its filters whose right was taken away: what only they match is not delivered until they have it again.
+    pub suspended: u64,
+    /// The first of them.
+    pub suspended_filters: Vec<String>,
     /// Messages waiting for it.
     pub queued_messages: u64,
     /// Their size.

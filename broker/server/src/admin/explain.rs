@@ -61,6 +61,9 @@ pub(crate) struct Explained {
     pub decided_by: Option<String>,
     /// Why.
     pub why: String,
+    /// Of a delivery: filters of the client that match and are suspended, because their right was taken away.
+    #[serde(default)]
+    pub suspended: Vec<String>,
     /// What each transform makes of the message, in order.
     pub transforms: Vec<ExplainedStep>,
     /// What is published in the end; `None`: nothing is published.
@@ -130,6 +133,14 @@ impl View for Explained {
         let decision = if self.allowed { "ALLOWED" } else { "DENIED" };
         let by = self.decided_by.as_ref().map(|by| format!(" by {}", printable(by)));
         let _ = writeln!(text, "{decision}{}: {}", by.unwrap_or_default(), printable(&self.why));
+        if !self.suspended.is_empty() {
+            let shown: Vec<_> = self
+                .suspended
+                .iter()
+                .map(|filter| printable(filter).to_string())
+                .collect();
+            let _ = writeln!(text, "SUSPENDED: {}", shown.join(", "));
+        }
         if !self.transforms.is_empty() {
             let _ = write!(text, "\n{}", steps("TRANSFORM", &self.transforms));
         }

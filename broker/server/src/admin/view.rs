@@ -196,12 +196,23 @@ impl View for ClientInfo {
                 },
             ),
             ("subscriptions", self.subscriptions.to_string()),
+            ("suspended", suspended(self)),
             ("queued", queued(self.queued_messages, self.queued_bytes)),
             ("in flight", self.in_flight.to_string()),
             ("generation", self.generation.to_string()),
         ])
         .to_string()
     }
+}
+
+fn suspended(client: &ClientInfo) -> String {
+    let shown = client.suspended_filters.iter().map(|filter| printable(filter));
+    let mut text = shown.collect::<Vec<_>>().join(", ");
+    let more = client.suspended.saturating_sub(client.suspended_filters.len() as u64);
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
+    }
+    if text.is_empty() { "none".into() } else { text }
 }
 
 impl View for Kicked {

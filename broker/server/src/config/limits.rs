@@ -2,98 +2,39 @@
 
 use super::section::Section;
 use crate::defence::DefenceLimits;
-use nervewire_core::limits::ShardConfig;
+use nervewire_core::limits::ClientLimits;
 
 /// What one client may do; 0, where it is allowed: no bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ClientLimits {
-    /// Bytes of topics and payloads that it may publish in a second.
-    pub publish_bytes_per_s: u32,
-    /// Filters that it may subscribe to or unsubscribe from in a second.
-    pub subscribe_rate_per_s: u32,
-    /// Seconds without a break over a rate after which it is disconnected.
-    pub over_rate_s: u32,
-    /// Takeovers of its identifier in a minute; above, who takes over waits.
-    pub takeovers_per_minute: u32,
-    /// Levels of a topic or a filter.
-    pub topic_levels: u32,
-    /// Bytes of a topic or a filter.
-    pub topic_bytes: u32,
-    /// Subscriptions of its session.
-    pub subscriptions_per_client: u32,
-    /// User Properties of one packet.
-    pub user_properties: u32,
-    /// QoS 2 messages in flight from it.
-    pub receive_maximum: u16,
-    /// QoS 1 and 2 messages in flight to it.
-    pub in_flight_messages: u16,
-}
+pub(super) const PER_CLIENT: ClientLimits = ClientLimits {
+    publish_bytes_per_s: 0,
+    subscribe_rate_per_s: 0,
+    over_rate_s: 600,
+    takeovers_per_minute: 30,
+    topic_levels: 128,
+    topic_bytes: 65_535,
+    subscriptions_per_client: 10_000,
+    user_properties: 1_024,
+    receive_maximum: 1_024,
+    in_flight_messages: 256,
+};
 
-impl ClientLimits {
-    pub(super) const DEFAULT: Self = Self {
-        publish_bytes_per_s: 0,
-        subscribe_rate_per_s: 0,
-        over_rate_s: 600,
-        takeovers_per_minute: 30,
-        topic_levels: 128,
-        topic_bytes: 65_535,
-        subscriptions_per_client: 10_000,
-        user_properties: 1_024,
-        receive_maximum: 1_024,
-        in_flight_messages: 256,
-    };
-
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
-        let default = Self::DEFAULT;
-        Self {
-            publish_bytes_per_s: section.number_or_zero("publish_bytes_per_s", RATES, default.publish_bytes_per_s),
-            subscribe_rate_per_s: section.number_or_zero("subscribe_rate_per_s", RATES, default.subscribe_rate_per_s),
-            over_rate_s: section.number_or_zero("over_rate_s", 1..=86_400, default.over_rate_s),
-            takeovers_per_minute: section.number_or_zero(
-                "takeovers_per_minute",
-                1..=100_000,
-                default.takeovers_per_minute,
-            ),
-            topic_levels: section.bounded("topic_levels", 1..=65_536, default.topic_levels),
-            topic_bytes: section.bounded("topic_bytes", 1..=65_535, default.topic_bytes),
-            subscriptions_per_client: section.bounded(
-                "subscriptions_per_client",
-                1..=100_000_000,
-                default.subscriptions_per_client,
-            ),
-            user_properties: section.bounded("user_properties", 0..=1_000_000, default.user_properties),
-            receive_maximum: section.bounded("receive_maximum", 1..=65_535, default.receive_maximum),
-            in_flight_messages: section.bounded("in_flight_messages", 1..=65_535, default.in_flight_messages),
-        }
-    }
-
-    /// A shard's bounds with these among them.
-    pub(crate) fn within(&self, config: ShardConfig) -> ShardConfig {
-        let Self {
-            publish_bytes_per_s,
-            subscribe_rate_per_s,
-            over_rate_s,
-            takeovers_per_minute,
-            topic_levels,
-            topic_bytes,
-            subscriptions_per_client,
-            user_properties,
-            receive_maximum,
-            in_flight_messages,
-        } = *self;
-        ShardConfig {
-            publish_bytes_per_s,
-            subscribe_rate_per_s,
-            over_rate_s,
-            takeovers_per_minute,
-            topic_levels,
-            topic_bytes,
-            subscriptions_per_client,
-            user_properties,
-            receive_maximum,
-            in_flight_messages,
-            ..config
-        }
+pub(super) fn per_client(section: &mut Section<'_>) -> ClientLimits {
+    let default = PER_CLIENT;
+    ClientLimits {
+        publish_bytes_per_s: section.number_or_zero("publish_bytes_per_s", RATES, default.publish_bytes_per_s),
+        subscribe_rate_per_s: section.number_or_zero("subscribe_rate_per_s", RATES, default.subscribe_rate_per_s),
+        over_rate_s: section.number_or_zero("over_rate_s", 1..=86_400, default.over_rate_s),
+        takeovers_per_minute: section.number_or_zero("takeovers_per_minute", 1..=100_000, default.takeovers_per_minute),
+        topic_levels: section.bounded("topic_levels", 1..=65_536, default.topic_levels),
+        topic_bytes: section.bounded("topic_bytes", 1..=65_535, default.topic_bytes),
+        subscriptions_per_client: section.bounded(
+            "subscriptions_per_client",
+            1..=100_000_000,
+            default.subscriptions_per_client,
+        ),
+        user_properties: section.bounded("user_properties", 0..=1_000_000, default.user_properties),
+        receive_maximum: section.bounded("receive_maximum", 1..=65_535, default.receive_maximum),
+        in_flight_messages: section.bounded("in_flight_messages", 1..=65_535, default.in_flight_messages),
     }
 }
 

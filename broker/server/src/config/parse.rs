@@ -2,7 +2,7 @@
 //! and nowhere else.
 
 use super::error::{ConfigErrors, Source};
-use super::limits::ClientLimits;
+use super::limits::per_client;
 use super::listener;
 use super::schema::{Admin, Auth, Bind, Broker, Config, Detect, Durability, Limits, Listener, Mode, Plugin, Reload};
 use super::section::{Section, Words};
@@ -331,7 +331,7 @@ fn limits(section: &mut Section<'_>) -> Limits {
         store_bytes: section.count_or_zero("store_bytes", 1 << 20..=1 << 50),
         max_keep_alive_s: section.count_or_zero("max_keep_alive_s", 1..=65_535),
         publish_rate_per_s: section.count_or_zero("publish_rate_per_s", 1..=10_000_000),
-        per_client: ClientLimits::read(section),
+        per_client: per_client(section),
         defence: DefenceLimits::read(section),
     }
 }

@@ -1,13 +1,13 @@
 //! The configuration as the broker uses it: plain values, everything already checked. The keys and their meaning are those of
 //! `defaults.toml` and of the README's table.
 
-use super::limits::ClientLimits;
+use super::limits::PER_CLIENT;
 use crate::defence::DefenceLimits;
 use crate::transport::network::Network;
 use crate::transport::upgrade::Rules;
 use nervewire_core::fold::{AnonymousPolicy, DefaultDecision};
 use nervewire_core::hook::OnFailure;
-use nervewire_core::limits::QueuePolicy;
+use nervewire_core::limits::{ClientLimits, QueuePolicy};
 use nervewire_plugin_host::{Grant, Hook, Limits as PluginLimits};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -373,7 +373,7 @@ impl Limits {
         store_bytes: None,
         max_keep_alive_s: None,
         publish_rate_per_s: None,
-        per_client: ClientLimits::DEFAULT,
+        per_client: PER_CLIENT,
         defence: DefenceLimits::DEFAULT,
     };
 }

@@ -5,12 +5,14 @@
 mod addresses;
 mod bans;
 mod bucket;
+mod limits;
 mod requests;
 mod subject;
 mod users;
 
 pub(crate) use addresses::AddressSlot;
 pub(crate) use bans::{Ban, BanError, BanRequest};
+pub(crate) use limits::DefenceLimits;
 pub(crate) use subject::Subject;
 
 use crate::driver::{Clock, ShardEvent, Shared, Worker};
@@ -41,19 +43,6 @@ pub(crate) struct Defence {
     connects: SharedBucket,
     counters: DefenceCounters,
     shared: OnceLock<Weak<Shared>>,
-}
-
-/// The part of `[limits]` that is about addresses and users; 0: no bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct DefenceLimits {
-    pub(crate) connections_per_address: u32,
-    pub(crate) connect_rate_per_s: u32,
-    pub(crate) connect_rate_per_s_per_address: u32,
-    pub(crate) failed_logins_per_minute: u32,
-    pub(crate) failed_logins_per_hour: u32,
-    pub(crate) failed_login_ban_s: u32,
-    pub(crate) user_publish_rate_per_s: u32,
-    pub(crate) address_publish_rate_per_s: u32,
 }
 
 /// How often what was refused.

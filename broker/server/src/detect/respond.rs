@@ -2,10 +2,11 @@
 //! API.
 
 use super::alerts::PLUGIN_ALERTS_PER_WINDOW;
-use crate::admin::alerts::{Alert, AlertWindow};
+use crate::admin::alerts::Alert;
 use crate::config::{self, Mode};
 use crate::defence::{BanRequest, Subject};
 use crate::driver::{ShardEvent, Shared, Worker, ask_home};
+use crate::window_text::WindowText;
 use bytes::Bytes;
 use nervewire_codec::{QoS, Utf8String};
 use nervewire_core::hook::{AppMessage, Finding, Response};
@@ -172,7 +173,7 @@ fn alert(now: Millis, detector: &Detector, about: Option<&ClientWindow>, finding
         },
         outcome,
         evidence: finding.evidence,
-        window: window.map(AlertWindow::of),
+        window: window.map(WindowText::of),
     }
 }
 

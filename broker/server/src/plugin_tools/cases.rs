@@ -1,9 +1,10 @@
 //! CASES.toml: what a plugin is asked, and what it should answer.
 
 use super::expect::Expectation;
-use super::nouns::{ClientText, CredentialsText, MessageText, RequestText, WindowText};
+use super::nouns::{ClientText, CredentialsText, MessageText, RequestText};
 use super::script::Exchange;
 use crate::config::{ConfigError, position};
+use crate::window_text::WindowText;
 use nervewire_core::hook::{AppMessage, Client, Credentials, Request, Window};
 use nervewire_plugin_host::{Grant, Hook, Limits, PluginSpec};
 use serde::Deserialize;

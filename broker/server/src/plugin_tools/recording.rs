@@ -1,7 +1,8 @@
 //! The file that `record` writes and `replay` reads: JSON, a line each: a header, the calls in the order in which they ended, an end.
 
 use super::exchange::ExchangeLine;
-use super::nouns::{ClientText, MessageText, RequestText, WindowText};
+use super::nouns::{ClientText, MessageText, RequestText};
+use crate::window_text::WindowText;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 //! random numbers follow from a seed, so that a replay repeats itself.
 
 use super::cases::{self, Question, Setup};
-use super::nouns::{ClientText, WindowText};
+use super::nouns::ClientText;
 use super::recording::{CallLine, Footer, Header, OLDEST_VERSION, VERSION};
 use super::said::Said;
 use super::served::Served;
@@ -10,6 +10,7 @@ use super::subject::Subject;
 use super::{answers, component, name_of, refused};
 use crate::cli::PluginReplayArgs;
 use crate::config::Config;
+use crate::window_text::WindowText;
 use crate::{builtin, generation};
 use anyhow::{Context, Result, anyhow, bail};
 use nervewire_core::hook::Client;

@@ -2,8 +2,9 @@
 
 use crate::plugin_tools::answers;
 use crate::plugin_tools::exchange::{ExchangeLine, Kept};
-use crate::plugin_tools::nouns::{ClientText, MessageText, RequestText, WindowText};
+use crate::plugin_tools::nouns::{ClientText, MessageText, RequestText};
 use crate::plugin_tools::recording::{CallLine, CredentialsLine, REDACTED};
+use crate::window_text::WindowText;
 use bytes::Bytes;
 use nervewire_core::hook::{
     AppMessage, Authentication, Client, Credentials, Finding, Identity, Request, Rule, Transformation, Verdict, Window,

@@ -4,7 +4,7 @@ use super::restart::stored;
 use super::scene::{Who, client, filter, publish, text, v5, v311, will};
 use super::{Broker, C, each, each_version, each_with};
 use crate::handshake::{Accepted, SharedRates};
-use crate::limits::{RATE_PAUSE_MS, ShardConfig};
+use crate::limits::{ClientLimits, RATE_PAUSE_MS, ShardConfig};
 use crate::rate::SharedRate;
 use crate::store::{BannedSubject, StoredBan};
 use crate::time::Millis;
@@ -46,7 +46,7 @@ fn open_sharing(b: &mut Broker, id: &str, rates: SharedRates) -> C {
 #[test]
 fn a_client_over_its_bytes_per_second_is_read_later() {
     each_with(
-        |config| config.publish_bytes_per_s = 1_000,
+        |config| config.per_client.publish_bytes_per_s = 1_000,
         |b| {
             let (c, other) = (b.connect(v5("a")), b.connect(v5("b")));
             burst(b, c, 10, &"x".repeat(399));
@@ -65,7 +65,7 @@ fn a_client_over_its_bytes_per_second_is_read_later() {
 #[test]
 fn a_client_over_its_rate_of_filters_is_read_later() {
     each_with(
-        |config| config.subscribe_rate_per_s = 4,
+        |config| config.per_client.subscribe_rate_per_s = 4,
         |b| {
             let c = b.connect(v5("a"));
             b.subscribe_all(c, (0..5).map(|n| filter(&n.to_string(), 0)).collect(), None);
@@ -116,7 +116,7 @@ fn a_client_looks_again_whether_its_address_has_paid_its_debt() {
 #[test]
 fn a_client_that_stays_over_its_rate_is_disconnected_at_last() {
     each_with(
-        |config| (config.publish_rate_per_s, config.over_rate_s) = (10, 5),
+        |config| (config.publish_rate_per_s, config.per_client.over_rate_s) = (10, 5),
         |b| {
             let c = b.connect(v5("a"));
             burst(b, c, 200, "x");
@@ -134,7 +134,7 @@ fn a_client_that_stays_over_its_rate_is_disconnected_at_last() {
 #[test]
 fn a_client_that_pauses_between_its_bursts_is_never_disconnected() {
     each_with(
-        |config| (config.publish_rate_per_s, config.over_rate_s) = (10, 5),
+        |config| (config.publish_rate_per_s, config.per_client.over_rate_s) = (10, 5),
         |b| {
             let c = b.connect(v311("a"));
             for _ in 0..20 {
@@ -154,10 +154,10 @@ fn refusal(b: &mut Broker, who: Who) -> ReasonCode {
 }
 
 fn small(config: &mut ShardConfig) {
-    config.topic_levels = 3;
-    config.topic_bytes = 20;
-    config.user_properties = 2;
-    config.subscriptions_per_client = 2;
+    config.per_client.topic_levels = 3;
+    config.per_client.topic_bytes = 20;
+    config.per_client.user_properties = 2;
+    config.per_client.subscriptions_per_client = 2;
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn subscriptions_of_a_client_are_as_many_as_configured() {
 #[test]
 fn the_windows_both_ways_are_as_configured() {
     each_with(
-        |config| (config.receive_maximum, config.in_flight_messages) = (7, 2),
+        |config| (config.per_client.receive_maximum, config.per_client.in_flight_messages) = (7, 2),
         |b| {
             let (s, connack) = b.connect_for(v5("s"));
             assert_eq!(connack.properties.and_then(|p| p.receive_maximum), Some(7));
@@ -241,7 +241,7 @@ fn the_windows_both_ways_are_as_configured() {
 fn two_clients_with_one_identifier_wait_for_each_other_ever_longer() {
     for version in [Version::V311, Version::V5] {
         each_with(
-            |config| config.takeovers_per_minute = 3,
+            |config| config.per_client.takeovers_per_minute = 3,
             |b| {
                 let mut last = b.connect(client(version, "twin"));
                 for _ in 0..3 {
@@ -272,7 +272,7 @@ fn two_clients_with_one_identifier_wait_for_each_other_ever_longer() {
 #[test]
 fn a_client_that_leaves_while_it_waits_to_take_over_leaves_nothing() {
     each_with(
-        |config| config.takeovers_per_minute = 1,
+        |config| config.per_client.takeovers_per_minute = 1,
         |b| {
             b.connect(v5("twin"));
             let last = b.connect(v5("twin"));
@@ -289,7 +289,7 @@ fn a_client_that_leaves_while_it_waits_to_take_over_leaves_nothing() {
 #[test]
 fn a_client_that_comes_back_after_its_connection_ended_takes_nothing_over() {
     each_with(
-        |config| config.takeovers_per_minute = 1,
+        |config| config.per_client.takeovers_per_minute = 1,
         |b| {
             for _ in 0..20 {
                 let c = b.connect(v5("a").lasting());
@@ -306,7 +306,10 @@ fn a_client_that_waits_to_take_over_can_be_banned() {
         for shard in &mut b.shards {
             let config = ShardConfig {
                 shards: 1,
-                takeovers_per_minute: 1,
+                per_client: ClientLimits {
+                    takeovers_per_minute: 1,
+                    ..ClientLimits::default()
+                },
                 ..ShardConfig::default()
             };
             shard.set_config(config);

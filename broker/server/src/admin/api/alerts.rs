@@ -1,6 +1,6 @@
 //! `/v1/alerts`: what detectors found; and the end of what they asked for.
 
-use super::{Api, ApiError, CheckEmpty, ClientKey, EmptyBody, json, no_client, number, parse_query, to_the_end};
+use super::{Api, ApiError, CheckEmpty, EmptyBody, NamedClient, json, no_client, number, parse_query, to_the_end};
 use crate::admin::alerts::Unthrottled;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
@@ -16,7 +16,11 @@ pub(super) async fn alerts(State(api): State<Api>, RawQuery(query): RawQuery) ->
     Ok(json(&api.backend.alerts(limit).await))
 }
 
-pub(super) async fn unthrottle(State(api): State<Api>, key: ClientKey, body: EmptyBody) -> Result<Response, ApiError> {
+pub(super) async fn unthrottle(
+    State(api): State<Api>,
+    key: NamedClient,
+    body: EmptyBody,
+) -> Result<Response, ApiError> {
     body.check(&api)?;
     let (backend, lifted) = (api.backend, key.clone());
     if !to_the_end(async move { backend.unthrottle(lifted).await }).await? {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::super::backend::{ClientKey, PageRequest};
+use super::super::backend::{NamedClient, PageRequest};
 use super::{Fixture, JSON};
 
 const KICK_OFFLINE: &str = "/v1/clients/meter/kick?tenant=acme";
@@ -146,7 +146,7 @@ fn a_kick_says_whether_somebody_was_disconnected() {
     };
     check("/v1/clients/room%2F1%20%C3%BC%252F/kick", 200);
     check(KICK_OFFLINE, 404);
-    let key = |tenant: Option<&str>, id: &str| ClientKey {
+    let key = |tenant: Option<&str>, id: &str| NamedClient {
         tenant: tenant.map(Into::into),
         client_id: id.into(),
     };

@@ -16,7 +16,7 @@ use super::super::metrics::MetricsSnapshot;
 /// Two sessions, one plugin; what was asked for is recorded.
 #[derive(Default)]
 pub(super) struct FakeBackend {
-    pub(super) kicked: Mutex<Vec<ClientKey>>,
+    pub(super) kicked: Mutex<Vec<NamedClient>>,
     pub(super) pages: Mutex<Vec<PageRequest>>,
     pub(super) unhealthy: AtomicBool,
     /// What a reload finds wrong; nothing: it is taken.
@@ -66,7 +66,7 @@ fn ban() -> BanInfo {
     }
 }
 
-fn find(key: &ClientKey) -> Option<ClientInfo> {
+fn find(key: &NamedClient) -> Option<ClientInfo> {
     sessions()
         .into_iter()
         .find(|c| c.client_id == key.client_id && c.tenant == key.tenant)
@@ -148,17 +148,17 @@ impl Backend for FakeBackend {
         })
     }
 
-    fn client(&self, key: ClientKey) -> Answer<'_, Option<ClientInfo>> {
+    fn client(&self, key: NamedClient) -> Answer<'_, Option<ClientInfo>> {
         ready(find(&key))
     }
 
-    fn kick(&self, key: ClientKey) -> Answer<'_, bool> {
+    fn kick(&self, key: NamedClient) -> Answer<'_, bool> {
         let connected = find(&key).is_some_and(|client| client.connected);
         self.kicked.lock().unwrap().push(key);
         ready(connected)
     }
 
-    fn unthrottle(&self, key: ClientKey) -> Answer<'_, bool> {
+    fn unthrottle(&self, key: NamedClient) -> Answer<'_, bool> {
         ready(key.client_id == "meter")
     }
 

@@ -1,10 +1,9 @@
-use super::limits::ClientLimits;
 use super::*;
 use crate::defence::DefenceLimits;
 use crate::transport::upgrade::Rules;
 use nervewire_core::fold::{AnonymousPolicy, DefaultDecision};
 use nervewire_core::hook::OnFailure;
-use nervewire_core::limits::QueuePolicy;
+use nervewire_core::limits::{ClientLimits, QueuePolicy};
 use nervewire_plugin_host::{Grant, Hook, Limits as PluginLimits};
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 

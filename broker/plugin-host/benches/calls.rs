@@ -12,6 +12,8 @@ use nervewire_core::hook::{AppMessage, Client, Credentials, Request};
 use nervewire_plugin_host::{Instance, Role};
 use std::net::Ipv4Addr;
 use support::{load, message, request, spec, text};
+use wasmtime::Store;
+use wasmtime::component::{Component, Linker, TypedFunc};
 
 /// Made with the SDK, and with the bindings alone.
 const GUESTS: [&str; 2] = ["measured", "plain"];
@@ -68,6 +70,47 @@ fn transform(bencher: Bencher<'_, '_>, guest: &str, topic: &str, bytes: usize) {
     // Dropped at once: what divan keeps until the end of a sample would be measured as fresh memory.
     bencher.bench_local(|| drop(instance.transform(&client, &message).expect("an answer")));
 }
+
+/// What wasmtime itself takes: a component without code of its own, and nothing of ours. No call can take less.
+#[divan::bench(args = ["nothing", "bytes", "answer"], consts = [64, 1024], sample_size = CALLS)]
+fn wasmtime_alone<const BYTES: usize>(bencher: Bencher<'_, '_>, function: &str) {
+    let mut config = wasmtime::Config::new();
+    config.epoch_interruption(true).concurrency_support(false);
+    let engine = wasmtime::Engine::new(&config).expect("an engine");
+    let component = wat::parse_str(BARE).expect("a component");
+    let component = Component::new(&engine, component).expect("a component");
+    let mut store = Store::new(&engine, ());
+    store.set_epoch_deadline(u64::MAX / 2);
+    let linker = Linker::new(&engine);
+    let instance = linker.instantiate(&mut store, &component).expect("an instance");
+    let bytes = [b'x'; BYTES];
+    if function == "nothing" {
+        let call: TypedFunc<(), ()> = instance.get_typed_func(&mut store, function).expect("a function");
+        return bencher.bench_local(|| call.call(&mut store, ()).expect("an answer"));
+    }
+    let call: TypedFunc<(&[u8],), ((u32, u32),)> = instance.get_typed_func(&mut store, function).expect("a function");
+    bencher.bench_local(|| call.call(&mut store, (&bytes,)).expect("an answer"));
+}
+
+/// `answer` has its memory freed, `bytes` has not.
+const BARE: &str = r#"(component
+    (core module $module
+        (memory (export "memory") 1)
+        (func (export "nothing"))
+        (func (export "bytes") (param i32 i32) (result i32) i32.const 8)
+        (func (export "free") (param i32))
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024))
+    (core instance $guest (instantiate $module))
+    (alias core export $guest "memory" (core memory $memory))
+    (alias core export $guest "nothing" (core func $nothing))
+    (alias core export $guest "bytes" (core func $bytes))
+    (alias core export $guest "free" (core func $free))
+    (alias core export $guest "realloc" (core func $realloc))
+    (func (export "nothing") (canon lift (core func $nothing)))
+    (func (export "bytes") (param "bytes" (list u8)) (result (tuple u32 u32))
+        (canon lift (core func $bytes) (memory $memory) (realloc $realloc)))
+    (func (export "answer") (param "bytes" (list u8)) (result (tuple u32 u32))
+        (canon lift (core func $bytes) (memory $memory) (realloc $realloc) (post-return $free))))"#;
 
 #[divan::bench]
 fn fresh_instance(bencher: Bencher<'_, '_>) {

@@ -258,22 +258,26 @@ fn key_server(served: &Served) -> Backend {
     })
 }
 
+/// It fetches the server's keys anew as often as it may.
+fn broker_with_url(server: &Backend, more: &str) -> Broker {
+    let plugin = format!(
+        "[[plugin]]\nname = \"jwt\"\ncomponent = \"builtin:jwt\"\ngrants = [\"{url}\"]\nlimits = {{ http_calls = 1 }}\n\
+         config = {{ jwks_url = \"{url}/jwks.json\", jwks_retry_s = 1, jwks_refresh_s = 1, username_claim = \"sub\" }}\n",
+        url = server.url()
+    );
+    Setup::new()
+        .auth("anonymous = \"deny\"\ndefault = \"allow\"")
+        .toml(&format!("{more}{plugin}"))
+        .start()
+}
+
 #[test]
 fn keys_by_url_are_rotated_and_survive_the_urls_failure() {
     let (old, new) = (EcKey::new("old"), EcKey::new("new"));
     let served: Served = Arc::new(Mutex::new(Some(jwks(&[&old]))));
     let server = key_server(&served);
-    let toml = format!(
-        // Who comes with an old token again and again is kept out for a while, and so is everybody with its address.
-        "[limits]\nfailed_logins_per_minute = 0\n\
-         [[plugin]]\nname = \"jwt\"\ncomponent = \"builtin:jwt\"\ngrants = [\"{url}\"]\nlimits = {{ http_calls = 1 }}\n\
-         config = {{ jwks_url = \"{url}/jwks.json\", jwks_retry_s = 1, jwks_refresh_s = 1, username_claim = \"sub\" }}\n",
-        url = server.url()
-    );
-    let broker = Setup::new()
-        .auth("anonymous = \"deny\"\ndefault = \"allow\"")
-        .toml(&toml)
-        .start();
+    // Who comes with an old token again and again is kept out for a while, and so is everybody with its address.
+    let broker = broker_with_url(&server, "[limits]\nfailed_logins_per_minute = 0\n");
     let claims = hour(json!({"sub": "ann"}));
     drop(enter(&broker, "c", &old.token(&claims)));
     refused(&broker, &new.token(&claims));
@@ -299,15 +303,7 @@ fn keys_by_url_are_fetched_before_anybody_comes() {
     let key = EcKey::new("key");
     let served: Served = Arc::new(Mutex::new(Some(jwks(&[&key]))));
     let server = key_server(&served);
-    let toml = format!(
-        "[[plugin]]\nname = \"jwt\"\ncomponent = \"builtin:jwt\"\ngrants = [\"{url}\"]\nlimits = {{ http_calls = 1 }}\n\
-         config = {{ jwks_url = \"{url}/jwks.json\", jwks_retry_s = 1, jwks_refresh_s = 1, username_claim = \"sub\" }}\n",
-        url = server.url()
-    );
-    let broker = Setup::new()
-        .auth("anonymous = \"deny\"\ndefault = \"allow\"")
-        .toml(&toml)
-        .start();
+    let broker = broker_with_url(&server, "");
     wait_for("the first fetches", || (server.requests() >= 2).then_some(()));
     *served.lock().expect("a set") = None;
     let before = server.requests();

@@ -306,11 +306,12 @@ fn compare_login(
     };
     instances.keep_generation(plugins.generation);
     exchanges.keep_generation(plugins.generation);
-    let ask =
-        |plugin: &Arc<Plugin>, credentials: &Credentials| instances.authenticate(plugin, &login.client, credentials);
+    let ask = |plugin: &Arc<Plugin>, credentials: &Credentials| {
+        instances.authenticate(plugin, &login.watched.client, credentials)
+    };
     plugins.logins.compare(login, exchanges, ask, |position, difference| {
         if let Some(known) = queue.logins().get_mut(position) {
-            login::enter(known, now, &login.client, difference);
+            login::enter(known, now, &login.watched.client, difference);
         }
     });
     let forgotten = exchanges.take_over_bound();

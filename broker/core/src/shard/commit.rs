@@ -230,6 +230,12 @@ impl Shard {
         Some(Confirm { shard, commit, owned })
     }
 
+    /// Settles a part of a commit of this shard, of what is in the log already.
+    pub(super) fn settles_part_of(&self, commit: CommitId) -> Then {
+        let (shard, owned) = (self.config.shard, true);
+        Then::Confirm(Confirm { shard, commit, owned })
+    }
+
     /// One more part of a commit, which whoever asks for it settles.
     pub(super) fn add_part(&mut self, commit: CommitId) {
         if let Some(open) = self.commits.get_mut(commit) {

@@ -255,11 +255,10 @@ impl Shard {
             Stage::Released(_) => None,
         });
         let waiting: Vec<_> = unacknowledged.chain(s.queue.drain(..)).collect();
-        let session = ClientKey::of(&s.client);
         for queued in waiting {
             match queued.shared.clone() {
                 Some(key) if queued.qos != QoS::AtMostOnce => {
-                    self.copy_leaves(&session, queued.order);
+                    self.copy_leaves(&ClientKey::of(&s.client), queued.order);
                     let owner = key.owner(self.config.shards);
                     let confirm = self.confirm();
                     let delivery = Assignment { queued, confirm };

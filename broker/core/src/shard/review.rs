@@ -4,7 +4,7 @@
 
 use super::commit::Then;
 use super::judge::{Judge, Judgement};
-use super::mesh::{Assignment, Confirm, MeshMessage};
+use super::mesh::{Assignment, MeshMessage};
 use super::subscribe::{Entry, split};
 use super::{Call, Shard};
 use crate::hook::{Action, Client};
@@ -368,8 +368,7 @@ impl Shard {
         let (_, key) = self.durable(session)?;
         let commit = self.leaving(session)?;
         self.copy_leaves(&key, order);
-        let (shard, owned) = (self.config.shard, true);
-        Some(Then::Confirm(Confirm { shard, commit, owned }))
+        Some(self.settles_part_of(commit))
     }
 
     /// Another member of the shared subscription has a message, and the log says so.

@@ -125,9 +125,8 @@ impl Shard {
         let Some(Unsettled { gone, waiting, .. }) = self.unsettled.remove(key) else {
             return;
         };
-        let (shard, owned) = (self.config.shard, true);
-        let confirm = |commit| Then::Confirm(Confirm { shard, commit, owned });
-        let commit = self.begin(waiting.into_iter().map(confirm).collect());
+        let told = waiting.into_iter().map(|commit| self.settles_part_of(commit)).collect();
+        let commit = self.begin(told);
         if gone {
             self.ends.insert(key.clone(), commit);
             self.follow_by(commit, Then::Ended(Box::new(key.clone()), commit));

@@ -26,9 +26,7 @@ impl Watched {
     /// `unanswered`: what holds where every authenticator abstains.
     pub(crate) fn decided(self, outcome: ChainOutcome, unanswered: Authentication) -> Login {
         Login {
-            client: self.client,
-            credentials: self.credentials,
-            only: self.only,
+            watched: self,
             outcome,
             unanswered,
         }
@@ -37,9 +35,7 @@ impl Watched {
 
 /// A client that was let in or not, or a step on the way.
 pub(crate) struct Login {
-    pub(crate) client: Arc<Client>,
-    pub(crate) credentials: Credentials,
-    pub(crate) only: Option<usize>,
+    pub(crate) watched: Watched,
     /// What the chain said.
     pub(crate) outcome: ChainOutcome,
     /// What holds where every authenticator abstains.
@@ -109,11 +105,20 @@ impl Logins {
         mut ask: impl FnMut(&Arc<Plugin>, &Credentials) -> Result<Authentication, CallFailed>,
         mut seen: impl FnMut(usize, Option<(Kind, Words)>),
     ) {
+        let watched = &login.watched;
         let decided = (login.outcome.answer != Authentication::Abstain).then_some(login.outcome.authenticator);
+        let unanswered = || (login.unanswered.clone(), "");
+        let by = decided
+            .and_then(|at| self.obeyed.get(at))
+            .map_or("", |(plugin, _)| plugin.name());
+        let enforced = match login.outcome.answer {
+            Authentication::Abstain => unanswered(),
+            ref answer => (answer.clone(), by),
+        };
         for (position, watching) in self.watching.iter().enumerate() {
             let (Place::Before(at) | Place::InsteadOf(at)) = watching.place;
-            let state = exchanges.take(position, &login.client);
-            let is_asked = match login.only {
+            let state = exchanges.take(position, &watched.client);
+            let is_asked = match watched.only {
                 None => decided.is_none_or(|decided| decided >= at),
                 // It challenged as well, and with the same data.
                 Some(_) => state.is_some(),
@@ -122,17 +127,17 @@ impl Logins {
                 continue;
             }
             let credentials = &Credentials {
-                state: login.only.and(state),
-                ..login.credentials.clone()
+                state: watched.only.and(state),
+                ..watched.credentials.clone()
             };
             let name = watching.plugin.name();
             let said = ask(&watching.plugin, credentials);
             let said = fold_authentication(said, watching.on_failure).map(|answer| (answer, name));
-            let supposed = match (said, watching.place, login.only) {
+            let supposed = match (said, watching.place, watched.only) {
                 // Who abstains in the middle of its own exchange refuses.
                 (None, _, Some(_)) => Some((failed_authentication(OnFailure::Deny), name)),
                 (None, Place::InsteadOf(at), None) if decided == Some(at) => {
-                    self.rest(at + 1, |plugin| ask(plugin, &login.credentials))
+                    self.rest(at + 1, |plugin| ask(plugin, &watched.credentials))
                 }
                 (None, _, None) => continue, // The others decide as they did.
                 (said, ..) => said,
@@ -141,17 +146,9 @@ impl Logins {
                 && *by == name
                 && matches!(&login.outcome.answer, Authentication::Challenge { data: told, .. } if told == data)
             {
-                exchanges.put(position, &login.client, state.clone());
+                exchanges.put(position, &watched.client, state.clone());
             }
-            let unanswered = || (login.unanswered.clone(), "");
-            let by = decided
-                .and_then(|at| self.obeyed.get(at))
-                .map_or("", |(plugin, _)| plugin.name());
-            let enforced = match login.outcome.answer {
-                Authentication::Abstain => unanswered(),
-                ref answer => (answer.clone(), by),
-            };
-            let supposed = supposed.unwrap_or_else(unanswered);
+            let supposed = supposed.unwrap_or_else(&unanswered);
             let difference = difference(&enforced.0, &supposed.0).map(|kind| {
                 let words = Words {
                     enforced: in_words(&enforced),

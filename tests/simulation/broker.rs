@@ -11,7 +11,7 @@ use nervewire_core::fold::{AnonymousPolicy, DefaultDecision};
 use nervewire_core::handshake::{Accepted, ChainOutcome, Handshake, Peer, Step};
 use nervewire_core::hook::Authentication;
 use nervewire_core::policy::Policy;
-use nervewire_core::shard::{ConnId, Feed, MeshMessage, Notice, Shard, home_shard};
+use nervewire_core::shard::{ConnId, Elsewhere, Feed, MeshMessage, Notice, Shard, home_shard};
 use nervewire_core::store::{AppendFailed, FetchFailed, FetchTicket, Partition, Position, Record};
 use nervewire_store::Completion;
 use std::collections::{BTreeMap, VecDeque};
@@ -222,7 +222,7 @@ impl World {
             let fed = match decode_in_place(bytes, Some(end.version), MAX_PACKET_BYTES) {
                 Ok(Some((PacketRef::Publish(publish), used))) => {
                     at += used;
-                    station.shard.publish(now, id, publish)
+                    station.shard.publish(now, id, publish, &mut Elsewhere)
                 }
                 Ok(Some((PacketRef::Other(packet), used))) => {
                     at += used;

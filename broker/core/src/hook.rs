@@ -3,7 +3,7 @@
 
 use crate::policy::RequestRef;
 use bytes::Bytes;
-use nervewire_codec::{Properties, QoS, ReasonCode, Utf8String, Version};
+use nervewire_codec::{Properties, QoS, ReasonCode, Utf8Ref, Utf8String, Version};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -245,6 +245,46 @@ pub struct AppMessage {
     pub retain: bool,
     /// Payload format, expiry, content type, response topic, correlation data and user properties; nothing else is set.
     pub properties: Option<Arc<Properties>>,
+}
+
+/// An application message that lies with somebody else: where it was read, most often.
+#[derive(Clone, Copy, Debug)]
+pub struct AppMessageRef<'a> {
+    /// Topic name.
+    pub topic: Utf8Ref<'a>,
+    /// Application Message.
+    pub payload: &'a [u8],
+    /// QoS.
+    pub qos: QoS,
+    /// RETAIN flag.
+    pub retain: bool,
+    /// As in an [`AppMessage`].
+    pub properties: Option<&'a Properties>,
+}
+
+impl AppMessageRef<'_> {
+    /// A copy.
+    pub fn to_message(&self) -> AppMessage {
+        AppMessage {
+            topic: self.topic.to_utf8_string(),
+            payload: Bytes::copy_from_slice(self.payload),
+            qos: self.qos,
+            retain: self.retain,
+            properties: self.properties.cloned().map(Arc::new),
+        }
+    }
+}
+
+impl<'a> From<&'a AppMessage> for AppMessageRef<'a> {
+    fn from(message: &'a AppMessage) -> Self {
+        Self {
+            topic: message.topic.borrowed(),
+            payload: &message.payload,
+            qos: message.qos,
+            retain: message.retain,
+            properties: message.properties.as_deref(),
+        }
+    }
 }
 
 /// Answer of the hook `transform`; topics and texts were parsed again by the plugin host.

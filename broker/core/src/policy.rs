@@ -2,7 +2,7 @@
 
 use crate::certificates::RevokedCertificates;
 use crate::fold::{AuthorizationFold, DefaultDecision};
-use crate::hook::{Action, CallFailed, Client, Decision, OnFailure, Rule};
+use crate::hook::{Action, CallFailed, Client, Decision, OnFailure, Request, Rule};
 use crate::rules::{CompiledRules, RuleDecision, RuleError};
 use nervewire_codec::{QoS, Utf8String, topic};
 use std::sync::Arc;
@@ -353,6 +353,24 @@ pub struct RequestRef<'a> {
     pub qos: QoS,
     /// RETAIN flag.
     pub retain: bool,
+}
+
+impl RequestRef<'_> {
+    /// A copy.
+    pub fn to_request(&self) -> Request {
+        Request {
+            action: self.action,
+            topic: Utf8String::try_from(self.topic).unwrap_or_default(),
+            qos: self.qos,
+            retain: self.retain,
+        }
+    }
+}
+
+impl<'a> From<&'a Request> for RequestRef<'a> {
+    fn from(request: &'a Request) -> Self {
+        request.by_reference()
+    }
 }
 
 fn evaluate(rules: &CompiledRules, request: &RequestRef<'_>) -> RuleDecision {

@@ -13,9 +13,10 @@ use crate::stats::{Call, Outcome};
 use crate::tap::{TappedAnswer, TappedQuestion};
 use crate::wire;
 use nervewire_core::hook::{
-    AppMessage, Authentication, CallFailed, Client, Credentials, Finding, Request, Rule, Transformation, Verdict,
+    AppMessage, AppMessageRef, Authentication, CallFailed, Client, Credentials, Finding, Rule, Transformation, Verdict,
     Window,
 };
+use nervewire_core::policy::RequestRef;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -115,10 +116,15 @@ impl Instance {
     ///
     /// # Errors
     /// As for [`Instance::authenticate`].
-    pub fn authorize(&mut self, client: &Client, request: &Request) -> Result<Verdict, CallFailed> {
+    pub fn authorize<'a>(
+        &mut self,
+        client: &Client,
+        request: impl Into<RequestRef<'a>>,
+    ) -> Result<Verdict, CallFailed> {
+        let request = request.into();
         let facts = ClientFacts::new(client);
         let arena = CallArena::new(self.arena);
-        let params = arena.passed((facts.lower(&arena), question::request(request, &arena)));
+        let params = arena.passed((facts.lower(&arena), question::request(&request, &arena)));
         let answer = self.call(
             &arena,
             Call::Authorize,
@@ -135,11 +141,16 @@ impl Instance {
     ///
     /// # Errors
     /// As for [`Instance::authenticate`].
-    pub fn transform(&mut self, client: &Client, message: &AppMessage) -> Result<Transformation, CallFailed> {
+    pub fn transform<'a>(
+        &mut self,
+        client: &Client,
+        message: impl Into<AppMessageRef<'a>>,
+    ) -> Result<Transformation, CallFailed> {
+        let message = message.into();
         let max_message_bytes = self.plugin.max_message_bytes();
-        let (facts, properties) = (ClientFacts::new(client), question::user_properties(message));
+        let (facts, properties) = (ClientFacts::new(client), question::user_properties(&message));
         let arena = CallArena::new(self.arena);
-        let params = arena.passed((facts.lower(&arena), question::message(message, &properties, &arena)));
+        let params = arena.passed((facts.lower(&arena), question::message(&message, &properties, &arena)));
         let parse = |answer| answer::transformation(answer, max_message_bytes);
         let answer = self.call(&arena, Call::Transform, |functions| functions.transform, params, parse);
         self.show(TappedQuestion::Transform(client, message), answer, |answer| {

@@ -317,13 +317,14 @@ async fn asked(
         }
         Question::Authorize { client, request } => {
             let facts = ClientFacts::new(client);
-            let params = arena.passed((facts.lower(arena), question::request(request, arena)));
+            let params = arena.passed((facts.lower(arena), question::request(&request.into(), arena)));
             let answer = run(store, hook(functions, |f| f.authorize)?, params).await?;
             Reply::Authorize(Ok(answer::verdict(answer)))
         }
         Question::Transform { client, message } => {
-            let (facts, properties) = (ClientFacts::new(client), question::user_properties(message));
-            let params = arena.passed((facts.lower(arena), question::message(message, &properties, arena)));
+            let message = message.into();
+            let (facts, properties) = (ClientFacts::new(client), question::user_properties(&message));
+            let params = arena.passed((facts.lower(arena), question::message(&message, &properties, arena)));
             let answer = run(store, hook(functions, |f| f.transform)?, params).await?;
             let answer = answer::transformation(answer, max_message_bytes).map_err(Failure::invalid)?;
             Reply::Transform(Ok(answer))

@@ -4,7 +4,8 @@ use crate::call_arena::CallArena;
 use crate::lower::Placed;
 use crate::wire;
 use nervewire_codec::{Properties, QoS, UserProperty, Version};
-use nervewire_core::hook::{Action, AppMessage, Certificate, Client, Credentials, Request, Window};
+use nervewire_core::hook::{Action, AppMessageRef, Certificate, Client, Credentials, Window};
+use nervewire_core::policy::RequestRef;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -132,7 +133,7 @@ pub(crate) fn credentials(credentials: &Credentials) -> wire::CredentialsRef<'_>
     }
 }
 
-pub(crate) fn request<'a>(request: &'a Request, arena: &'a CallArena) -> Placed<'a, wire::RequestRef<'a>> {
+pub(crate) fn request<'a>(request: &RequestRef<'a>, arena: &'a CallArena) -> Placed<'a, wire::RequestRef<'a>> {
     let action = match request.action {
         Action::Publish => wire::Action::Publish,
         Action::Subscribe => wire::Action::Subscribe,
@@ -140,7 +141,7 @@ pub(crate) fn request<'a>(request: &'a Request, arena: &'a CallArena) -> Placed<
     };
     let record = wire::RequestRef {
         action,
-        topic: &request.topic,
+        topic: request.topic,
         qos: qos(request.qos),
         retain: request.retain,
     };
@@ -148,8 +149,8 @@ pub(crate) fn request<'a>(request: &'a Request, arena: &'a CallArena) -> Placed<
 }
 
 /// The user properties of a message in the shape [`message`] borrows.
-pub(crate) fn user_properties(message: &AppMessage) -> Vec<wire::PropertyRef<'_>> {
-    let properties = message.properties.as_deref().map_or(&[][..], |p| &p.user_properties);
+pub(crate) fn user_properties<'a>(message: &AppMessageRef<'a>) -> Vec<wire::PropertyRef<'a>> {
+    let properties = message.properties.map_or(&[][..], |p| &p.user_properties);
     properties.iter().map(user_property).collect()
 }
 
@@ -158,14 +159,14 @@ fn user_property((name, value): &UserProperty) -> wire::PropertyRef<'_> {
 }
 
 pub(crate) fn message<'a>(
-    message: &'a AppMessage,
+    message: &AppMessageRef<'a>,
     user_properties: &'a [wire::PropertyRef<'a>],
     arena: &'a CallArena,
 ) -> Placed<'a, wire::MessageRef<'a>> {
-    let properties: Option<&'a Properties> = message.properties.as_deref();
+    let properties: Option<&'a Properties> = message.properties;
     let record = wire::MessageRef {
-        topic: &message.topic,
-        payload: &message.payload,
+        topic: message.topic.as_str(),
+        payload: message.payload,
         qos: qos(message.qos),
         retain: message.retain,
         payload_is_utf8: properties.is_some_and(|p| p.payload_format_indicator == Some(true)),

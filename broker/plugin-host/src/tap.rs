@@ -6,8 +6,9 @@ use crate::pool::{Question, Reply};
 use crate::stats::Outcome;
 use crate::watch::{TappedExchange, Watched};
 use nervewire_core::hook::{
-    AppMessage, Authentication, Client, Credentials, Finding, Request, Rule, Transformation, Verdict, Window,
+    AppMessage, AppMessageRef, Authentication, Client, Credentials, Finding, Rule, Transformation, Verdict, Window,
 };
+use nervewire_core::policy::RequestRef;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -45,8 +46,8 @@ pub struct TappedCall<'a> {
 pub enum TappedQuestion<'a> {
     Authenticate(&'a Client, &'a Credentials),
     Rules(&'a Client),
-    Authorize(&'a Client, &'a Request),
-    Transform(&'a Client, &'a AppMessage),
+    Authorize(&'a Client, RequestRef<'a>),
+    Transform(&'a Client, AppMessageRef<'a>),
     /// At this Unix time in milliseconds.
     Tick(u64),
     Detect(&'a [Window]),
@@ -89,8 +90,8 @@ impl Plugin {
         let question = match question {
             Question::Authenticate { client, credentials } => TappedQuestion::Authenticate(client, credentials),
             Question::Rules { client } => TappedQuestion::Rules(client),
-            Question::Authorize { client, request } => TappedQuestion::Authorize(client, request),
-            Question::Transform { client, message } => TappedQuestion::Transform(client, message),
+            Question::Authorize { client, request } => TappedQuestion::Authorize(client, request.into()),
+            Question::Transform { client, message } => TappedQuestion::Transform(client, message.into()),
             Question::Tick { now_unix_ms } => TappedQuestion::Tick(*now_unix_ms),
             Question::Detect { windows } => TappedQuestion::Detect(windows),
         };

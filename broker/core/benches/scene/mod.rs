@@ -10,7 +10,7 @@ use nervewire_core::handshake::Accepted;
 use nervewire_core::hook::{Client, Quotas};
 use nervewire_core::limits::ShardConfig;
 use nervewire_core::policy::Policy;
-use nervewire_core::shard::{ConnId, Shard};
+use nervewire_core::shard::{ConnId, Elsewhere, Shard};
 use nervewire_core::store::{Durability, Position, Ticket};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -108,7 +108,7 @@ impl Scene {
         while let Ok(Some((packet, used))) = decode_in_place(bytes, Some(VERSION), MAX_PACKET_BYTES) {
             bytes = &bytes[used..];
             match packet {
-                PacketRef::Publish(publish) => shard.publish(NOW, id, publish),
+                PacketRef::Publish(publish) => shard.publish(NOW, id, publish, &mut Elsewhere),
                 PacketRef::Other(packet) => shard.packet(NOW, id, packet),
             };
         }

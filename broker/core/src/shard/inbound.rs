@@ -1,18 +1,18 @@
 //! Packets of a connected client, one by one (MQTT 5.0 chapter 3, receiver's side).
 
-use super::{ConnId, Feed, Shard};
+use super::{ConnId, Elsewhere, Feed, PluginsHere, Shard};
 use crate::session::{Sent, Stage};
 use crate::store::Record;
 use crate::time::Millis;
 use nervewire_codec::{Ack, Packet, PacketId, PublishRef, QoS, ReasonCode, UnsubAck, Unsubscribe, Utf8String, Version};
 
 impl Shard {
-    /// The next packet of a connection, a PUBLISH that is still where it was read.
-    pub fn publish(&mut self, now: Millis, id: ConnId, publish: PublishRef<'_>) -> Feed {
+    /// The next packet of a connection, a PUBLISH that is still where it was read. `plugins` are asked about it at once.
+    pub fn publish(&mut self, now: Millis, id: ConnId, publish: PublishRef<'_>, plugins: &mut dyn PluginsHere) -> Feed {
         let Some(session) = self.hear_from(now, id) else {
             return Feed::Stop;
         };
-        self.inbound_publish(now, id, session, publish);
+        self.inbound_publish(now, id, session, publish, plugins);
         self.feed(now, id)
     }
 
@@ -22,7 +22,7 @@ impl Shard {
             return Feed::Stop;
         };
         match packet {
-            Packet::Publish(publish) => self.inbound_publish(now, id, session, (&publish).into()),
+            Packet::Publish(publish) => self.inbound_publish(now, id, session, (&publish).into(), &mut Elsewhere),
             Packet::PubAck(ack) => self.acknowledged(now, id, session, &ack),
             Packet::PubRec(ack) => self.received(now, id, session, &ack),
             Packet::PubRel(ack) => self.released(now, id, session, &ack),
@@ -62,7 +62,14 @@ impl Shard {
         self.conn(id).map_or(Feed::Stop, |conn| conn.feed(now))
     }
 
-    fn inbound_publish(&mut self, now: Millis, id: ConnId, session: u32, publish: PublishRef<'_>) {
+    fn inbound_publish(
+        &mut self,
+        now: Millis,
+        id: ConnId,
+        session: u32,
+        publish: PublishRef<'_>,
+        plugins: &mut dyn PluginsHere,
+    ) {
         self.counters.received_messages[publish.qos as usize] += 1;
         // [MQTT-3.3.4-6]
         if publish
@@ -115,7 +122,7 @@ impl Shard {
                 );
             }
         }
-        self.judge_publish(now, id, session, publish);
+        self.judge_publish(now, id, session, publish, plugins);
     }
 
     /// The topic that a Topic Alias stands for, where the packet has none; else remembers it (3.3.2.3.4).

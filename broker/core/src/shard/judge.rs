@@ -1,5 +1,6 @@
 //! One request put to the policy: the client's rules, then cached verdicts, then one authorizer after the other.
 
+use super::here::{Elsewhere, PluginsHere};
 use super::{Answer, Call, Notice, Shard};
 use crate::fold::failed_decision;
 use crate::hook::{Action, CallFailed, Client, Decision, Request, Rule, Verdict};
@@ -7,7 +8,6 @@ use crate::policy::{ClientRules, Native, Policy, RequestRef};
 use crate::session::Session;
 use crate::time::Millis;
 use crate::verdicts::{CachedVerdict, Put};
-use nervewire_codec::Utf8String;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ pub(super) struct Judge {
     answered: SmallVec<[(usize, Decision); 2]>,
     /// An authorizer did not answer.
     failed: bool,
+    /// Plugin time that the client has not been charged for.
+    pub(super) spent_ns: u64,
     /// Not the client's rules are being asked for, but those of whoever had a message retained.
     pub(super) source: Option<Arc<Client>>,
 }
@@ -53,6 +55,7 @@ impl Judge {
             asked: 0,
             answered: SmallVec::new(),
             failed: false,
+            spent_ns: 0,
             source: None,
         }
     }
@@ -74,14 +77,16 @@ impl Judge {
         self.answered.clear();
     }
 
+    fn ask_for_rules(&self) -> Call {
+        Call::Rules {
+            generation: self.policy.generation,
+            client: self.client.clone(),
+        }
+    }
+
     fn ask(&mut self, authorizer: usize, request: &RequestRef<'_>) -> Call {
-        let request = Request {
-            action: request.action,
-            // A copy: what a verdict is cached under must not keep the buffer alive that the packet was read into.
-            topic: Utf8String::try_from(request.topic).unwrap_or_default(),
-            qos: request.qos,
-            retain: request.retain,
-        };
+        // A copy: what a verdict is cached under must not keep the buffer alive that the packet was read into.
+        let request = request.to_request();
         self.asked = authorizer;
         self.about = Some(request.clone());
         Call::Authorize {
@@ -122,13 +127,41 @@ impl Shard {
 
     /// Judges natively as far as possible.
     pub(super) fn judge(&mut self, now: Millis, judge: &mut Judge, request: &RequestRef<'_>) -> Judgement {
+        self.judge_here(now, judge, request, &mut Elsewhere)
+    }
+
+    /// Judges as far as possible natively and by authorizers that answer at once.
+    pub(super) fn judge_here(
+        &mut self,
+        now: Millis,
+        judge: &mut Judge,
+        request: &RequestRef<'_>,
+        plugins: &mut dyn PluginsHere,
+    ) -> Judgement {
         judge.forget_unless_about(request);
-        let Some(rules) = &judge.rules else {
-            return Judgement::Ask(Call::Rules {
-                generation: judge.policy.generation,
-                client: judge.client.clone(),
-            });
-        };
+        loop {
+            let authorizer = match self.judge_known(now, judge, request) {
+                None => return Judgement::Ask(judge.ask_for_rules()),
+                Some(Native::Decided(true)) => return Judgement::Allowed,
+                Some(Native::Decided(false)) => return Judgement::Denied,
+                Some(Native::Ask(authorizer)) => authorizer,
+            };
+            let generation = judge.policy.generation;
+            let Some(answered) = plugins.authorize(generation, authorizer, &judge.client, request) else {
+                return Judgement::Ask(judge.ask(authorizer, request));
+            };
+            judge.spent_ns += answered.spent_ns;
+            judge.asked = authorizer;
+            // What it was about is copied only where it is to be cached.
+            let is_cached = answered.answer.is_ok_and(|verdict| verdict.cache_ms > 0);
+            judge.about = is_cached.then(|| request.to_request());
+            self.hear_verdict(now, judge, answered.answer);
+        }
+    }
+
+    /// Judges by what is known already; `None`: not even the client's rules are.
+    fn judge_known(&mut self, now: Millis, judge: &mut Judge, request: &RequestRef<'_>) -> Option<Native> {
+        let rules = judge.rules.as_ref()?;
         let (session, client, policy) = (judge.session, &judge.client, &judge.policy);
         let answered = &mut judge.answered;
         let known = |authorizer| {
@@ -143,17 +176,14 @@ impl Shard {
             Some(cached.decision)
         };
         let native = rules.judge(policy, request, known);
-        match native {
-            Native::Decided(allowed) => {
-                if self.shadowing.is_some() {
-                    let (rules, answered) = (rules.clone(), std::mem::take(&mut judge.answered));
-                    self.shadow_judged(now, judge, &rules, request, allowed, &answered);
-                }
-                judge.forget();
-                if allowed { Judgement::Allowed } else { Judgement::Denied }
+        if let Native::Decided(allowed) = native {
+            if self.shadowing.is_some() {
+                let (rules, answered) = (rules.clone(), std::mem::take(&mut judge.answered));
+                self.shadow_judged(now, judge, &rules, request, allowed, &answered);
             }
-            Native::Ask(authorizer) => Judgement::Ask(judge.ask(authorizer, request)),
+            judge.forget();
         }
+        Some(native)
     }
 
     /// Takes the answer to what [`Shard::judge`] asked.

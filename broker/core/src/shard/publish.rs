@@ -1,18 +1,14 @@
 //! A message between its PUBLISH and its routing: authorization, transforms, and the acknowledgement that follows.
 
-use super::arriving::Arriving;
-use super::commit::Then;
+use super::here::PluginsHere;
 use super::judge::{Judge, Judgement, publish_request};
-use super::lane::{LaneKind, NotStored, Outgoing};
 use super::route::message_properties;
 use super::{Answer, Call, CommitId, ConnId, Shard, Waiter};
 use crate::fold::failed_transformation;
 use crate::hook::{Action, AppMessage, Client, MAX_EMITTED_MESSAGES, Transformation};
 use crate::limits::MAX_MESSAGES_PER_PUBLISH;
-use crate::message::Message;
 use crate::policy::{Native, Policy, RequestRef};
 use crate::session::{Received, Will};
-use crate::store::Record;
 use crate::time::Millis;
 use bytes::Bytes;
 use nervewire_codec::{Ack, Packet, PacketId, PublishRef, QoS, ReasonCode, Version};
@@ -38,7 +34,7 @@ pub(super) struct Judged {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Origin {
+pub(super) enum Origin {
     Packet {
         conn: ConnId,
         serial: u64,
@@ -53,7 +49,7 @@ enum Origin {
 
 /// A message and how far it has come.
 #[derive(Debug)]
-struct Work {
+pub(super) struct Work {
     message: AppMessage,
     /// It must be authorized as the client's before anything else.
     unauthorized: bool,
@@ -69,7 +65,37 @@ enum Next {
     Done(ReasonCode),
 }
 
+impl Work {
+    /// What a client wants to publish.
+    pub(super) fn unauthorized(message: AppMessage) -> Self {
+        Self {
+            message,
+            unauthorized: true,
+            own: true,
+            transform: 0,
+        }
+    }
+
+    /// What it may publish, before this transform.
+    pub(super) fn authorized(message: AppMessage, transform: usize) -> Self {
+        Self {
+            unauthorized: false,
+            transform,
+            ..Self::unauthorized(message)
+        }
+    }
+}
+
 impl PublishFlow {
+    pub(super) fn new(origin: Origin, judge: Judge, work: Work) -> Self {
+        Self {
+            origin,
+            judge,
+            work: smallvec![work],
+            judged: SmallVec::new(),
+        }
+    }
+
     /// The connection that waits, with its serial number.
     pub(super) fn conn(&self) -> Option<(ConnId, u64)> {
         match self.origin {
@@ -81,7 +107,14 @@ impl PublishFlow {
 
 impl Shard {
     /// A PUBLISH with its topic. The common case, rules decide and no transform is concerned, takes no detour.
-    pub(super) fn judge_publish(&mut self, now: Millis, id: ConnId, session: u32, publish: PublishRef<'_>) {
+    pub(super) fn judge_publish(
+        &mut self,
+        now: Millis,
+        id: ConnId,
+        session: u32,
+        publish: PublishRef<'_>,
+        plugins: &mut dyn PluginsHere,
+    ) {
         let Some(serial) = self.conn(id).map(|conn| conn.serial) else {
             return;
         };
@@ -100,12 +133,7 @@ impl Shard {
         match native {
             Some(true) => {
                 let Some(client) = self.client_of(session) else { return };
-                if self.waits_for_store() {
-                    self.accept_with_store(now, origin, &client, publish);
-                } else {
-                    self.accept_in_place(now, &client, publish);
-                    self.acknowledge_origin(origin, ReasonCode::Success);
-                }
+                self.let_through(now, origin, &client, publish);
                 self.last_publisher = Some(client);
             }
             Some(false) => {
@@ -113,45 +141,21 @@ impl Shard {
                 self.count_denial_on(id);
                 self.acknowledge_origin(origin, ReasonCode::NotAuthorized);
             }
-            None => self.begin_publish(now, origin, session, app_message(publish)),
+            // Comparisons are with what a flow does.
+            None if self.shadowing.is_some() => self.begin_publish(now, origin, session, app_message(publish)),
+            None => self.ask_here(now, origin, session, publish, plugins),
         }
     }
 
-    /// With a store: QoS 2 has its identifier stored first, QoS 0 waits for nothing, unless it is to be refused in part.
-    #[inline(never)]
-    fn accept_with_store(&mut self, now: Millis, origin: Origin, client: &Arc<Client>, publish: PublishRef<'_>) {
-        let generation = self.policy.generation;
-        match origin {
-            Origin::Packet {
-                conn,
-                qos: QoS::AtLeastOnce,
-                packet_id: Some(packet_id),
-                ..
-            } => self.accept_within_commit(now, (conn, packet_id), client, publish),
-            Origin::Packet { packet_id: None, .. } if !self.is_in_trouble() => {
-                self.accept_in_place(now, client, publish);
-            }
-            _ => self.conclude(now, origin, client, ReasonCode::Success, (generation, [own(publish)])),
+    /// Routes a PUBLISH as it is, from where it was read.
+    #[inline]
+    pub(super) fn let_through(&mut self, now: Millis, origin: Origin, client: &Arc<Client>, publish: PublishRef<'_>) {
+        if self.waits_for_store() {
+            self.accept_with_store(now, origin, client, publish);
+        } else {
+            self.accept_in_place(now, client, publish);
+            self.acknowledge_origin(origin, ReasonCode::Success);
         }
-    }
-
-    /// Routes a QoS 1 message from where it was read. PUBACK waits only where something is to be stored.
-    fn accept_within_commit(
-        &mut self,
-        now: Millis,
-        (id, packet_id): (ConnId, PacketId),
-        client: &Arc<Client>,
-        publish: PublishRef<'_>,
-    ) {
-        let commit = self.begin(SmallVec::new());
-        self.within(Some(commit), |shard| shard.accept_in_place(now, client, publish));
-        let ack = acknowledgement(QoS::AtLeastOnce, packet_id, ReasonCode::Success);
-        if self.is_settled_by(commit) {
-            self.send_in_order(id, ack);
-        } else if let Some(release) = self.hold(id, LaneKind::Acknowledgements, Outgoing::Packet(ack)) {
-            self.follow_by(commit, release);
-        }
-        self.part_settled(now, commit, Ok(()));
     }
 
     /// What the client's rules say to a PUBLISH; `None`: somebody must be asked, or a transform is concerned.
@@ -196,19 +200,12 @@ impl Shard {
         let Some(publisher) = publishers.find(|publisher| publisher.client.client_id == plugin.client_id) else {
             return;
         };
-        let work = smallvec![Work {
-            message,
-            unauthorized: false,
+        let work = Work {
             own: false,
-            transform: publisher.first_transform,
-        }];
-        let flow = PublishFlow {
-            origin: Origin::Plugin,
-            judge: Judge::new(None, publisher.client.clone(), self.policy.clone(), None),
-            work,
-            judged: SmallVec::new(),
+            ..Work::authorized(message, publisher.first_transform)
         };
-        self.step_publish(now, Box::new(flow));
+        let judge = Judge::new(None, publisher.client.clone(), self.policy.clone(), None);
+        self.step_publish(now, Box::new(PublishFlow::new(Origin::Plugin, judge, work)));
     }
 
     /// A message of the broker itself. It goes through no transform, and nobody need be allowed to publish it; who receives it is
@@ -224,21 +221,8 @@ impl Shard {
 
     fn begin_publish(&mut self, now: Millis, origin: Origin, session: u32, message: AppMessage) {
         let Some(judge) = self.judge_of(session) else { return };
-        let work = smallvec![Work {
-            message,
-            unauthorized: true,
-            own: true,
-            transform: 0,
-        }];
-        self.step_publish(
-            now,
-            Box::new(PublishFlow {
-                origin,
-                judge,
-                work,
-                judged: SmallVec::new(),
-            }),
-        );
+        let flow = PublishFlow::new(origin, judge, Work::unauthorized(message));
+        self.step_publish(now, Box::new(flow));
     }
 
     pub(super) fn publish_answered(&mut self, now: Millis, mut flow: Box<PublishFlow>, answer: Answer) {
@@ -255,16 +239,19 @@ impl Shard {
         }
     }
 
-    fn step_publish(&mut self, now: Millis, mut flow: Box<PublishFlow>) {
+    pub(super) fn step_publish(&mut self, now: Millis, mut flow: Box<PublishFlow>) {
         match self.advance(now, &mut flow) {
-            Next::Ask(call) => {
-                if let Some(conn) = flow.conn().and_then(|(id, serial)| self.same_conn(id, serial)) {
-                    conn.waiting = true;
-                }
-                self.call(Waiter::Publish(flow), call);
-            }
+            Next::Ask(call) => self.ask_about(flow, call),
             Next::Done(reason) => self.finish_publish(now, *flow, reason),
         }
+    }
+
+    /// The connection waits for the answer.
+    pub(super) fn ask_about(&mut self, flow: Box<PublishFlow>, call: Call) {
+        if let Some(conn) = flow.conn().and_then(|(id, serial)| self.same_conn(id, serial)) {
+            conn.waiting = true;
+        }
+        self.call(Waiter::Publish(flow), call);
     }
 
     /// Goes on natively as far as possible.
@@ -387,7 +374,7 @@ impl Shard {
     }
 
     /// Routes what was accepted, then acknowledges [MQTT-3.3.4-1].
-    fn conclude(
+    pub(super) fn conclude(
         &mut self,
         now: Millis,
         origin: Origin,
@@ -449,108 +436,9 @@ impl Shard {
         }
         self.send_in_order(id, acknowledgement(qos, packet_id, reason));
     }
-
-    /// Routes what was accepted, and acknowledges it when every record of that is durable. A QoS 2 message of a durable session
-    /// is not routed before its identifier is.
-    fn conclude_stored(
-        &mut self,
-        now: Millis,
-        origin: Origin,
-        client: &Arc<Client>,
-        (generation, messages): (u64, impl IntoIterator<Item = Judged>),
-    ) {
-        let messages = messages.into_iter();
-        let messages = messages.map(|judged| self.message(now, client, judged, generation));
-        let messages: Vec<Arc<Message>> = messages.collect();
-        let (conn, qos, packet_id) = match origin {
-            Origin::Packet {
-                conn,
-                qos,
-                packet_id: Some(packet_id),
-                ..
-            } => (conn, qos, packet_id),
-            _ => return self.spread_unacknowledged(now, origin, &messages),
-        };
-        let ack = Outgoing::Packet(acknowledgement(qos, packet_id, ReasonCode::Success));
-        let Some(release) = self.hold(conn, LaneKind::Acknowledgements, ack) else {
-            return;
-        };
-        match self.conn(conn).and_then(|conn| conn.session) {
-            Some(session) if qos == QoS::ExactlyOnce => {
-                self.receive_stored(now, session, packet_id, release, messages);
-            }
-            _ => {
-                let commit = self.begin(smallvec![release]);
-                self.spread_within(now, commit, &messages);
-                self.part_settled(now, commit, Ok(()));
-            }
-        }
-    }
-
-    /// What nobody is told about. In trouble it reaches who can do without the store, and a will of a session that is in the
-    /// store reaches all.
-    fn spread_unacknowledged(&mut self, now: Millis, origin: Origin, messages: &[Arc<Message>]) {
-        let commit = match origin {
-            Origin::Will(Some(leaving)) => leaving,
-            // Other shards need not confirm what is not refused.
-            _ if !self.is_in_trouble() => {
-                return self.within(None, |shard| {
-                    let spread = |message| shard.spread(now, &mut Arriving::kept(message));
-                    messages.iter().for_each(spread);
-                });
-            }
-            _ => self.begin(SmallVec::new()),
-        };
-        self.spread_within(now, commit, messages);
-        self.part_settled(now, commit, Ok(()));
-    }
-
-    fn receive_stored(
-        &mut self,
-        now: Millis,
-        session: u32,
-        packet_id: PacketId,
-        release: Then,
-        messages: Vec<Arc<Message>>,
-    ) {
-        let durable = self.durable(session);
-        if durable.is_some() && self.is_in_trouble() {
-            self.counters.appends_failed += 1;
-            return self.follow(now, release, Err(NotStored::Refused));
-        }
-        let Some(serial) = self.sessions.get(session as usize).map(|s| s.serial) else {
-            return;
-        };
-        let received = Then::Received {
-            session,
-            serial,
-            packet_id,
-        };
-        // What is routed once its identifier is in the log belongs to us.
-        let commit = match durable {
-            Some(_) => self.begin_owned(smallvec![received, release]),
-            None => self.begin(smallvec![received, release]),
-        };
-        if let Some(s) = self.sessions.get_mut(session as usize) {
-            let message = messages.first().map_or(0, |message| message.id);
-            s.received.insert(packet_id, Received { commit, message });
-        }
-        let Some((partition, session)) = durable else {
-            self.spread_within(now, commit, &messages);
-            return self.part_settled(now, commit, Ok(()));
-        };
-        let record = Record::Received {
-            session,
-            packet_id,
-            messages: messages.clone(),
-        };
-        let identifier = self.begin(smallvec![Then::Route { messages, commit }]);
-        self.within(Some(identifier), |shard| shard.append(partition, vec![record]));
-        self.part_settled(now, identifier, Ok(()));
-    }
 }
 
-fn acknowledgement(qos: QoS, packet_id: PacketId, reason: ReasonCode) -> Packet {
+pub(super) fn acknowledgement(qos: QoS, packet_id: PacketId, reason: ReasonCode) -> Packet {
     let ack = Ack {
         packet_id,
         reason,
@@ -570,7 +458,7 @@ fn next_transform(policy: &Policy, work: &Work) -> Option<usize> {
         .map(|(position, _)| position)
 }
 
-fn own(publish: PublishRef<'_>) -> Judged {
+pub(super) fn own(publish: PublishRef<'_>) -> Judged {
     Judged {
         app: app_message(publish),
         own: true,

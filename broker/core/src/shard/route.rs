@@ -197,10 +197,15 @@ impl LastRoute {
 
 /// What of a PUBLISH's properties does not belong to the connection.
 pub(super) fn message_properties(properties: Option<Box<Properties>>) -> Option<Arc<Properties>> {
-    let mut properties = *properties?;
+    of_the_message(properties).map(|properties| Arc::new(*properties))
+}
+
+/// The same, where it lies.
+pub(super) fn of_the_message(properties: Option<Box<Properties>>) -> Option<Box<Properties>> {
+    let mut properties = properties?;
     properties.topic_alias = None;
     properties.subscription_identifiers.clear();
-    (properties != Properties::default()).then(|| Arc::new(properties))
+    (*properties != Properties::default()).then_some(properties)
 }
 
 fn expires_at(now: Millis, expiry_s: Option<u32>) -> Option<Millis> {

@@ -2,8 +2,9 @@
 
 use super::inbox::{ShardEvent, bounds};
 use super::worker::Shared;
-use nervewire_core::hook::{CallFailed, Client, Rule};
-use nervewire_core::shard::{Answer, Call, CallId};
+use nervewire_core::hook::{AppMessageRef, CallFailed, Client, Rule, Transformation, Verdict};
+use nervewire_core::policy::RequestRef;
+use nervewire_core::shard::{Answer, Answered, Call, CallId, PluginsHere};
 use nervewire_plugin_host::{Instance, Plugin, Question, Reply};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -90,9 +91,8 @@ impl ShardPlugins {
                     submit(plugin, Question::Authorize { client, request }, path())
                 }
                 place => {
-                    let place = here(place);
-                    let (answer, ns) = self.on(place, |i| i.authorize(client, request));
-                    Ran::Answered(Answer::Authorize(answer), ns)
+                    let answered = self.on(here(place), |i| i.authorize(client, request));
+                    Ran::Answered(Answer::Authorize(answered.answer), answered.spent_ns)
                 }
             },
             Call::Transform {
@@ -106,9 +106,8 @@ impl ShardPlugins {
                     submit(plugin, Question::Transform { client, message }, path())
                 }
                 place => {
-                    let place = here(place);
-                    let (answer, ns) = self.on(place, |i| i.transform(client, message));
-                    Ran::Answered(Answer::Transform(answer), ns)
+                    let answered = self.on(here(place), |i| i.transform(client, message));
+                    Ran::Answered(Answer::Transform(answered.answer), answered.spent_ns)
                 }
             },
             Call::Authenticate { .. } => Ran::NotHere,
@@ -130,9 +129,9 @@ impl ShardPlugins {
                 }
                 place => {
                     let place = here(place);
-                    let (answer, ns) = self.on(place, |i| i.rules(client));
-                    total_ns += ns;
-                    answers.push(Some(answer));
+                    let answered = self.on(place, |i| i.rules(client));
+                    total_ns += answered.spent_ns;
+                    answers.push(Some(answered.answer));
                 }
             }
         }
@@ -158,13 +157,16 @@ impl ShardPlugins {
         &mut self,
         position: Option<usize>,
         call: impl FnOnce(&mut Instance) -> Result<T, CallFailed>,
-    ) -> (Result<T, CallFailed>, u64) {
+    ) -> Answered<T> {
         match position.and_then(|position| self.instances.get_mut(position)) {
-            Some(instance) => {
-                let answer = call(instance);
-                (answer, instance.last_call_ns())
-            }
-            None => (Err(CallFailed), 0),
+            Some(instance) => Answered {
+                answer: call(instance),
+                spent_ns: instance.last_call_ns(),
+            },
+            None => Answered {
+                answer: Err(CallFailed),
+                spent_ns: 0,
+            },
         }
     }
 }
@@ -296,11 +298,42 @@ impl Generations {
         self.current.awaited > 0 || self.earlier.iter().any(|plugins| plugins.awaited > 0)
     }
 
+    fn in_force(&mut self, generation: u64) -> Option<&mut ShardPlugins> {
+        (self.current.generation == generation).then_some(&mut self.current)
+    }
+
     fn of(&mut self, generation: u64) -> Option<&mut ShardPlugins> {
         if self.current.generation == generation {
             return Some(&mut self.current);
         }
         self.earlier.iter_mut().find(|plugins| plugins.generation == generation)
+    }
+}
+
+/// Those of the policy in force; what is asked by an earlier one becomes a call.
+impl PluginsHere for Generations {
+    fn authorize(
+        &mut self,
+        generation: u64,
+        authorizer: usize,
+        client: &Client,
+        request: &RequestRef<'_>,
+    ) -> Option<Answered<Verdict>> {
+        let plugins = self.in_force(generation)?;
+        let position = here(plugins.authorizers.get(authorizer))?;
+        Some(plugins.on(Some(position), |instance| instance.authorize(client, *request)))
+    }
+
+    fn transform(
+        &mut self,
+        generation: u64,
+        transform: usize,
+        client: &Client,
+        message: &AppMessageRef<'_>,
+    ) -> Option<Answered<Transformation>> {
+        let plugins = self.in_force(generation)?;
+        let position = here(plugins.transforms.get(transform))?;
+        Some(plugins.on(Some(position), |instance| instance.transform(client, *message)))
     }
 }
 

@@ -127,7 +127,7 @@ impl Worker {
                 Ok(Some((packet, used))) => {
                     at += used;
                     let feed = match packet {
-                        PacketRef::Publish(publish) => self.shard.publish(self.now, id, publish),
+                        PacketRef::Publish(publish) => self.shard.publish(self.now, id, publish, &mut self.plugins),
                         PacketRef::Other(packet) => self.shard.packet(self.now, id, packet),
                     };
                     if self.shard.wants_attention() {

@@ -54,9 +54,9 @@ impl Recorded {
         let question = match call.question {
             TappedQuestion::Authenticate(_, credentials) => Question::Authenticate(redacted(credentials)),
             TappedQuestion::Rules(_) => Question::Rules,
-            TappedQuestion::Authorize(_, request) => Question::Authorize(request.clone()),
+            TappedQuestion::Authorize(_, request) => Question::Authorize(request.to_request()),
             TappedQuestion::Transform(_, message) => {
-                Question::Transform(kept(message, payloads), message.payload.len())
+                Question::Transform(kept(&message.to_message(), payloads), message.payload.len())
             }
             TappedQuestion::Tick(now_unix_ms) => Question::Tick(now_unix_ms),
             TappedQuestion::Detect(windows) => Question::Detect(windows.to_vec()),

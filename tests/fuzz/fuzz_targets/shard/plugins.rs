@@ -7,8 +7,8 @@ use nervewire_codec::{QoS, ReasonCode};
 use nervewire_core::fold::DefaultDecision;
 use nervewire_core::handshake::ChainOutcome;
 use nervewire_core::hook::*;
-use nervewire_core::policy::{Authorizer, Policy, Transform};
-use nervewire_core::shard::{Answer, Call};
+use nervewire_core::policy::{Authorizer, Policy, RequestRef, Transform};
+use nervewire_core::shard::{Answer, Answered, Call, PluginsHere};
 use std::sync::Arc;
 
 pub(crate) fn policy(generation: u64, has_plugins: bool) -> Arc<Policy> {
@@ -32,6 +32,59 @@ pub(crate) fn policy(generation: u64, has_plugins: bool) -> Arc<Policy> {
         ],
         ..Policy::default()
     })
+}
+
+/// Called on the shard's own thread, most of the time.
+pub(crate) struct Here<'o, 'd>(pub(crate) &'o mut Operations<'d>);
+
+impl Here<'_, '_> {
+    fn answer(&mut self, call: &Call) -> Option<(Answer, u64)> {
+        if self.0.byte() % 8 == 7 {
+            return None;
+        }
+        let answer = answer_to(call, self.0);
+        Some((answer, self.0.pick(&[0, 1_000, 100_000_000])))
+    }
+}
+
+impl PluginsHere for Here<'_, '_> {
+    fn authorize(
+        &mut self,
+        generation: u64,
+        authorizer: usize,
+        client: &Client,
+        request: &RequestRef<'_>,
+    ) -> Option<Answered<Verdict>> {
+        let call = Call::Authorize {
+            generation,
+            authorizer,
+            client: Arc::new(client.clone()),
+            request: request.to_request(),
+        };
+        match self.answer(&call)? {
+            (Answer::Authorize(answer), spent_ns) => Some(Answered { answer, spent_ns }),
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+
+    fn transform(
+        &mut self,
+        generation: u64,
+        transform: usize,
+        client: &Client,
+        message: &AppMessageRef<'_>,
+    ) -> Option<Answered<Transformation>> {
+        let call = Call::Transform {
+            generation,
+            transform,
+            client: Arc::new(client.clone()),
+            message: message.to_message(),
+        };
+        match self.answer(&call)? {
+            (Answer::Transform(answer), spent_ns) => Some(Answered { answer, spent_ns }),
+            (other, _) => panic!("{other:?}"),
+        }
+    }
 }
 
 pub(crate) fn answer_to(call: &Call, operations: &mut Operations<'_>) -> Answer {

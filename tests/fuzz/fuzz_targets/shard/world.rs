@@ -2,7 +2,7 @@
 
 use crate::client::{Client, Link};
 use crate::operations::Operations;
-use crate::plugins::{answer_to, policy};
+use crate::plugins::{Here, answer_to, policy};
 use nervewire_codec::*;
 use nervewire_core::hook::AppMessage;
 use nervewire_core::limits::{MAX_IN_FLIGHT_MESSAGES, ShardConfig};
@@ -43,6 +43,8 @@ pub(crate) struct World {
     log: BTreeMap<Partition, Vec<Record>>,
     generation: u64,
     has_plugins: bool,
+    /// They are called on the shards' own threads, where they can be.
+    are_here: bool,
     pub(crate) numbers: u32,
 }
 
@@ -94,6 +96,7 @@ impl World {
             log: BTreeMap::new(),
             generation: 1,
             has_plugins,
+            are_here: kind & 16 != 0,
             numbers: 0,
         }
     }
@@ -138,16 +141,19 @@ impl World {
         };
         let mut bytes = Vec::new();
         if encode(&packet, version, &mut bytes).is_ok() {
-            self.feed(s, id, &bytes);
+            self.feed(s, id, &bytes, operations);
         }
     }
 
-    fn feed(&mut self, s: usize, id: ConnId, bytes: &[u8]) {
-        let now = self.now;
+    fn feed(&mut self, s: usize, id: ConnId, bytes: &[u8], operations: &mut Operations<'_>) {
+        let (now, are_here) = (self.now, self.are_here);
         let station = &mut self.stations[s];
         let Some(link) = station.links.get_mut(&id) else { return };
         let fed = match decode_in_place(bytes, Some(link.version), MAX_PACKET_BYTES) {
-            Ok(Some((PacketRef::Publish(publish), _))) => station.shard.publish(now, id, publish),
+            Ok(Some((PacketRef::Publish(publish), _))) if are_here => {
+                station.shard.publish(now, id, publish, &mut Here(operations))
+            }
+            Ok(Some((PacketRef::Publish(publish), _))) => station.shard.publish(now, id, publish, &mut Elsewhere),
             Ok(Some((PacketRef::Other(packet), _))) => station.shard.packet(now, id, packet),
             Ok(None) => return,
             Err(error) => {
@@ -171,7 +177,7 @@ impl World {
                 let is_ready = self.stations[s].links[&id].ready;
                 let bytes = operations.bytes();
                 if is_ready {
-                    self.feed(s, id, bytes);
+                    self.feed(s, id, bytes, operations);
                 }
             }
             _ => {

@@ -249,10 +249,14 @@ struct World {
 
 impl World {
     fn new(shards: u16) -> Self {
-        let mut broker = Broker::new(ShardConfig {
+        let config = ShardConfig {
             shards,
             ..ShardConfig::default()
-        });
+        };
+        let mut broker = Broker {
+            here: usize::from(shards) % (AUTHORIZERS + 1),
+            ..Broker::new(config)
+        };
         broker.set_policy(policy(1, AUTHORIZERS, 0));
         let clock = Rc::new(Cell::new((1, broker.now)));
         let seen = clock.clone();

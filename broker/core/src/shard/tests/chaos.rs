@@ -226,6 +226,7 @@ fn apply(b: &mut Broker, links: &mut [Option<C>; CLIENTS], op: Op) {
         Op::Policy(kind, holds) => {
             let generation = b.shards[0].policy().generation + 1;
             b.set_policy(policy(generation, kind % 2, kind / 2));
+            b.here = if generation.is_multiple_of(2) { 0 } else { usize::MAX };
             let mut turn = 0;
             b.script = Box::new(move |call| {
                 turn += 1;

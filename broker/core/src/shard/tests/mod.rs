@@ -15,6 +15,7 @@ mod defence;
 mod detect;
 mod enhanced;
 mod expiry;
+mod here;
 mod inbound;
 mod interest;
 mod keep_alive;
@@ -67,6 +68,8 @@ struct Broker {
     shadow_script: ShadowScript,
     /// Every question asked for comparisons.
     shadow_calls: Vec<ShadowCall>,
+    /// So many authorizers, and as many transforms, are called on the shards' own threads: the first of each.
+    here: usize,
     /// Plugin time of each call.
     call_ns: u64,
     /// Every call made so far.
@@ -156,9 +159,14 @@ fn each_with(config: impl Fn(&mut ShardConfig), test: impl Fn(&mut Broker)) {
                 ..ShardConfig::default()
             };
             config(&mut bounds);
-            let mut broker = Broker::new(bounds);
-            test(&mut broker);
-            broker.check_kept();
+            for here in [0, usize::MAX] {
+                let mut broker = Broker {
+                    here,
+                    ..Broker::new(bounds.clone())
+                };
+                test(&mut broker);
+                broker.check_kept();
+            }
         }
     }
 }
@@ -192,6 +200,7 @@ impl Broker {
             script: Box::new(|call| panic!("no plugin to answer {call:?}")),
             shadow_script: Box::new(|call| panic!("no plugin in shadow mode to answer {call:?}")),
             shadow_calls: Vec::new(),
+            here: 0,
             call_ns: 0,
             calls: Vec::new(),
             held: VecDeque::new(),
@@ -529,12 +538,27 @@ impl Broker {
                 };
                 busy = true;
                 let packet = over_the_wire(packet, self.links[c].version);
-                let id = self.links[c].id;
-                self.links[c].ready = self.shards[shard].packet(self.now, id, packet) == Feed::More;
+                self.links[c].ready = self.feed_packet(c, packet) == Feed::More;
                 self.run_calls(shard);
             }
         }
         busy
+    }
+
+    fn feed_packet(&mut self, c: C, packet: Packet) -> Feed {
+        let (shard, id) = (&mut self.shards[self.links[c].shard], self.links[c].id);
+        match packet {
+            Packet::Publish(publish) => {
+                let mut plugins = script::Here {
+                    here: self.here,
+                    script: &mut self.script,
+                    calls: &mut self.calls,
+                    call_ns: self.call_ns,
+                };
+                shard.publish(self.now, id, (&publish).into(), &mut plugins)
+            }
+            packet => shard.packet(self.now, id, packet),
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! Plugins as tests script them.
 
-use super::super::{Answer, Call};
-use super::Broker;
+use super::super::{Answer, Answered, Call, PluginsHere};
 use super::scene::text;
+use super::{Broker, Script};
 use crate::fold::DefaultDecision;
-use crate::hook::{Actions, CallFailed, Decision, Effect, OnFailure, Request, Rule, Transformation, Verdict};
-use crate::policy::{Authorizer, Policy, Transform};
+use crate::hook::{
+    Actions, AppMessageRef, CallFailed, Client, Decision, Effect, OnFailure, Request, Rule, Transformation, Verdict,
+};
+use crate::policy::{Authorizer, Policy, RequestRef, Transform};
 use nervewire_codec::QoS;
+use std::sync::Arc;
 
 /// What a scripted authorizer answers for its rules.
 pub(super) type Rules = Result<Option<Vec<Rule>>, CallFailed>;
@@ -77,6 +80,73 @@ pub(super) fn verdict(decision: Decision, cache_ms: u32) -> Answer {
         depends_on_user: true,
         depends_on_topic: true,
     }))
+}
+
+/// The script's plugins, called on a shard's thread, unless they take their time.
+pub(super) struct Here<'a> {
+    /// So many of each kind are.
+    pub(super) here: usize,
+    pub(super) script: &'a mut Script,
+    pub(super) calls: &'a mut Vec<Call>,
+    pub(super) call_ns: u64,
+}
+
+impl Here<'_> {
+    fn ask(&mut self, position: usize, call: Call) -> Option<Answer> {
+        if position >= self.here {
+            return None;
+        }
+        let answer = (self.script)(&call)?;
+        self.calls.push(call);
+        Some(answer)
+    }
+
+    fn answered<T>(&self, answer: Result<T, CallFailed>) -> Option<Answered<T>> {
+        Some(Answered {
+            answer,
+            spent_ns: self.call_ns,
+        })
+    }
+}
+
+impl PluginsHere for Here<'_> {
+    fn authorize(
+        &mut self,
+        generation: u64,
+        authorizer: usize,
+        client: &Client,
+        request: &RequestRef<'_>,
+    ) -> Option<Answered<Verdict>> {
+        let call = Call::Authorize {
+            generation,
+            authorizer,
+            client: Arc::new(client.clone()),
+            request: request.to_request(),
+        };
+        match self.ask(authorizer, call)? {
+            Answer::Authorize(answer) => self.answered(answer),
+            other => panic!("not an authorizer's: {other:?}"),
+        }
+    }
+
+    fn transform(
+        &mut self,
+        generation: u64,
+        transform: usize,
+        client: &Client,
+        message: &AppMessageRef<'_>,
+    ) -> Option<Answered<Transformation>> {
+        let call = Call::Transform {
+            generation,
+            transform,
+            client: Arc::new(client.clone()),
+            message: message.to_message(),
+        };
+        match self.ask(transform, call)? {
+            Answer::Transform(answer) => self.answered(answer),
+            other => panic!("not a transform's: {other:?}"),
+        }
+    }
 }
 
 impl Broker {

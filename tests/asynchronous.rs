@@ -121,11 +121,12 @@ fn five_thousand_clients_connect_at_once_while_messages_flow() {
             "{CLIENTS} clients in {took:?} (ideal {ideal:?}), {} messages meanwhile",
             after - before
         );
-        assert!(took < ideal * 8, "{took:?} is more than eight times {ideal:?}");
         assert!(after - before >= 50, "{} messages meanwhile", after - before);
     });
     assert_eq!(backend.requests(), CLIENTS + 1);
-    assert!(backend.most_at_once() <= CALLS, "{} at once", backend.most_at_once());
+    // Together they took about the ideal time if the pool was made use of; how long that is on a busy machine says nothing.
+    let at_once = backend.most_at_once();
+    assert!((CALLS * 3 / 4..=CALLS).contains(&at_once), "{at_once} at once");
     let connections = backend.connections();
     assert!(
         connections <= 2 * CALLS,

@@ -27,7 +27,7 @@ tests/fuzz/build.sh --bin "$target"
 mkdir -p "$found"
 outcome=0
 TIMEFORMAT='%U %S'
-spent=$({ time nice -n 19 "$binary" "$found" "$kept" -max_total_time="$seconds" -max_len=$MAX_INPUT_BYTES -timeout=120 -rss_limit_mb=2048 \
+spent=$({ time nice -n 19 "$binary" "$found" "$kept" -max_total_time="$seconds" -max_len=$MAX_INPUT_BYTES -timeout=120 -report_slow_units=120 -rss_limit_mb=2048 \
     -print_final_stats=1 -artifact_prefix="target/fuzz/$target-" >"$output" 2>&1; } 2>&1) || outcome=$?
 cpu_seconds=$(awk '{ printf "%d", $1 + $2 }' <<<"$spent")
 executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$output")

@@ -48,7 +48,7 @@ use crate::shadow::{ShadowAnswer, ShadowCall};
 use crate::store::{AppendFailed, Durability, Fetch, FetchFailed, Partition, Position, Record, Ticket};
 use crate::time::Millis;
 use bytes::Bytes;
-use nervewire_codec::{Ack, Packet, ReasonCode, Version, decode, encode};
+use nervewire_codec::{Ack, Packet, ReasonCode, Version, decode};
 use scene::Who;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -537,7 +537,7 @@ impl Broker {
                     break;
                 };
                 busy = true;
-                let packet = over_the_wire(packet, self.links[c].version);
+                let packet = scene::over_the_wire(packet, self.links[c].version);
                 self.links[c].ready = self.feed_packet(c, packet) == Feed::More;
                 self.run_calls(shard);
             }
@@ -584,14 +584,6 @@ impl Link {
         self.unfed.extend(answer);
         self.received.push_back(packet);
     }
-}
-
-/// What the broker decodes of what a client of this version encodes.
-fn over_the_wire(packet: Packet, version: Version) -> Packet {
-    let mut bytes = Vec::new();
-    encode(&packet, version, &mut bytes).expect("a packet of this version");
-    let decoded = decode(&Bytes::from(bytes), 0, Some(version), u32::MAX).expect("a valid packet");
-    decoded.expect("a whole packet").0
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::hook::{Certificate, Client, Quotas};
 use bytes::Bytes;
 use nervewire_codec::{
     Ack, ConnAck, Connect, Disconnect, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Subscribe,
-    SubscribeFilter, SubscriptionOptions, Unsubscribe, Utf8String, Version, Will,
+    SubscribeFilter, SubscriptionOptions, Unsubscribe, Utf8String, Version, Will, decode, encode,
 };
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -193,6 +193,14 @@ pub(super) fn filter(filter: &str, level: u8) -> SubscribeFilter {
         filter: text(filter),
         options,
     }
+}
+
+/// What the broker decodes of what a client of this version encodes.
+pub(super) fn over_the_wire(packet: Packet, version: Version) -> Packet {
+    let mut bytes = Vec::new();
+    encode(&packet, version, &mut bytes).expect("a packet of this version");
+    let decoded = decode(&Bytes::from(bytes), 0, Some(version), u32::MAX).expect("a valid packet");
+    decoded.expect("a whole packet").0
 }
 
 /// The payloads of messages as text.

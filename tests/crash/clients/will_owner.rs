@@ -20,6 +20,8 @@ pub(crate) struct WillOwner {
     patient: bool,
     /// The will of the last CONNECT.
     will: Option<MessageId>,
+    /// Those before it, until that CONNECT is acknowledged: a broker that dies meanwhile may know of one of them instead.
+    earlier: Vec<MessageId>,
     /// That CONNECT was acknowledged and the connection was lost.
     due: bool,
 }
@@ -32,6 +34,7 @@ impl WillOwner {
             watcher,
             patient,
             will: None,
+            earlier: Vec::new(),
             due: false,
         }
     }
@@ -52,7 +55,8 @@ impl WillOwner {
                 ..Properties::default()
             })),
         }));
-        (self.will, self.due) = (Some(message), false);
+        self.earlier.extend(self.will.replace(message));
+        self.due = false;
         self.session.connect(turn);
     }
 
@@ -98,6 +102,9 @@ impl Client for WillOwner {
         let was_connected = self.session.is_connected();
         let events = self.session.events(turn);
         let connected = was_connected || events.iter().any(|event| matches!(event, Event::Connected { .. }));
+        if connected {
+            self.earlier.clear();
+        }
         let came = events.len();
         for event in events {
             self.handle(event, turn);
@@ -113,8 +120,8 @@ impl Client for WillOwner {
         if self.session.is_connected() {
             self.lost(turn);
         }
-        if let Some(will) = self.will {
-            // Perhaps it was being published, and is again.
+        // Perhaps one was being published, and is again.
+        for will in self.will.into_iter().chain(self.earlier.iter().copied()) {
             turn.oracle.sent_again(will);
         }
         self.session.lose();

@@ -305,6 +305,33 @@ fn bench_shows_each_hook_beside_nothing() {
     }
 }
 
+#[test]
+fn bench_measures_what_is_called_beside_the_clients() {
+    let bench = Bench::new("plain");
+    let rows = |args: &[&str]| -> Vec<String> {
+        let args = [&["bench"], args, &["--seconds", "0.2", "--json"]].concat();
+        let json = bench.run(&args, 0);
+        let report: Value = serde_json::from_str(&json).expect("JSON");
+        let rows = report["rows"].as_array().expect("rows").iter();
+        let row = |row: &Value| {
+            for subject in ["noop_component", "plugin"] {
+                assert_eq!(row[subject]["failed_calls"], 0, "{json}");
+                assert!(row[subject]["p50"].as_f64().is_some_and(|ns| ns > 0.0), "{json}");
+            }
+            row["call"].as_str().expect("a label").to_owned()
+        };
+        rows.map(row).collect()
+    };
+    assert_eq!(rows(&["builtin:anomaly-guard"]), ["detect, 100 windows"]);
+    let cases = "[[case]]\nname = \"t\"\nhook = \"tick\"\nexpect = \"none\"\n\
+                 [[case]]\nname = \"d\"\nhook = \"detect\"\nwindows = [{ client_id = \"c\" }]\nexpect = []\n";
+    bench.write("CASES.toml", cases);
+    assert_eq!(
+        rows(&["builtin:anomaly-guard", "--cases", "CASES.toml"]),
+        ["detect", "tick"]
+    );
+}
+
 /// Backends answer what the cases say.
 #[test]
 fn bench_measures_a_plugin_that_asks_backends() {

@@ -29,4 +29,10 @@ impl Transform for Noop {
     }
 }
 
-export!(Noop: authenticate, authorize, transform);
+impl Detect for Noop {
+    fn detect(&mut self, _windows: &[Window]) -> Vec<Finding> {
+        Vec::new()
+    }
+}
+
+export!(Noop: authenticate, authorize, transform, detect);

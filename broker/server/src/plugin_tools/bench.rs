@@ -235,6 +235,7 @@ fn calibrate(call: &mut impl FnMut() -> bool) -> u32 {
 pub(super) fn role(ask: &Ask) -> Role {
     match ask {
         Ask::Authenticate(_) => Role::Authenticate,
+        Ask::Tick | Ask::Detect(_) => Role::Background,
         _ => Role::Shard,
     }
 }

@@ -1,6 +1,6 @@
 //! What `plugin bench` calls: an instance, or the pool of a plugin that asks backends, whose answers are those of the cases.
 
-use super::bench_table::{Ask, Asked};
+use super::bench_table::{Ask, Asked, unix_ms};
 use super::script::Exchange;
 use anyhow::Result;
 use nervewire_core::hook::CallFailed;
@@ -42,6 +42,8 @@ fn call(instance: &mut Instance, Asked { client, ask, .. }: &Asked) -> Result<()
         Ask::Transform(message) => instance
             .transform(client, message)
             .map(|answer| drop(black_box(answer))),
+        Ask::Tick => instance.tick(unix_ms()).map(|answer| drop(black_box(answer))),
+        Ask::Detect(windows) => instance.detect(windows).map(|answer| drop(black_box(answer))),
     }
 }
 
@@ -52,6 +54,8 @@ fn ask(plugin: &Arc<Plugin>, asked: &Asked) -> Result<(), CallFailed> {
         Ask::Rules => Question::Rules { client },
         Ask::Authorize(request) => Question::Authorize { client, request },
         Ask::Transform(message) => Question::Transform { client, message },
+        Ask::Tick => Question::Tick { now_unix_ms: unix_ms() },
+        Ask::Detect(windows) => Question::Detect { windows },
     };
     match black_box(plugin.ask(question)) {
         Reply::Authenticate(answer) => answer.map(drop),

@@ -1,15 +1,18 @@
 //! Which calls `plugin bench` measures: each hook by itself, with questions of the cases where there are some.
 
-use super::cases::{Case, Question, default_client};
+use super::cases::{self, Case, Question, default_client};
 use super::script::Exchange;
 use nervewire_codec::{QoS, Utf8String};
-use nervewire_core::hook::{Action, AppMessage, Client, Credentials, Request};
+use nervewire_core::hook::{Action, AppMessage, Client, Credentials, Request, Window};
 use nervewire_plugin_host::{Hook, Plugin, Role};
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Payload sizes of `transform`.
 const PAYLOADS: [(&str, usize); 3] = [("64 B", 64), ("1 KiB", 1024), ("64 KiB", 65_536)];
+/// Clients whose windows are closed at a time, where the cases have none.
+const WINDOWS: u32 = 100;
 
 /// A call to measure.
 #[derive(Clone, Debug)]
@@ -19,6 +22,9 @@ pub(super) enum Ask {
     /// Called directly, also where the plugin's rules would spare the broker the call.
     Authorize(Request),
     Transform(AppMessage),
+    /// At the time of the call.
+    Tick,
+    Detect(Vec<Window>),
 }
 
 /// A call, by whom, and what backends answer meanwhile.
@@ -83,6 +89,24 @@ pub(super) fn rows(plugin: &Plugin, cases: &[Case]) -> Vec<Row> {
             _ => None,
         });
         rows.extend(transforms(messages));
+    }
+    if plugin.has_hook(Hook::Detect) {
+        let closed = asked(cases, |question| match question {
+            Question::Detect(written) => Some(Ask::Detect(cases::windows(written, unix_ms()))),
+            _ => None,
+        });
+        let label = match closed.is_empty() {
+            true => format!("detect, {WINDOWS} windows"),
+            false => "detect".to_owned(),
+        };
+        rows.push(Row::new(label, or_default(closed, || Ask::Detect(windows()))));
+    }
+    // Every component has this one; that it does something there is known from the cases alone.
+    let ticks = asked(cases, |question| {
+        matches!(question, Question::Tick).then_some(Ask::Tick)
+    });
+    if !ticks.is_empty() {
+        rows.push(Row::new("tick", ticks));
     }
     rows
 }
@@ -168,6 +192,36 @@ fn publish() -> Request {
         qos: QoS::AtLeastOnce,
         retain: false,
     }
+}
+
+/// Of clients that do all the same.
+fn windows() -> Vec<Window> {
+    let window = |number| Window {
+        client_id: format!("client-{number}").into(),
+        username: None,
+        address: default_client().address,
+        started_unix_ms: unix_ms().saturating_sub(10_000),
+        length_ms: 10_000,
+        messages_in: 10,
+        messages_out: 10,
+        bytes_in: 1_000,
+        bytes_out: 1_000,
+        distinct_topics: 2,
+        denials: 0,
+        malformed_packets: 0,
+        failed_logins: 0,
+        connects: 0,
+        payload_bytes_min: 90,
+        payload_bytes_max: 110,
+        payload_bytes_mean: 100.0,
+        payload_bytes_deviation: 5.0,
+    };
+    (0..WINDOWS).map(window).collect()
+}
+
+pub(super) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn message() -> AppMessage {

@@ -46,7 +46,7 @@ fn verdict(decision: Decision, cache_ms: u32) -> Verdict {
     Verdict {
         decision,
         cache_ms,
-        depends_on_client: cache_ms % 2 == 0,
+        depends_on_client: cache_ms.is_multiple_of(2),
         depends_on_user: false,
         depends_on_topic: true,
     }

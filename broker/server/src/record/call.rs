@@ -7,7 +7,8 @@ use crate::plugin_tools::recording::{CallLine, CredentialsLine, REDACTED};
 use crate::window_text::WindowText;
 use bytes::Bytes;
 use nervewire_core::hook::{
-    AppMessage, Authentication, Client, Credentials, Finding, Identity, Request, Rule, Transformation, Verdict, Window,
+    AppMessage, AppMessageRef, Authentication, Client, Credentials, Finding, Identity, Request, Rule, Transformation,
+    Verdict, Window,
 };
 use nervewire_plugin_host::{TappedAnswer, TappedCall, TappedExchange, TappedQuestion};
 use serde_json::Value;
@@ -56,7 +57,10 @@ impl Recorded {
             TappedQuestion::Rules(_) => Question::Rules,
             TappedQuestion::Authorize(_, request) => Question::Authorize(request.to_request()),
             TappedQuestion::Transform(_, message) => {
-                Question::Transform(kept(&message.to_message(), payloads), message.payload.len())
+                // Not copied only to be left out.
+                let payload = if payloads { message.payload } else { &[] };
+                let asked = AppMessageRef { payload, ..message };
+                Question::Transform(kept(&asked.to_message(), payloads), message.payload.len())
             }
             TappedQuestion::Tick(now_unix_ms) => Question::Tick(now_unix_ms),
             TappedQuestion::Detect(windows) => Question::Detect(windows.to_vec()),

@@ -529,8 +529,12 @@ impl Current {
 }
 
 pub(crate) fn unix_s() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-    since_epoch.unwrap_or_default().as_secs()
+    unix_ms() / 1_000
+}
+
+pub(crate) fn unix_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Reads a configuration, or the embedded defaults.

@@ -1,7 +1,8 @@
 //! What `plugin bench` calls: an instance, or the pool of a plugin that asks backends, whose answers are those of the cases.
 
-use super::bench_table::{Ask, Asked, unix_ms};
+use super::bench_table::{Ask, Asked};
 use super::script::Exchange;
+use crate::supervisor::unix_ms;
 use anyhow::Result;
 use nervewire_core::hook::CallFailed;
 use nervewire_plugin_host::{HttpBackend, Instance, Plugin, Question, Reply, Role, ScriptedRequest, ScriptedResponse};

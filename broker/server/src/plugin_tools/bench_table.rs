@@ -2,12 +2,12 @@
 
 use super::cases::{self, Case, Question, default_client};
 use super::script::Exchange;
+use crate::supervisor::unix_ms;
 use nervewire_codec::{QoS, Utf8String};
 use nervewire_core::hook::{Action, AppMessage, Client, Credentials, Request, Window};
 use nervewire_plugin_host::{Hook, Plugin, Role};
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Payload sizes of `transform`.
 const PAYLOADS: [(&str, usize); 3] = [("64 B", 64), ("1 KiB", 1024), ("64 KiB", 65_536)];
@@ -217,11 +217,6 @@ fn windows() -> Vec<Window> {
         payload_bytes_deviation: 5.0,
     };
     (0..WINDOWS).map(window).collect()
-}
-
-pub(super) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn message() -> AppMessage {

@@ -4,6 +4,7 @@ use crate::plugin_tools::answers;
 use crate::plugin_tools::exchange::{ExchangeLine, Kept};
 use crate::plugin_tools::nouns::{ClientText, MessageText, RequestText};
 use crate::plugin_tools::recording::{CallLine, CredentialsLine, REDACTED};
+use crate::supervisor::unix_ms;
 use crate::window_text::WindowText;
 use bytes::Bytes;
 use nervewire_core::hook::{
@@ -12,7 +13,6 @@ use nervewire_core::hook::{
 };
 use nervewire_plugin_host::{TappedAnswer, TappedCall, TappedExchange, TappedQuestion};
 use serde_json::Value;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A call, detached from the thread that made it.
 pub(super) struct Recorded {
@@ -51,7 +51,6 @@ enum Answer {
 
 impl Recorded {
     pub(super) fn of(call: &TappedCall<'_>, payloads: bool) -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let question = match call.question {
             TappedQuestion::Authenticate(_, credentials) => Question::Authenticate(redacted(credentials)),
             TappedQuestion::Rules(_) => Question::Rules,
@@ -74,7 +73,7 @@ impl Recorded {
             TappedAnswer::Findings(findings) => Answer::Findings(findings.to_vec()),
         });
         Self {
-            at_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            at_unix_ms: unix_ms(),
             plugin: call.plugin.to_owned(),
             generation: call.generation,
             digest: call.digest.to_owned(),

@@ -2,12 +2,13 @@
 
 use super::{Item, Session};
 use crate::plugin_tools::recording::{End, Footer, Header, VERSION};
+use crate::supervisor::unix_ms;
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// Writes until somebody stops it, the time is over or the file is full.
 pub(super) fn run(session: &Session, waiting: &Receiver<Item>, file: File) {
@@ -71,11 +72,10 @@ fn line(session: &Session, file: &mut BufWriter<File>, line: &impl Serialize) ->
 }
 
 fn header(session: &Session) -> Header {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Header {
         nervewire_recording: VERSION,
         broker: env!("CARGO_PKG_VERSION").to_owned(),
-        started_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        started_unix_ms: unix_ms(),
         payloads: session.filter.payloads,
         plugin: session.filter.plugin.clone(),
         client: session.filter.client.clone(),

@@ -345,6 +345,27 @@ fn those_who_behave_are_served_while_others_attack() {
     drop((flood, never_reads));
 }
 
+/// Whoever came while the broker stood still is there all at once. It takes them by slices of its passes, and lets all of them in.
+#[test]
+fn a_crowd_before_the_door_gets_a_slice_of_a_pass_and_comes_in() {
+    let broker = Setup::new().shards(1).start();
+    broker.signal("STOP");
+    let mut bytes = Vec::new();
+    let connect = Packet::Connect(Box::new(hello(Version::V5, "")));
+    encode(&connect, Version::V5, &mut bytes).expect("encode");
+    let crowd = (0..100).map(|_| {
+        let mut stream = open_from(&broker, HERE);
+        stream.write_all(&bytes).expect("CONNECT");
+        Client::over(stream, Version::V5)
+    });
+    let crowd: Vec<Client> = crowd.collect();
+    broker.signal("CONT");
+    for mut client in crowd {
+        assert_eq!(client.expect_connack().reason, ReasonCode::Success);
+    }
+    assert!(bound_hit(&broker, "newcomers_us_per_pass") >= 1.0);
+}
+
 /// The lines of the log about connections refused for this reason, and how many connections they tell of.
 fn logged(log: &str, reason: &str) -> (usize, u64) {
     let of_reason = |line: &&str| line.contains(reason) && line.contains(" INFO ");

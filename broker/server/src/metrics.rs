@@ -226,6 +226,7 @@ fn bounds_hit(
         ("pending_connections_bytes", of(|r| r.driver.pending_shed)),
         ("unfinished_packets_bytes", core(|c| c.memory_disconnected)),
         ("connect_timeout_ms", of(|r| r.driver.connect_timeouts)),
+        ("newcomers_us_per_pass", of(|r| r.driver.newcomer_slices_over_bound)),
         ("accept_errors", of(|r| r.driver.accept_errors)),
         ("mesh_messages", of(|r| r.driver.mesh_over_bound)),
         ("store", core(|c| c.appends_failed)),

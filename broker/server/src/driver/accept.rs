@@ -1,6 +1,6 @@
 //! Listeners: every shard accepts from every one of them.
 
-use super::inbox::bounds;
+use super::newcomers::Slice;
 use super::seat::{Full, Seat};
 use super::secure::TlsStream;
 use super::socket::Socket;
@@ -113,9 +113,9 @@ impl Worker {
         }
     }
 
-    /// Accepts what waits; `true`: there may be more.
-    pub(super) fn accept(&mut self, number: usize) -> bool {
-        for _ in 0..bounds::ACCEPTS_PER_PASS {
+    /// Accepts what waits, one at least; `true`: there may be more.
+    pub(super) fn accept(&mut self, number: usize, slice: &Slice) -> bool {
+        loop {
             let Some(Some(listener)) = self.listeners.get(number) else {
                 return false;
             };
@@ -138,8 +138,10 @@ impl Worker {
                     }
                 },
             }
+            if slice.is_over() {
+                return true;
+            }
         }
-        true
     }
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, settings: Arc<ListenerSettings>) {

@@ -52,6 +52,8 @@ pub(super) struct Pending {
     /// What it holds as the memory counts it.
     counted: u64,
     readable: bool,
+    /// On the list of those whose turn comes.
+    listed: bool,
     out: OutBuf,
     /// The client as it calls itself in its CONNECT.
     claimed: Option<Arc<Client>>,
@@ -71,6 +73,22 @@ impl Pending {
     /// Tells it from a later one in its slot.
     pub(super) fn serial(&self) -> u64 {
         self.serial
+    }
+
+    /// Its socket is ready; `true`: it is to be put on the list.
+    pub(super) fn becomes_ready(&mut self) -> bool {
+        self.readable = true;
+        !std::mem::replace(&mut self.listed, true)
+    }
+
+    /// It was taken from the list.
+    pub(super) fn has_its_turn(&mut self) {
+        self.listed = false;
+    }
+
+    /// The authenticators are at work.
+    pub(super) fn is_decided_about(&self) -> bool {
+        self.deciding
     }
 
     /// Counts what it holds.
@@ -112,6 +130,7 @@ impl Worker {
             unread: BytesMut::new(),
             counted: 0,
             readable: true,
+            listed: false,
             out: OutBuf::default(),
             claimed: None,
             deciding: false,
@@ -141,16 +160,7 @@ impl Worker {
         }
     }
 
-    /// The socket of a pending connection is ready.
-    pub(super) fn pending_ready(&mut self, slot: usize) {
-        if let Some(pending) = self.pending(slot) {
-            pending.readable = true;
-        }
-        self.flush_pending(slot);
-        self.read_pending(slot);
-    }
-
-    fn read_pending(&mut self, slot: usize) {
+    pub(super) fn read_pending(&mut self, slot: usize) {
         while let Some(Stage::Pending(pending)) = self.numbers.get_mut(slot) {
             if pending.closing || pending.deciding || !pending.readable {
                 return;
@@ -400,7 +410,7 @@ impl Worker {
         self.flush_pending(slot);
     }
 
-    fn flush_pending(&mut self, slot: usize) {
+    pub(super) fn flush_pending(&mut self, slot: usize) {
         let Some(pending) = self.pending(slot) else {
             return;
         };
@@ -494,30 +504,6 @@ impl Worker {
             let _ = self.poll.registry().deregister(pending.socket.stream()); // It is dropped next.
             self.memory.forget_pending(pending.counted);
             self.numbers.remove(slot);
-        }
-    }
-
-    /// Closes those whose CONNECT did not come in time. A decision under way is not the client's delay.
-    pub(super) fn drop_overdue(&mut self) {
-        while let Some((deadline, slot, serial)) = self.deadlines.first().copied() {
-            let pending = self.pending(slot).filter(|pending| pending.serial == serial);
-            let timeout_ms = |pending: &mut Pending| pending.socket.seat().listener().connect_timeout_ms;
-            let pending = pending.map(|pending| (pending.deciding, timeout_ms(pending)));
-            let deciding = pending.map(|(deciding, _)| deciding);
-            if deciding.is_some() && deadline > self.now {
-                return;
-            }
-            self.deadlines.pop_first();
-            match pending {
-                Some((true, timeout_ms)) => {
-                    self.deadlines.insert((self.now + timeout_ms, slot, serial));
-                }
-                Some((false, _)) => {
-                    self.driver.connect_timeouts += 1;
-                    self.drop_pending(slot);
-                }
-                None => {}
-            }
         }
     }
 }

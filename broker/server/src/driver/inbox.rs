@@ -41,8 +41,8 @@ pub(crate) mod bounds {
     pub(crate) const LINGER_MS: u64 = 5_000;
     /// Live connections whose certificates are judged again in one pass after a reload, which takes a tenth of a millisecond each.
     pub(crate) const JUDGED_PER_PASS: usize = 16;
-    /// Connections accepted in one pass.
-    pub(crate) const ACCEPTS_PER_PASS: usize = 256;
+    /// Microseconds of one pass for accepting, as many for connections that are not let in, and as many for closing those that are late.
+    pub(crate) const NEWCOMERS_US_PER_PASS: u64 = 250;
 }
 
 /// An event from another thread.

@@ -10,6 +10,7 @@ mod holding;
 mod inbox;
 mod io;
 mod memory;
+mod newcomers;
 mod plugins;
 mod read;
 mod requests;

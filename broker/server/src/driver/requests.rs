@@ -32,6 +32,7 @@ pub(crate) struct DriverCounters {
     /// Requests that did not become a WebSocket.
     pub(crate) upgrades_refused: u64,
     pub(crate) connect_timeouts: u64,
+    pub(crate) newcomer_slices_over_bound: u64,
     pub(crate) pending_shed: u64,
     pub(crate) mesh_over_bound: u64,
     pub(crate) store_over_bound: u64,

@@ -79,6 +79,10 @@ pub(crate) struct Worker {
     pub(super) listeners: Vec<Option<Listener>>,
     /// The sockets of this shard. A number is the [`ConnId`] of whoever was let in.
     pub(super) numbers: Slab<Stage>,
+    /// Listeners that may have somebody to accept.
+    pub(super) accepting: VecDeque<usize>,
+    /// Connections that are not let in and have something to say.
+    pub(super) newcomers: VecDeque<usize>,
     /// Connect timeouts in the order they come up.
     pub(super) deadlines: BTreeSet<(Millis, usize, u64)>,
     pub(super) held: Held,
@@ -105,7 +109,6 @@ pub(crate) struct Worker {
     pub(super) driver: DriverCounters,
     /// Questions that cached verdicts answered, by authorizer.
     pub(super) cache_hits: BTreeMap<Arc<str>, u64>,
-    accepting: Vec<usize>,
     /// The last pass left something to be carried out.
     unfinished: bool,
     /// Who waits until every will is sent, those included about which plugins are still asked.
@@ -151,6 +154,8 @@ impl Worker {
             plugins: Generations::new(setup.plugins),
             listeners: Vec::new(),
             numbers: Slab::new(),
+            accepting: VecDeque::new(),
+            newcomers: VecDeque::new(),
             deadlines: BTreeSet::new(),
             held: Held::default(),
             memory: ReadMemory::default(),
@@ -169,7 +174,6 @@ impl Worker {
             accept_again_at: None,
             driver: DriverCounters::default(),
             cache_hits: BTreeMap::new(),
-            accepting: Vec::new(),
             unfinished: true, // What was restored may have something to do at once.
             settling: None,
             state: State::Running,
@@ -208,7 +212,8 @@ impl Worker {
     fn note(&mut self, token: Token, readable: bool, writable: bool) {
         match Kind::of(token) {
             (Kind::Waker, _) => {}
-            (Kind::Listener, number) => self.accepting.push(number),
+            (Kind::Listener, number) if self.accepting.contains(&number) => {}
+            (Kind::Listener, number) => self.accepting.push_back(number),
             (Kind::Connection, slot) => match self.numbers.get(slot) {
                 Some(Stage::Pending(_)) => self.pending_ready(slot),
                 Some(Stage::LetIn) => self.client_event(ConnId(slot as u32), readable, writable),
@@ -226,27 +231,14 @@ impl Worker {
         self.shard.tick(self.now);
         self.run_calls();
         self.release_held();
-        self.drop_overdue();
         self.end_lingering();
-        self.accept_all();
+        self.serve_newcomers();
         self.judge_some();
         self.serve_ready();
         self.shed_connections();
         self.leave();
         self.ask_shadows();
         self.end_if_done();
-    }
-
-    fn accept_all(&mut self) {
-        if self.accept_again_at.is_some_and(|at| at <= self.now) {
-            self.accept_again_at = None;
-            self.accepting = (0..self.listeners.len()).collect();
-        }
-        for number in std::mem::take(&mut self.accepting) {
-            if self.accept(number) {
-                self.accepting.push(number);
-            }
-        }
     }
 
     /// Serves each ready client once; those with more to read are served again in the next pass.
@@ -522,7 +514,7 @@ impl Worker {
 
     /// How long nothing will be due.
     fn timeout(&self) -> Option<Duration> {
-        if self.unfinished || !self.accepting.is_empty() || !self.unjudged.is_empty() {
+        if self.unfinished || self.have_newcomers() || !self.unjudged.is_empty() {
             return Some(Duration::ZERO);
         }
         let serves = !self.ready.is_empty() && !matches!(self.state, State::Settling);

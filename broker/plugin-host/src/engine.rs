@@ -1,15 +1,9 @@
-//! The wasmtime engine: what it may do, how many instances it has room for, and the thread that counts its epochs.
+//! The wasmtime engine: what it may do, and how many instances it has room for.
 
 use crate::error::HostError;
 use crate::spec::MAX_MEMORY_MIB;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{JoinHandle, Thread};
-use std::time::Duration;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
 
-/// An epoch: the unit of deadlines, in milliseconds.
-pub(crate) const EPOCH_MS: u64 = 1;
 /// Core instances, tables and linear memories that one component may consist of. Rust and C need five, two and one;
 /// Python's shared libraries some dozens.
 pub(crate) const MAX_CORE_INSTANCES: u32 = 64;
@@ -96,51 +90,6 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
     pool
 }
 
-/// The thread that advances the engine's epoch every [`EPOCH_MS`]; it ends when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Ticker {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Ticker {
-    pub(crate) fn start(engine: &Engine) -> Result<Self, HostError> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (engine, stopped) = (engine.weak(), Arc::clone(&stop));
-        let tick = move || {
-            while !stopped.load(Ordering::Acquire) {
-                std::thread::park_timeout(Duration::from_millis(EPOCH_MS));
-                let Some(engine) = engine.upgrade() else { return };
-                engine.increment_epoch();
-            }
-        };
-        let thread = std::thread::Builder::new()
-            .name("plugin-epochs".into())
-            .spawn(tick)
-            .map_err(HostError::Ticker)?;
-        Ok(Self {
-            stop,
-            thread: Some(thread),
-        })
-    }
-
-    #[cfg(test)]
-    fn is_running(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        self.thread.as_ref().map(JoinHandle::thread).map(Thread::unpark);
-        if let Some(thread) = self.thread.take() {
-            // It does nothing that panics, and there is nothing left to save if it did.
-            let _ = thread.join();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,15 +166,5 @@ mod tests {
         for (feature, module) in rows {
             assert_eq!(compiles(module), Ok(()), "{feature}");
         }
-    }
-
-    #[test]
-    fn the_ticker_ends_with_its_owner() {
-        let engine = engine(1).unwrap();
-        let ticker = Ticker::start(&engine).unwrap();
-        assert!(ticker.is_running());
-        let stop = Arc::downgrade(&ticker.stop);
-        drop(ticker);
-        assert!(stop.upgrade().is_none(), "the thread still holds its flag");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::clock::{Clock, World};
 use crate::engine::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES};
+use crate::epochs::Epochs;
 use crate::log::PluginLog;
 use crate::outside::{Gate, Outside};
 use crate::stats::PluginStats;
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) log: PluginLog,
     pub(crate) clock: Clock,
     pub(crate) world: World,
+    epochs: Arc<Epochs>,
     /// When the log was last told of a refused grant; 0: never.
     complained_at_ms: AtomicU64,
 }
@@ -34,13 +36,21 @@ pub(crate) struct Shared {
 const COMPLAIN_EVERY_MS: u64 = 60_000;
 
 impl Shared {
-    pub(crate) fn new(name: Arc<str>, stats: Arc<PluginStats>, log: PluginLog, clock: Clock, world: World) -> Self {
+    pub(crate) fn new(
+        name: Arc<str>,
+        stats: Arc<PluginStats>,
+        log: PluginLog,
+        clock: Clock,
+        world: World,
+        epochs: Arc<Epochs>,
+    ) -> Self {
         Self {
             name,
             stats,
             log,
             clock,
             world,
+            epochs,
             complained_at_ms: AtomicU64::new(0),
         }
     }
@@ -103,6 +113,12 @@ impl Guest {
         if let Some(outside) = &mut self.outside {
             outside.watch(watch);
         }
+    }
+
+    /// A call begins, whose deadline is to be set next.
+    pub(crate) fn begin_call(&mut self) {
+        self.memory.refused = false;
+        self.shared.epochs.call_begins();
     }
 
     /// A call begins that may compute for so many epochs.

@@ -4,7 +4,8 @@ use crate::cache::{Cache, CacheStats};
 use crate::call_arena::{self, Place};
 use crate::clock::{Clock, World};
 use crate::contract::{self, Exports};
-use crate::engine::{self, Ticker};
+use crate::engine;
+use crate::epochs::Ticker;
 use crate::error::{HostError, LoadError};
 use crate::guest::Shared;
 use crate::host_functions;
@@ -64,7 +65,7 @@ pub struct Host(Arc<HostInner>);
 
 pub(crate) struct HostInner {
     engine: Engine,
-    _ticker: Ticker,
+    ticker: Ticker,
     cache: Option<Cache>,
     max_message_bytes: usize,
     clock: Clock,
@@ -115,7 +116,7 @@ impl Host {
     pub fn new(config: HostConfig) -> Result<Self, HostError> {
         let engine = engine::engine(config.max_instances)?;
         Ok(Self(Arc::new(HostInner {
-            _ticker: Ticker::start(&engine)?,
+            ticker: Ticker::start(&engine)?,
             cache: config.cache_dir.map(|dir| Cache::new(dir, &engine)),
             max_message_bytes: config.max_message_bytes,
             clock: config.clock,
@@ -305,7 +306,15 @@ impl HostInner {
         }
         let (name, stats) = (Arc::<str>::from(name), Arc::<PluginStats>::default());
         let log = PluginLog::new(Arc::clone(&name), self.clock.clone(), Arc::clone(&stats));
-        Arc::new(Shared::new(name, stats, log, self.clock.clone(), self.world.clone()))
+        let epochs = self.ticker.epochs().clone();
+        Arc::new(Shared::new(
+            name,
+            stats,
+            log,
+            self.clock.clone(),
+            self.world.clone(),
+            epochs,
+        ))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Shared>>> {

@@ -364,9 +364,9 @@ where
     Params: ComponentNamedList + Lower,
     (Answer,): ComponentNamedList + Lift,
 {
-    store.data_mut().memory.refused = false;
+    store.data_mut().begin_call();
     // One more: the current epoch is already partly over.
-    store.set_epoch_deadline(deadline_ms / crate::engine::EPOCH_MS + 1);
+    store.set_epoch_deadline(deadline_ms / crate::epochs::EPOCH_MS + 1);
     let answer = guarded(|| function.call(&mut *store, params));
     store.data_mut().flush_output();
     answer.map_err(|error| Failure::of(&error, store.data().memory.refused))

@@ -13,6 +13,7 @@ mod call_arena;
 mod clock;
 mod contract;
 mod engine;
+mod epochs;
 mod error;
 mod guest;
 mod host;

@@ -3,7 +3,7 @@
 use crate::breaker::{Admission, BreakerState, SharedBreaker};
 use crate::call_arena::Place;
 use crate::contract::Exports;
-use crate::engine::EPOCH_MS;
+use crate::epochs::EPOCH_MS;
 use crate::error::{LoadError, StartError};
 use crate::guest::{Guest, MAX_COMPONENT_HANDLES, Shared};
 use crate::host::HostInner;
@@ -305,6 +305,7 @@ impl Plugin {
     /// Instantiates the component into a new store and calls its `init`.
     pub(crate) fn start(&self, role: Role, init_deadline_ms: u64) -> Result<Live, StartError> {
         let mut store = self.store(role);
+        store.data_mut().begin_call();
         store.set_epoch_deadline(init_deadline_ms);
         let instance = guarded(|| self.component.instantiate(&mut store));
         store.data_mut().flush_output();
@@ -321,6 +322,7 @@ impl Plugin {
         let mut store = self.store(Role::Pool);
         store.data_mut().watch(watch);
         store.data_mut().begin_computing(self.init_deadline_ms() / EPOCH_MS + 1);
+        store.data_mut().begin_call();
         store.set_epoch_deadline(1);
         let instance = self.component.instantiate_async(&mut store).await;
         store.data_mut().flush_output();

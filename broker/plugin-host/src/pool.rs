@@ -357,7 +357,7 @@ where
     Params: ComponentNamedList + Lower,
     (Answer,): ComponentNamedList + Lift + 'static,
 {
-    store.data_mut().memory.refused = false;
+    store.data_mut().begin_call();
     store.set_epoch_deadline(1);
     let answer = function.call_async(&mut *store, params).await;
     store.data_mut().flush_output();

@@ -31,6 +31,7 @@ mod supervisor;
 mod tick;
 mod tls;
 mod transport;
+mod unix_time;
 mod watch;
 mod window_text;
 

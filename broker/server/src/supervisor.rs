@@ -14,6 +14,7 @@ use crate::reminders::Reminders;
 use crate::rollback::{Cause, Fallback, Probation, Rollbacks, Verdict};
 use crate::run::{max_connections, shard_config};
 use crate::tick::{Ticker, Ticking};
+use crate::unix_time::unix_s;
 use crate::watch::{self, State};
 use anyhow::{Context, Result, anyhow};
 use nervewire_plugin_host::Host;
@@ -23,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// Keeps what is in force and replaces it.
 pub(crate) struct Supervisor {
@@ -526,15 +527,6 @@ impl Current {
         let probation = self.probation.as_ref()?;
         Some(probation.left_ms(&self.config.reload))
     }
-}
-
-pub(crate) fn unix_s() -> u64 {
-    unix_ms() / 1_000
-}
-
-pub(crate) fn unix_ms() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Reads a configuration, or the embedded defaults.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
@@ -28,6 +28,7 @@ use super::view::View;
 use crate::cli::{
     AdminArgs, AdminCommand, BansArgs, BansCommand, ClientsArgs, KickArgs, PluginsArgs, PluginsCommand, RecordCommand,
 };
+use crate::unix_time::unix_s;
 
 /// The broker's own limit comes first, so that its words are printed and not "timeout".
 const MARGIN: Duration = Duration::from_secs(5);
@@ -187,7 +188,7 @@ fn present<T: DeserializeOwned + View>(body: String, json: bool) -> Result<Strin
     if json {
         return Ok(body);
     }
-    Ok(parse::<T>(&body)?.view(unix_seconds_now()))
+    Ok(parse::<T>(&body)?.view(unix_s()))
 }
 
 fn parse<T: DeserializeOwned>(body: &str) -> Result<T, ClientError> {
@@ -196,12 +197,6 @@ fn parse<T: DeserializeOwned>(body: &str) -> Result<T, ClientError> {
             "the answer is not one of this version's broker ({error}); is the address right?"
         ))
     })
-}
-
-fn unix_seconds_now() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 /// A broker to talk to.

@@ -1,7 +1,7 @@
 //! `nervewire bench idle`: many connections that have little to say.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -131,8 +131,7 @@ pub(super) fn source(target: IpAddr, clients: u32, client: u32, run: u32) -> Opt
 
 /// A number that the next run, also of another process, does not have.
 pub(super) fn run_number() -> u32 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.unwrap_or_default().as_millis() as u32
+    crate::unix_time::unix_ms() as u32
 }
 
 fn hold(fleet: &mut Fleet, crowd: &mut Crowd, meter: &mut Meter, duration: Duration) -> anyhow::Result<()> {

@@ -31,8 +31,9 @@ pub(crate) use store::{ShardStore, store_sinks};
 pub(crate) use told::Told;
 pub(crate) use worker::{ShardSetup, Shared, Worker, inboxes, spawn};
 
+use crate::unix_time::unix_ms;
 use nervewire_core::time::Millis;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// The broker's clock: Unix time at start plus a monotonic clock, so that it never goes back.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +44,9 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             started: Instant::now(),
-            started_at_ms: since_epoch.as_millis() as Millis,
+            started_at_ms: unix_ms(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::bench_table::{Ask, Asked};
 use super::script::Exchange;
-use crate::supervisor::unix_ms;
+use crate::unix_time::unix_ms;
 use anyhow::Result;
 use nervewire_core::hook::CallFailed;
 use nervewire_plugin_host::{HttpBackend, Instance, Plugin, Question, Reply, Role, ScriptedRequest, ScriptedResponse};

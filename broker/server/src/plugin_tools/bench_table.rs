@@ -2,7 +2,7 @@
 
 use super::cases::{self, Case, Question, default_client};
 use super::script::Exchange;
-use crate::supervisor::unix_ms;
+use crate::unix_time::unix_ms;
 use nervewire_codec::{QoS, Utf8String};
 use nervewire_core::hook::{Action, AppMessage, Client, Credentials, Request, Window};
 use nervewire_plugin_host::{Hook, Plugin, Role};

@@ -4,7 +4,7 @@ use crate::plugin_tools::answers;
 use crate::plugin_tools::exchange::{ExchangeLine, Kept};
 use crate::plugin_tools::nouns::{ClientText, MessageText, RequestText};
 use crate::plugin_tools::recording::{CallLine, CredentialsLine, REDACTED};
-use crate::supervisor::unix_ms;
+use crate::unix_time::unix_ms;
 use crate::window_text::WindowText;
 use bytes::Bytes;
 use nervewire_core::hook::{

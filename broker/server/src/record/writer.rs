@@ -2,7 +2,7 @@
 
 use super::{Item, Session};
 use crate::plugin_tools::recording::{End, Footer, Header, VERSION};
-use crate::supervisor::unix_ms;
+use crate::unix_time::unix_ms;
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};

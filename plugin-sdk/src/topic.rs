@@ -17,7 +17,19 @@ const MAX_TOPIC_BYTES: usize = 65_535;
 /// assert!(!matches("#", "$SYS/uptime"));
 /// ```
 pub fn matches(filter: &str, topic: &str) -> bool {
-    captures(filter, topic, |_| ())
+    if hidden(filter, topic) {
+        return false;
+    }
+    // By bytes: most filters that do not match differ in one of the first.
+    let (mut filter, mut topic) = (filter.as_bytes(), topic.as_bytes());
+    loop {
+        (filter, topic) = match (filter, topic) {
+            ([b'#'], _) | (b"/#", []) | ([], []) => return true,
+            ([b'+', filter @ ..], _) => (filter, behind_level(topic)),
+            ([one, filter @ ..], [other, topic @ ..]) if one == other => (filter, topic),
+            _ => return false,
+        };
+    }
 }
 
 /// What the wildcards of a filter stand for in a topic.
@@ -108,6 +120,11 @@ pub fn overlaps(one: &str, other: &str) -> bool {
 /// Wildcards at the beginning do not stand for `$...` [MQTT-4.7.2-1].
 fn hidden(filter: &str, topic: &str) -> bool {
     topic.starts_with('$') && filter.starts_with(['#', '+'])
+}
+
+fn behind_level(topic: &[u8]) -> &[u8] {
+    let end = topic.iter().position(|byte| *byte == b'/');
+    end.and_then(|end| topic.get(end..)).unwrap_or_default()
 }
 
 fn first_level(topic: &str) -> (&str, Option<&str>) {

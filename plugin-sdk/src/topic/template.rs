@@ -1,5 +1,9 @@
 use super::{MAX_TOPIC_BYTES, substitutable};
 use crate::Client;
+use std::borrow::Cow;
+
+/// Bytes that most topics fit into.
+const USUAL_TOPIC_BYTES: usize = 64;
 
 /// A topic or topic filter with variables in it: `dev/${client_id}/#`.
 ///
@@ -54,20 +58,27 @@ impl Template {
     }
 
     /// With `client_id`, `username` and `attr.NAME` taken from the client, each of them [`substitutable`].
-    pub fn for_client(&self, client: &Client) -> Option<String> {
+    pub fn for_client<'a>(&'a self, client: &'a Client) -> Option<Cow<'a, str>> {
         self.render(|name| client_value(client, name))
     }
 
     /// With what `value` says for each variable, which must be safe to put into a topic. `None` where it has no value,
     /// where the result would begin with a `$` that the template does not begin with, or be too long for a topic.
-    pub fn render<'a>(&'a self, mut value: impl FnMut(&'a str) -> Option<&'a str>) -> Option<String> {
-        let mut result = String::new();
-        for part in &self.0 {
-            result.push_str(match part {
-                Part::Text(text) => text,
-                Part::Variable(name) => value(name)?,
-            });
-        }
+    pub fn render<'a>(&'a self, mut value: impl FnMut(&'a str) -> Option<&'a str>) -> Option<Cow<'a, str>> {
+        let mut text = |part: &'a Part| match part {
+            Part::Text(text) => Some(text.as_str()),
+            Part::Variable(name) => value(name),
+        };
+        let result = match self.0.as_slice() {
+            [whole] => Cow::Borrowed(text(whole)?),
+            parts => {
+                let mut result = String::with_capacity(USUAL_TOPIC_BYTES);
+                for part in parts {
+                    result.push_str(text(part)?);
+                }
+                Cow::Owned(result)
+            }
+        };
         let meant = matches!(self.0.first(), Some(Part::Text(text)) if text.starts_with('$'));
         (result.len() <= MAX_TOPIC_BYTES && (meant || !result.starts_with('$'))).then_some(result)
     }

@@ -25,6 +25,39 @@ fn filters_match_as_the_specification_says() {
     check_matches("a/+", "a/$b", true);
 }
 
+/// All that can be made of these levels, up to three of them.
+fn joined(levels: &[&str]) -> Vec<String> {
+    let one = levels.iter().map(|level| (*level).to_owned());
+    let longer = |shorter: &[String]| -> Vec<String> {
+        let with = |first: &String| {
+            levels
+                .iter()
+                .map(move |level| format!("{first}/{level}"))
+                .collect::<Vec<_>>()
+        };
+        shorter.iter().flat_map(with).collect()
+    };
+    let one: Vec<String> = one.collect();
+    let two = longer(&one);
+    let three = longer(&two);
+    [one, two, three].concat()
+}
+
+#[test]
+fn what_matches_is_what_is_captured() {
+    let filters = joined(&["", "a", "ab", "$a", "+", "#"]);
+    let topics = joined(&["", "a", "ab", "$a"]);
+    let mut matching = 0;
+    for filter in filters.iter().filter(|filter| is_valid_filter(filter)) {
+        for topic in topics.iter().filter(|topic| is_valid_name(topic)) {
+            let captured = captures(filter, topic, |_| ());
+            assert_eq!(matches(filter, topic), captured, "{filter} {topic}");
+            matching += usize::from(captured);
+        }
+    }
+    assert!(matching > 500, "{matching}");
+}
+
 fn check_covers(wide: &str, narrow: &str, expected: bool) {
     assert_eq!(covers(wide, narrow), expected, "{wide} {narrow}");
 }
@@ -112,8 +145,12 @@ fn check_template(template: &str, client_id: &str, expected: Option<&str>) {
     let client = testing::client(client_id)
         .with_attribute("site", "north")
         .with_attribute("path", "a/b");
-    let rendered = Template::parse(template).unwrap().for_client(&client);
-    assert_eq!(rendered.as_deref(), expected, "{template} {client_id}");
+    let parsed = Template::parse(template).unwrap();
+    assert_eq!(
+        parsed.for_client(&client).as_deref(),
+        expected,
+        "{template} {client_id}"
+    );
 }
 
 #[test]

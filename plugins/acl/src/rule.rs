@@ -2,6 +2,7 @@
 
 use crate::pattern::Pattern;
 use nervewire_plugin_sdk::{Action, Actions, Effect, prelude::*, topic::Template};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// A rule as it is written.
@@ -94,7 +95,7 @@ impl AccessRule {
         };
         topics
             .iter()
-            .filter_map(|topic| Some(self.line(topic.for_client(client)?)))
+            .filter_map(|topic| Some(self.line(topic.for_client(client)?.into_owned())))
     }
 
     /// What the rule says to a request; `None`: it does not apply.
@@ -108,7 +109,7 @@ impl AccessRule {
                 (about, self.has_retain(request.retain))
             }
         };
-        let selects = |filter: String| match request.action {
+        let selects = |filter: Cow<'_, str>| match request.action {
             Action::Subscribe => topic::covers(&filter, &request.topic),
             Action::Publish | Action::Deliver => topic::matches(&filter, &request.topic),
         };

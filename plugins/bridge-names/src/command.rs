@@ -124,7 +124,7 @@ impl Commands {
             .topic
             .render(|_| Some(device))
             .filter(|topic| is_valid_name(topic));
-        let topic = topic.ok_or(Rejection::TopicNameInvalid)?;
+        let topic = topic.ok_or(Rejection::TopicNameInvalid)?.into_owned();
         let payload = command
             .payload(&message.payload)
             .ok_or(Rejection::PayloadFormatInvalid)?;

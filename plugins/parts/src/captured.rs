@@ -49,11 +49,12 @@ impl CapturedTopic {
             Capture::Level(level) => levels.push(level),
             Capture::Rest(levels) => rest = levels,
         });
-        let mut rendered = self.template.render(|name| match level_number(name) {
+        let rendered = self.template.render(|name| match level_number(name) {
             _ if name == "#" => Some(rest.unwrap_or_default()),
             Some(number) => levels.get(number - 1).copied(),
             None => client_value(client, name),
-        })?;
+        });
+        let mut rendered = rendered?.into_owned();
         if rest.is_none() && self.template.variables().last() == Some("#") {
             rendered.truncate(rendered.strip_suffix('/').map_or(rendered.len(), str::len));
         }

@@ -3,6 +3,7 @@
 use crate::placeholder::{expand, is_placeholder};
 use nervewire_plugin_sdk::topic::{self, Template};
 use nervewire_plugin_sdk::{Action, Client, Decision, Effect, Qos, Request, Rule};
+use std::borrow::Cow;
 
 /// What a line is about, and what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +114,7 @@ impl Entry {
     pub(crate) fn topics(&self, client: &Client) -> Vec<String> {
         match &self.topic {
             Topic::Exactly(exact) => vec![exact.clone()],
-            Topic::Filter(template) => expand(template, client),
+            Topic::Filter(template) => expand(template, client).into_iter().map(Cow::into_owned).collect(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use nervewire_plugin_sdk::Client;
 use nervewire_plugin_sdk::topic::{Template, substitutable};
+use std::borrow::Cow;
 
 /// Topics that one template may become where a name stands for several values.
 const MAX_EXPANSIONS: usize = 256;
@@ -21,7 +22,7 @@ fn attribute_name(name: &str) -> Option<&str> {
 
 /// The topics a template means for this client: none where a name in it has no value that is safe in a topic, several where
 /// an attribute has several values.
-pub(crate) fn expand(template: &Template, client: &Client) -> Vec<String> {
+pub(crate) fn expand<'a>(template: &'a Template, client: &'a Client) -> Vec<Cow<'a, str>> {
     let mut names: Vec<&str> = template.variables().collect();
     names.sort_unstable();
     names.dedup();
@@ -34,7 +35,7 @@ pub(crate) fn expand(template: &Template, client: &Client) -> Vec<String> {
             .take(MAX_EXPANSIONS)
             .collect();
     }
-    let render = |chosen: &Vec<&str>| template.render(|name| chosen.get(names.binary_search(&name).ok()?).copied());
+    let render = |chosen: &Vec<&'a str>| template.render(|name| chosen.get(names.binary_search(&name).ok()?).copied());
     choices.iter().filter_map(render).collect()
 }
 

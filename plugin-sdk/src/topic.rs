@@ -17,19 +17,7 @@ const MAX_TOPIC_BYTES: usize = 65_535;
 /// assert!(!matches("#", "$SYS/uptime"));
 /// ```
 pub fn matches(filter: &str, topic: &str) -> bool {
-    if hidden(filter, topic) {
-        return false;
-    }
-    // By bytes: most filters that do not match differ in one of the first.
-    let (mut filter, mut topic) = (filter.as_bytes(), topic.as_bytes());
-    loop {
-        (filter, topic) = match (filter, topic) {
-            ([b'#'], _) | (b"/#", []) | ([], []) => return true,
-            ([b'+', filter @ ..], _) => (filter, behind_level(topic)),
-            ([one, filter @ ..], [other, topic @ ..]) if one == other => (filter, topic),
-            _ => return false,
-        };
-    }
+    captures(filter, topic, |_| ())
 }
 
 /// What the wildcards of a filter stand for in a topic.
@@ -47,22 +35,28 @@ pub fn captures<'a>(filter: &str, topic: &'a str, mut capture: impl FnMut(Captur
     if hidden(filter, topic) {
         return false;
     }
-    let mut rest = Some(topic);
-    for level in filter.split('/') {
-        if level == "#" {
-            capture(Capture::Rest(rest));
-            return true;
-        }
-        let Some(text) = rest else { return false };
-        let (first, tail) = first_level(text);
-        match level {
-            "+" => capture(Capture::Level(first)),
-            _ if level != first => return false,
-            _ => {}
-        }
-        rest = tail;
+    // By bytes: most filters that do not match differ in one of the first.
+    let (mut filter, mut at) = (filter.as_bytes(), 0);
+    loop {
+        (filter, at) = match (filter, topic.as_bytes().get(at)) {
+            ([], None) => return true,
+            (b"#", _) => {
+                capture(Capture::Rest(topic.get(at..)));
+                return true;
+            }
+            (b"/#", None) => {
+                capture(Capture::Rest(None));
+                return true;
+            }
+            ([b'+', filter @ ..], _) => {
+                let (level, _) = first_level(topic.get(at..).unwrap_or_default());
+                capture(Capture::Level(level));
+                (filter, at + level.len())
+            }
+            ([one, filter @ ..], Some(other)) if one == other => (filter, at + 1),
+            _ => return false,
+        };
     }
-    rest.is_none()
 }
 
 /// Whether every topic that matches `narrow` also matches `wide`.
@@ -120,11 +114,6 @@ pub fn overlaps(one: &str, other: &str) -> bool {
 /// Wildcards at the beginning do not stand for `$...` [MQTT-4.7.2-1].
 fn hidden(filter: &str, topic: &str) -> bool {
     topic.starts_with('$') && filter.starts_with(['#', '+'])
-}
-
-fn behind_level(topic: &[u8]) -> &[u8] {
-    let end = topic.iter().position(|byte| *byte == b'/');
-    end.and_then(|end| topic.get(end..)).unwrap_or_default()
 }
 
 fn first_level(topic: &str) -> (&str, Option<&str>) {

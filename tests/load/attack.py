@@ -324,6 +324,16 @@ def opened(source, timeout=10, receive_bytes=None):
     return stream
 
 
+def opening(number, port):
+    """A connection that nobody waits for, from one of forty addresses."""
+    stream = socket.socket()
+    stream.setblocking(False)
+    stream.setsockopt(socket.SOL_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
+    stream.bind((f"127.0.0.{2 + number % 40}", 0))
+    stream.connect_ex(("127.0.0.1", port))
+    return stream
+
+
 def connect_packet(client_id, clean):
     flags = b"\x02" if clean else b"\x00"
     body = b"\x00\x04MQTT\x04" + flags + b"\x00\x00" + struct.pack(">H", len(client_id)) + client_id
@@ -356,11 +366,7 @@ def crowd(args, stopped):
         for kind in wanted:
             for _ in range(min(100, wanted[kind] - now[kind])):
                 number += 1
-                stream = socket.socket()
-                stream.setblocking(False)
-                stream.setsockopt(socket.SOL_IP, 24, 1)
-                stream.bind((f"127.0.0.{2 + number % 40}", 0))
-                stream.connect_ex(("127.0.0.1", PORT))
+                stream = opening(number, PORT)
                 selector.register(stream, selectors.EVENT_READ, [kind, 0])
                 now[kind] += 1
                 result["opened"] += 1
@@ -496,11 +502,7 @@ def hellos(args, stopped):
         due += 0.01
         for _ in range(args.hellos // 100):
             number += 1
-            stream = socket.socket()
-            stream.setblocking(False)
-            stream.setsockopt(socket.SOL_IP, 24, 1)
-            stream.bind((f"127.0.0.{2 + number % 40}", 0))
-            stream.connect_ex(("127.0.0.1", TLS_PORT))
+            stream = opening(number, TLS_PORT)
             try:
                 stream.send(hello)
             except OSError:

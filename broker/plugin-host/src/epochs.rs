@@ -110,15 +110,13 @@ impl Ticker {
         let epochs = Arc::new(Epochs::default());
         let run = {
             let epochs = epochs.clone();
-            move || {
-                epochs.thread.get_or_init(std::thread::current);
-                epochs.run(quiet_epochs, count);
-            }
+            move || epochs.run(quiet_epochs, count)
         };
         let thread = std::thread::Builder::new()
             .name("plugin-epochs".into())
             .spawn(run)
             .map_err(HostError::Ticker)?;
+        // Before anybody can wake it: nobody else has them yet.
         epochs.thread.get_or_init(|| thread.thread().clone());
         Ok(Self {
             epochs,

@@ -166,7 +166,7 @@ fn plugin_inspect_shows_what_a_component_is() {
     assert_eq!(inspected["digest"].as_str().map(str::len), Some(64));
     let printed = String::from_utf8(run(&["plugin", "inspect", "builtin:password"], 0).stdout).expect("UTF-8");
     assert!(
-        printed.contains("authenticate") && printed.contains("0.1.0"),
+        printed.contains("authenticate") && printed.contains("0.1.1"),
         "{printed}"
     );
     let dir = tempfile::tempdir().expect("temporary directory");

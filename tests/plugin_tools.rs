@@ -254,7 +254,7 @@ fn a_grant_that_is_missing_is_named() {
                  request = { action = \"publish\", topic = \"a\" }";
     check_has(
         &bench.test(cases, 2),
-        &["nervewire:plugin/random@0.1.0", "grants = [\"kv\", \"random\"]"],
+        &["nervewire:plugin/random@0.1.1", "grants = [\"kv\", \"random\"]"],
     );
 }
 

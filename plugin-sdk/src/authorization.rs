@@ -15,7 +15,8 @@ pub trait Authorize: Plugin {
         None
     }
 
-    /// Called for each request that no rule decides.
+    /// Called for each request that no rule decides; about several requests of one client one after the other, before the first
+    /// of them takes effect, where the broker has them at hand.
     fn authorize(&mut self, client: &Client, request: &Request) -> Verdict {
         let _ = (client, request);
         Verdict::abstain()

@@ -20,27 +20,27 @@ pub mod authenticator {
         world: "authenticator",
         pub_export_macro: true,
         export_macro_name: "export_authenticator",
-        with: { "nervewire:plugin/types@0.1.0": crate::bindings::base::nervewire::plugin::types },
+        with: { "nervewire:plugin/types@0.1.1": crate::bindings::base::nervewire::plugin::types },
     });
 }
 
 pub mod authorizer {
     wit_bindgen::generate!({
         path: "../wit",
-        world: "authorizer",
+        world: "batch-authorizer",
         pub_export_macro: true,
         export_macro_name: "export_authorizer",
-        with: { "nervewire:plugin/types@0.1.0": crate::bindings::base::nervewire::plugin::types },
+        with: { "nervewire:plugin/types@0.1.1": crate::bindings::base::nervewire::plugin::types },
     });
 }
 
 pub mod transformer {
     wit_bindgen::generate!({
         path: "../wit",
-        world: "transformer",
+        world: "batch-transformer",
         pub_export_macro: true,
         export_macro_name: "export_transformer",
-        with: { "nervewire:plugin/types@0.1.0": crate::bindings::base::nervewire::plugin::types },
+        with: { "nervewire:plugin/types@0.1.1": crate::bindings::base::nervewire::plugin::types },
     });
 }
 
@@ -54,9 +54,9 @@ pub mod detector {
 }
 
 pub use authenticator::exports::nervewire::plugin::authentication;
-pub use authorizer::exports::nervewire::plugin::authorization;
+pub use authorizer::exports::nervewire::plugin::{authorization, authorization_batch};
 pub use base::exports::nervewire::plugin::lifecycle;
 pub use base::nervewire::plugin as host;
 pub use base::nervewire::plugin::types;
 pub use detector::exports::nervewire::plugin::detection;
-pub use transformer::exports::nervewire::plugin::transformation;
+pub use transformer::exports::nervewire::plugin::{transformation, transformation_batch};

@@ -7,7 +7,9 @@ pub(crate) mod kv;
 
 pub use crate::bindings::{authenticator, authorizer, base, detector, transformer};
 
-use crate::bindings::{authentication, authorization, lifecycle, transformation, types};
+use crate::bindings::{
+    authentication, authorization, authorization_batch, lifecycle, transformation, transformation_batch, types,
+};
 use crate::{Authenticate, Authorize, Files, Plugin, Transform, log};
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -58,9 +60,26 @@ impl<P: Hosted + Authorize> authorization::Guest for Component<P> {
     }
 }
 
+impl<P: Hosted + Authorize> authorization_batch::Guest for Component<P> {
+    fn authorize_all(client: types::Client, requests: Vec<authorization::Request>) -> Vec<authorization::Verdict> {
+        let client = client.into();
+        let answer =
+            |plugin: &mut P, request: authorization::Request| plugin.authorize(&client, &request.into()).into();
+        with(|plugin: &mut P| requests.into_iter().map(|request| answer(plugin, request)).collect())
+    }
+}
+
 impl<P: Hosted + Transform> transformation::Guest for Component<P> {
     fn transform(client: types::Client, message: types::Message) -> transformation::Outcome {
         with(|plugin: &mut P| plugin.transform(&client.into(), message.into())).into()
+    }
+}
+
+impl<P: Hosted + Transform> transformation_batch::Guest for Component<P> {
+    fn transform_all(client: types::Client, messages: Vec<types::Message>) -> Vec<transformation::Outcome> {
+        let client = client.into();
+        let answer = |plugin: &mut P, message: types::Message| plugin.transform(&client, message.into()).into();
+        with(|plugin: &mut P| messages.into_iter().map(|message| answer(plugin, message)).collect())
     }
 }
 

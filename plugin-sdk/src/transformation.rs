@@ -5,7 +5,8 @@ use crate::{Client, Message, Plugin};
 /// Implemented by plugins that change, split, drop or refuse messages.
 pub trait Transform: Plugin {
     /// Called for each accepted message before it is routed. The message is handed over: change it and return it in
-    /// [`Transformation::Replace`], or return [`Transformation::Pass`] to have the broker go on with its own copy.
+    /// [`Transformation::Replace`], or return [`Transformation::Pass`] to have the broker go on with its own copy. Messages of one client
+    /// come one after the other, several of them before the first is routed where the broker has them at hand.
     fn transform(&mut self, client: &Client, message: Message) -> Transformation;
 }
 

@@ -31,6 +31,8 @@ pub const MAX_USER_PROPERTIES: usize = 256;
 /// Why an answer is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Invalid {
+    #[error("{0} answers to {1} questions")]
+    Answers(usize, usize),
     #[error("{0} is no MQTT string: {1}")]
     Text(&'static str, nervewire_codec::StringError),
     #[error("{0} is no topic name")]

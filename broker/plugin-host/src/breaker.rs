@@ -121,9 +121,13 @@ pub(crate) struct SharedBreaker {
 }
 
 impl SharedBreaker {
+    pub(crate) fn is_closed(&self) -> bool {
+        !self.tripped.load(Ordering::Acquire)
+    }
+
     /// `now_ms` is called only where the time matters.
     pub(crate) fn admit(&self, now_ms: impl FnOnce() -> u64) -> Admission {
-        if !self.tripped.load(Ordering::Acquire) {
+        if self.is_closed() {
             return Admission::Pass;
         }
         self.lock().admit(now_ms())

@@ -4,7 +4,7 @@
 //!
 //! All that lies in the guest's memory is the guest's to say, and untrusted: whatever it says, the host writes within its memory.
 
-use crate::lower::InMemory;
+use crate::lower::{InMemory, Placed, PlacedList};
 use crate::sections;
 use std::sync::atomic::{AtomicU32, Ordering};
 use wasmtime::Result;
@@ -69,6 +69,16 @@ impl CallArena {
     /// The parameters of a call whose arena this is.
     pub(crate) fn passed<Params>(&self, params: Params) -> InMemory<'_, Params> {
         InMemory { params, arena: self }
+    }
+
+    /// A record of such a call.
+    pub(crate) fn placed<R>(&self, record: R) -> Placed<'_, R> {
+        Placed { record, arena: self }
+    }
+
+    /// A list of records of such a call.
+    pub(crate) fn placed_all<'a, R>(&'a self, records: &'a [R]) -> PlacedList<'a, R> {
+        PlacedList { records, arena: self }
     }
 
     /// What is known after the call, which succeeded.

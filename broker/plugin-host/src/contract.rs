@@ -8,7 +8,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex};
 
 /// The version of the package `nervewire:plugin` that the broker speaks; components built for any 0.1 fit.
-pub const WIT_VERSION: &str = "0.1.0";
+pub const WIT_VERSION: &str = "0.1.1";
 const COMPATIBLE: &str = "0.1.";
 const PACKAGE: &str = "nervewire:plugin";
 
@@ -193,7 +193,9 @@ pub(crate) struct Exports {
     pub(crate) authenticate: Option<ComponentExportIndex>,
     pub(crate) rules: Option<ComponentExportIndex>,
     pub(crate) authorize: Option<ComponentExportIndex>,
+    pub(crate) authorize_all: Option<ComponentExportIndex>,
     pub(crate) transform: Option<ComponentExportIndex>,
+    pub(crate) transform_all: Option<ComponentExportIndex>,
     pub(crate) tick: Option<ComponentExportIndex>,
     pub(crate) detect: Option<ComponentExportIndex>,
 }
@@ -232,7 +234,9 @@ impl Exports {
             authenticate: function("authentication", "authenticate"),
             rules: function("authorization", "rules"),
             authorize: function("authorization", "authorize"),
+            authorize_all: function("authorization-batch", "authorize-all"),
             transform: function("transformation", "transform"),
+            transform_all: function("transformation-batch", "transform-all"),
             tick: function("lifecycle", "tick"),
             detect: function("detection", "detect"),
         })

@@ -1,11 +1,12 @@
 //! One warm instance on one thread: its calls, their deadlines, and its replacement after it failed.
 
 use crate::answer::{self, Invalid};
+use crate::batch::Batches;
 use crate::breaker::Admission;
 use crate::call_arena::{CallArena, Place};
 use crate::error::StartError;
 use crate::guest::{Guest, HostRefusal};
-use crate::lower::{InMemory, Placed};
+use crate::lower::{InMemory, Placed, PlacedList};
 use crate::plugin::Plugin;
 use crate::question::{self, ClientFacts};
 use crate::spec::{Hook, Role};
@@ -25,13 +26,14 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 
 /// A plugin's instance for one thread at a time. After a failed call it replaces itself at the next one.
 pub struct Instance {
-    plugin: Arc<Plugin>,
+    pub(crate) plugin: Arc<Plugin>,
     role: Role,
     cell: usize,
-    live: Option<Live>,
+    pub(crate) live: Option<Live>,
     /// The call arena of the instance that is alive.
-    arena: Place,
-    last_call_ns: u64,
+    pub(crate) arena: Place,
+    pub(crate) last_call_ns: u64,
+    pub(crate) batches: Batches,
 }
 
 /// An instantiated component that `init` accepted.
@@ -46,14 +48,18 @@ pub(crate) struct Functions {
     pub(crate) authenticate: Option<AboutClient<(ClientParam, wire::CredentialsRef<'static>), wire::Authentication>>,
     pub(crate) rules: Option<AboutClient<(ClientParam,), Option<Vec<wire::Rule>>>>,
     pub(crate) authorize: Option<AboutClient<(ClientParam, RequestParam), wire::Verdict>>,
+    pub(crate) authorize_all: Option<AboutClient<(ClientParam, RequestsParam), Vec<wire::Verdict>>>,
     pub(crate) transform: Option<AboutClient<(ClientParam, MessageParam), wire::Transformation>>,
+    pub(crate) transform_all: Option<AboutClient<(ClientParam, MessagesParam), Vec<wire::Transformation>>>,
     pub(crate) tick: Option<Function<(u64,), Vec<wire::Message>>>,
     pub(crate) detect: Option<Function<(&'static [wire::WindowRef<'static>],), Vec<wire::Finding>>>,
 }
 
 type ClientParam = Placed<'static, wire::ClientRef<'static>>;
 type RequestParam = Placed<'static, wire::RequestRef<'static>>;
+type RequestsParam = PlacedList<'static, wire::RequestRef<'static>>;
 type MessageParam = Placed<'static, wire::MessageRef<'static>>;
+type MessagesParam = PlacedList<'static, wire::MessageRef<'static>>;
 
 /// A function whose parameters are passed in memory, as a client has more fields than are passed otherwise.
 type AboutClient<Params, Answer> = Function<InMemory<'static, Params>, Answer>;
@@ -71,6 +77,7 @@ impl Instance {
             cell,
             live: Some(live),
             last_call_ns: 0,
+            batches: Batches::default(),
         })
     }
 
@@ -124,7 +131,7 @@ impl Instance {
         let request = request.into();
         let facts = ClientFacts::new(client);
         let arena = CallArena::new(self.arena);
-        let params = arena.passed((facts.lower(&arena), question::request(&request, &arena)));
+        let params = arena.passed((facts.lower(&arena), arena.placed(question::request(&request))));
         let answer = self.call(
             &arena,
             Call::Authorize,
@@ -150,7 +157,10 @@ impl Instance {
         let max_message_bytes = self.plugin.max_message_bytes();
         let (facts, properties) = (ClientFacts::new(client), question::user_properties(&message));
         let arena = CallArena::new(self.arena);
-        let params = arena.passed((facts.lower(&arena), question::message(&message, &properties, &arena)));
+        let params = arena.passed((
+            facts.lower(&arena),
+            arena.placed(question::message(&message, &properties)),
+        ));
         let parse = |answer| answer::transformation(answer, max_message_bytes);
         let answer = self.call(&arena, Call::Transform, |functions| functions.transform, params, parse);
         self.show(TappedQuestion::Transform(client, message), answer, |answer| {
@@ -199,6 +209,11 @@ impl Instance {
         self.last_call_ns
     }
 
+    /// Whether it may be asked several questions at once.
+    pub fn takes_batches(&self) -> bool {
+        self.plugin.takes_batches()
+    }
+
     /// The plugin it is an instance of.
     pub fn plugin(&self) -> &Arc<Plugin> {
         &self.plugin
@@ -223,14 +238,35 @@ impl Instance {
             self.plugin.stats().count(self.cell, call, Outcome::Breaker, None);
             return Err(Outcome::Breaker);
         }
+        self.admitted(arena, call, 1, admission, function, params, parse)
+    }
+
+    /// `answers`: how many it is to give.
+    #[allow(clippy::too_many_arguments)] // What a call has, and once more than most.
+    pub(crate) fn admitted<Params, Answer, Parsed>(
+        &mut self,
+        arena: &CallArena,
+        call: Call,
+        answers: usize,
+        admission: Admission,
+        function: impl FnOnce(&Functions) -> Option<Function<Params, Answer>>,
+        params: Params,
+        parse: impl FnOnce(Answer) -> Result<Parsed, Invalid>,
+    ) -> Result<Parsed, Outcome>
+    where
+        Params: ComponentNamedList + Lower,
+        (Answer,): ComponentNamedList + Lift,
+    {
         let start = Instant::now();
         let result = self.attempt(call, function, params, parse);
         if self.live.is_some() && self.arena == Place::Unasked {
             self.arena = arena.place();
         }
         self.last_call_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.batches.took(self.last_call_ns, answers);
+        let failure = result.as_ref().err();
         self.plugin
-            .conclude(self.cell, call, admission, result.as_ref().err(), self.last_call_ns);
+            .conclude(self.cell, call, answers, admission, failure, self.last_call_ns);
         result.map_err(|failure| failure.outcome)
     }
 
@@ -279,7 +315,7 @@ impl Instance {
     ) -> Result<T, CallFailed> {
         if let Some(tap) = self.plugin.tap() {
             let shown = answer.as_ref().map(shown).map_err(|outcome| *outcome);
-            tap.call(&self.plugin.tapped(question, shown, self.last_call_ns));
+            tap.call(&self.plugin.tapped(question, shown, self.batches.answer_ns()));
         }
         answer.map_err(|_| CallFailed)
     }

@@ -7,6 +7,7 @@
 //! [`Plugin::submit`] and answer later, from threads of the host.
 
 mod answer;
+mod batch;
 mod breaker;
 mod cache;
 mod call_arena;

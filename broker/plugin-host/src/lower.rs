@@ -61,15 +61,7 @@ unsafe impl<Params: Lower> Lower for InMemory<'_, Params> {
         dst: &mut MaybeUninit<Self::Lower>,
     ) -> Result<()> {
         let () = Self::ARE_MANY;
-        let align = Params::ALIGN32 as usize;
-        let address = match self.arena.room(cx, Params::SIZE32 + align - 1)? {
-            Some(chunk) => {
-                let address = chunk.next().next_multiple_of(align);
-                chunk.fill(cx.as_slice_mut(), address + Params::SIZE32, 1);
-                address
-            }
-            None => cx.realloc(0, 0, Params::ALIGN32, Params::SIZE32)?,
-        };
+        let address = allocate(cx, self.arena, Params::ALIGN32, Params::SIZE32)?;
         self.params.linear_lower_to_memory(cx, ty, address)?;
         dst.write([ValRaw::i64(address as i64)]);
         Ok(())
@@ -79,6 +71,17 @@ unsafe impl<Params: Lower> Lower for InMemory<'_, Params> {
     fn linear_lower_to_memory<T>(&self, _: &mut LowerContext<'_, T>, _: InterfaceType, _: usize) -> Result<()> {
         bail!("the parameters of a call")
     }
+}
+
+/// Room for so many bytes, more than none, that are the guest's from then on: in its call arena, else where its allocator says, which
+/// wasmtime checks.
+fn allocate<T>(cx: &mut LowerContext<'_, T>, arena: &CallArena, align: u32, bytes: usize) -> Result<usize> {
+    let Some(chunk) = arena.room(cx, bytes + align as usize - 1)? else {
+        return cx.realloc(0, 0, align, bytes);
+    };
+    let address = chunk.next().next_multiple_of(align as usize);
+    chunk.fill(cx.as_slice_mut(), address + bytes, 1);
+    Ok(address)
 }
 
 // SAFETY: on the other side it is the record and nothing else.
@@ -104,17 +107,70 @@ unsafe impl<R: Record> Lower for Placed<'_, R> {
     }
 
     fn linear_lower_to_memory<T>(&self, cx: &mut LowerContext<'_, T>, ty: InterfaceType, offset: usize) -> Result<()> {
-        let Some(chunk) = self.arena.room(cx, self.record.referred_bytes())? else {
-            return self.record.write(&mut Allocated { cx, ty }, offset);
+        lower_record(&self.record, self.arena, cx, ty, offset)
+    }
+}
+
+fn lower_record<R: Record, T>(
+    record: &R,
+    arena: &CallArena,
+    cx: &mut LowerContext<'_, T>,
+    ty: InterfaceType,
+    offset: usize,
+) -> Result<()> {
+    let Some(chunk) = arena.room(cx, record.referred_bytes())? else {
+        return record.write(&mut Allocated { cx, ty }, offset);
+    };
+    let mut place = InArena {
+        memory: cx.as_slice_mut(),
+        next: chunk.next(),
+        allocations: 0,
+    };
+    record.write(&mut place, offset)?;
+    chunk.fill(place.memory, place.next, place.allocations);
+    Ok(())
+}
+
+/// A list of records, at least one, and where it and what they refer to may be put.
+pub(crate) struct PlacedList<'a, R> {
+    pub(crate) records: &'a [R],
+    pub(crate) arena: &'a CallArena,
+}
+
+// SAFETY: on the other side it is a list of the records.
+unsafe impl<R: ComponentType> ComponentType for PlacedList<'_, R> {
+    type Lower = <[R] as ComponentType>::Lower;
+    const ABI: CanonicalAbiInfo = <[R] as ComponentType>::ABI;
+
+    fn typecheck(ty: &InterfaceType, types: &InstanceType<'_>) -> Result<()> {
+        <[R] as ComponentType>::typecheck(ty, types)
+    }
+}
+
+// SAFETY: what is written is the list's address and length, and within an allocation of the guest that has room for all records.
+unsafe impl<R: Record> Lower for PlacedList<'_, R> {
+    /// It stands behind a client, which has more fields than are passed outside of memory.
+    fn linear_lower_to_flat<T>(
+        &self,
+        _: &mut LowerContext<'_, T>,
+        _: InterfaceType,
+        _: &mut MaybeUninit<Self::Lower>,
+    ) -> Result<()> {
+        bail!("a list that is passed in memory")
+    }
+
+    fn linear_lower_to_memory<T>(&self, cx: &mut LowerContext<'_, T>, ty: InterfaceType, offset: usize) -> Result<()> {
+        let InterfaceType::List(list) = ty else {
+            bail!("not a list")
         };
-        let mut place = InArena {
-            memory: cx.as_slice_mut(),
-            next: chunk.next(),
-            allocations: 0,
-        };
-        self.record.write(&mut place, offset)?;
-        chunk.fill(place.memory, place.next, place.allocations);
-        Ok(())
+        let element = cx.types[list].element;
+        let address = allocate(cx, self.arena, R::ALIGN32, self.records.len() * R::SIZE32)?;
+        for (position, record) in self.records.iter().enumerate() {
+            lower_record(record, self.arena, cx, element, address + position * R::SIZE32)?;
+        }
+        let mut reference = Fields::<REFERENCE_BYTES>::new();
+        reference.reference(0, [address as u32, self.records.len() as u32]);
+        store(cx.as_slice_mut(), &reference.0, offset)
     }
 }
 

@@ -255,6 +255,16 @@ impl Plugin {
         }
     }
 
+    /// Whether it may be asked several questions at once (`wit/batch.wit`).
+    pub fn takes_batches(&self) -> bool {
+        self.exports.authorize_all.is_some() || self.exports.transform_all.is_some()
+    }
+
+    /// Whether calls are made without asking the breaker, which has no reason to refuse or to probe.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.breaker.is_closed()
+    }
+
     pub(crate) fn admit(&self) -> Admission {
         let admission = self.breaker.admit(|| self.shared.clock.now_ms());
         if admission == Admission::Probe {
@@ -264,12 +274,20 @@ impl Plugin {
     }
 
     /// Counts a call that ended after so many nanoseconds, and tells the breaker. Where there was no instance nothing ran that took
-    /// its time.
-    pub(crate) fn conclude(&self, cell: usize, call: Call, admission: Admission, failure: Option<&Failure>, ns: u64) {
+    /// its time. `answers`: how many it gave, each of which counts as a call of its own; one that failed is one.
+    pub(crate) fn conclude(
+        &self,
+        cell: usize,
+        call: Call,
+        answers: usize,
+        admission: Admission,
+        failure: Option<&Failure>,
+        ns: u64,
+    ) {
         let stats = &self.shared.stats;
         match failure {
             None => {
-                stats.count(cell, call, Outcome::Ok, Some(ns));
+                stats.count_answers(cell, call, answers as u64, ns);
                 self.succeeded(admission);
             }
             Some(failure) => {
@@ -399,7 +417,9 @@ impl Plugin {
             authenticate: self.function(store, instance, Call::Authenticate, self.exports.authenticate)?,
             rules: self.function(store, instance, Call::Rules, self.exports.rules)?,
             authorize: self.function(store, instance, Call::Authorize, self.exports.authorize)?,
+            authorize_all: self.function(store, instance, Call::Authorize, self.exports.authorize_all)?,
             transform: self.function(store, instance, Call::Transform, self.exports.transform)?,
+            transform_all: self.function(store, instance, Call::Transform, self.exports.transform_all)?,
             tick: self.function(store, instance, Call::Tick, self.exports.tick)?,
             detect: self.function(store, instance, Call::Detect, self.exports.detect)?,
         })

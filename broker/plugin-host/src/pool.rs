@@ -264,7 +264,7 @@ async fn attempt(plugin: Arc<Plugin>, question: Question, warm: Option<Warm>) ->
         let outcome = answer.as_ref().map_err(|failure| failure.outcome);
         plugin.show_pooled(&question, outcome, ns, &watch.take());
     }
-    plugin.conclude(cell, call, admission, answer.as_ref().err(), ns);
+    plugin.conclude(cell, call, 1, admission, answer.as_ref().err(), ns);
     match answer {
         Ok(reply) => (reply, live.map(|live| Warm { live, cell })),
         Err(failure) => {
@@ -317,14 +317,17 @@ async fn asked(
         }
         Question::Authorize { client, request } => {
             let facts = ClientFacts::new(client);
-            let params = arena.passed((facts.lower(arena), question::request(&request.into(), arena)));
+            let params = arena.passed((facts.lower(arena), arena.placed(question::request(&request.into()))));
             let answer = run(store, hook(functions, |f| f.authorize)?, params).await?;
             Reply::Authorize(Ok(answer::verdict(answer)))
         }
         Question::Transform { client, message } => {
             let message = message.into();
             let (facts, properties) = (ClientFacts::new(client), question::user_properties(&message));
-            let params = arena.passed((facts.lower(arena), question::message(&message, &properties, arena)));
+            let params = arena.passed((
+                facts.lower(arena),
+                arena.placed(question::message(&message, &properties)),
+            ));
             let answer = run(store, hook(functions, |f| f.transform)?, params).await?;
             let answer = answer::transformation(answer, max_message_bytes).map_err(Failure::invalid)?;
             Reply::Transform(Ok(answer))

@@ -133,19 +133,18 @@ pub(crate) fn credentials(credentials: &Credentials) -> wire::CredentialsRef<'_>
     }
 }
 
-pub(crate) fn request<'a>(request: &RequestRef<'a>, arena: &'a CallArena) -> Placed<'a, wire::RequestRef<'a>> {
+pub(crate) fn request<'a>(request: &RequestRef<'a>) -> wire::RequestRef<'a> {
     let action = match request.action {
         Action::Publish => wire::Action::Publish,
         Action::Subscribe => wire::Action::Subscribe,
         Action::Deliver => wire::Action::Deliver,
     };
-    let record = wire::RequestRef {
+    wire::RequestRef {
         action,
         topic: request.topic,
         qos: qos(request.qos),
         retain: request.retain,
-    };
-    Placed { record, arena }
+    }
 }
 
 /// The user properties of a message in the shape [`message`] borrows.
@@ -161,10 +160,9 @@ fn user_property((name, value): &UserProperty) -> wire::PropertyRef<'_> {
 pub(crate) fn message<'a>(
     message: &AppMessageRef<'a>,
     user_properties: &'a [wire::PropertyRef<'a>],
-    arena: &'a CallArena,
-) -> Placed<'a, wire::MessageRef<'a>> {
+) -> wire::MessageRef<'a> {
     let properties: Option<&'a Properties> = message.properties;
-    let record = wire::MessageRef {
+    wire::MessageRef {
         topic: message.topic.as_str(),
         payload: message.payload,
         qos: qos(message.qos),
@@ -175,8 +173,7 @@ pub(crate) fn message<'a>(
         correlation_data: properties.and_then(|p| p.correlation_data.as_deref()),
         message_expiry_seconds: properties.and_then(|p| p.message_expiry_interval),
         user_properties,
-    };
-    Placed { record, arena }
+    }
 }
 
 pub(crate) fn window(window: &Window) -> wire::WindowRef<'_> {

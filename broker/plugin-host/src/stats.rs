@@ -267,6 +267,14 @@ impl PluginStats {
         }
     }
 
+    /// A call that gave so many answers, at least one, all of them within `ns`.
+    pub(crate) fn count_answers(&self, cell: usize, call: Call, answers: u64, ns: u64) {
+        let cell = &self.cells[cell % CELLS];
+        add(&cell.calls[call as usize][Outcome::Ok as usize], answers);
+        add(&cell.buckets[call as usize][bucket(ns / answers.max(1))], answers);
+        add(&cell.sum_ns[call as usize], ns);
+    }
+
     /// `nervewire:plugin/counters.add`.
     pub(crate) fn add_to_counter(&self, name: &str, delta: u64) {
         if let Some(value) = self.counters.read().unwrap_or_else(PoisonError::into_inner).get(name) {

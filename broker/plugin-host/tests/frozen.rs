@@ -7,33 +7,46 @@ mod support;
 use bytes::Bytes;
 use nervewire_codec::{QoS, ReasonCode, Utf8String};
 use nervewire_core::hook::*;
+use nervewire_core::policy::RequestRef;
 use nervewire_plugin_host::{Hook, Instance, LoadError, PluginSpec, Role, StartError};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use support::*;
 
-/// SHA-256 of [`definitions`] on that day.
-const FROZEN_DEFINITIONS: &str = "3e5fff3dda2ecbe9ee513ad5f413e0cfafea7ea8c3e76866d72123e15765890f";
+/// SHA-256 of [`definitions`] without those of [`ADDED`], on that day.
+const FROZEN_0_1_0: &str = "3e5fff3dda2ecbe9ee513ad5f413e0cfafea7ea8c3e76866d72123e15765890f";
+/// SHA-256 of all [`definitions`] on the day 0.1.1 was frozen.
+const FROZEN_0_1_1: &str = "29354b3f0c37bfb2782301b0af6b191a7d8b3da266c20b382e1f0afe3ec3b3f8";
+/// What came with 0.1.1.
+const ADDED: [&str; 1] = ["batch.wit"];
 
 #[test]
 fn wit_defines_what_it_defined_when_it_was_frozen() {
-    let digest: String = Sha256::digest(definitions())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    assert_eq!(
-        digest, FROZEN_DEFINITIONS,
-        "a definition in wit/ has changed, but nervewire:plugin@0.1.0 is frozen: components that exist would not load any \
-         more. Only comments may change there. What is to be added or to be different begins a new version: wit/README.md"
-    );
+    let frozen = |without: &[&str], version, frozen_digest| {
+        // The version stands in every file.
+        let definitions = definitions(without).replace("@0.1.1;", &format!("@{version};"));
+        let digest: String = Sha256::digest(definitions)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(
+            digest, frozen_digest,
+            "a definition in wit/ has changed, but nervewire:plugin@{version} is frozen: components that exist would not load \
+             any more. Only comments may change there. What is to be added or to be different begins a new version: \
+             wit/README.md"
+        );
+    };
+    frozen(&ADDED, "0.1.0", FROZEN_0_1_0);
+    frozen(&[], "0.1.1", FROZEN_0_1_1);
 }
 
-/// Everything in `wit/` but comments, white space and the commas before a closing brace.
-fn definitions() -> String {
+/// Everything in `wit/`, without some of its files, but comments, white space and the commas before a closing brace.
+fn definitions(without: &[&str]) -> String {
     let mut files: Vec<PathBuf> = std::fs::read_dir(repository().join("wit"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "wit"))
+        .filter(|path| without.iter().all(|name| !path.ends_with(name)))
         .collect();
     files.sort();
     let texts = files.iter().map(|file| std::fs::read_to_string(file).unwrap());
@@ -57,13 +70,35 @@ fn comments_and_layout_are_no_definitions() {
 
 #[test]
 fn the_component_of_the_day_of_the_freeze_answers_as_it_did() {
-    check_answers(&frozen());
+    check_answers(&frozen("0.1.0"));
 }
 
 /// The source beside it still says the same when it is built today.
 #[test]
 fn the_same_source_built_today_answers_alike() {
     check_answers(&spec("frozen"));
+}
+
+/// What 0.1.1 added, by a component of the day on which that was frozen, and by the same source built today.
+#[test]
+fn the_component_of_the_day_that_0_1_1_was_frozen_takes_several_questions() {
+    for spec in [frozen("0.1.1"), spec("batching")] {
+        let mut instance = load(spec).instance(Role::Shard).unwrap();
+        let requests = ["mine/c1", "no/1", "maybe"].map(request);
+        let verdicts = instance.authorize_all(&known_client(), &requests.each_ref().map(RequestRef::from));
+        let decisions: Vec<Decision> = verdicts.unwrap().iter().map(|verdict| verdict.decision).collect();
+        assert_eq!(decisions, [Decision::Allow, Decision::Deny, Decision::Abstain]);
+        let messages = ["replace/1", "drop"].map(message);
+        let outcomes = instance.transform_all(&known_client(), &messages.each_ref().map(AppMessageRef::from));
+        let replaced = AppMessage {
+            payload: Bytes::from_static(b"daolyap"),
+            ..message("c1/replace/1")
+        };
+        assert_eq!(
+            outcomes.unwrap(),
+            [Transformation::Replace(replaced), Transformation::Drop]
+        );
+    }
 }
 
 /// A component whose every answer is known.
@@ -131,10 +166,10 @@ fn detects(instance: &mut Instance) {
     assert_eq!(instance.detect(&windows).unwrap(), expected);
 }
 
-fn frozen() -> PluginSpec {
-    let file = repository().join("tests/frozen/plugin-0.1.0.wasm");
+fn frozen(version: &str) -> PluginSpec {
+    let file = repository().join(format!("tests/frozen/plugin-{version}.wasm"));
     PluginSpec {
-        name: "frozen-day".to_owned(),
+        name: format!("frozen-day {version}"),
         component: std::fs::read(file).unwrap().into(),
         ..spec("plain")
     }

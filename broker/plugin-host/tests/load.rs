@@ -29,15 +29,15 @@ fn imports_need_their_grants() {
     check_refused(
         spec("counting"),
         &[
-            "nervewire:plugin/kv@0.1.0",
-            "nervewire:plugin/random@0.1.0",
+            "nervewire:plugin/kv@0.1.1",
+            "nervewire:plugin/random@0.1.1",
             "write `grants = [\"kv\", \"random\"]`",
         ],
     );
     check_refused(
         granted(&["publish:a/#", "kv"], spec("counting")),
         &[
-            "imports `nervewire:plugin/random@0.1.0`, which",
+            "imports `nervewire:plugin/random@0.1.1`, which",
             "write `grants = [\"publish:a/#\", \"kv\", \"random\"]`",
         ],
     );
@@ -77,7 +77,7 @@ fn other_versions_and_other_things_are_refused() {
     let export = r#"(component (instance $i) (export "nervewire:plugin/authorization@0.2.0" (instance $i)))"#;
     check_refused(
         text_component(export),
-        &["authorization@0.2.0", "another version", "0.1.0"],
+        &["authorization@0.2.0", "another version", "0.1.1"],
     );
     check_refused(text_component("(component)"), &["lifecycle"]);
     check_refused(text_component("(module)"), &["not a WebAssembly component"]);
@@ -182,13 +182,13 @@ fn inspection_says_what_a_component_is_and_needs() {
     let bytes = guests::component("counting");
     let found = host().inspect(&bytes).unwrap();
     assert_eq!(found.hooks, [Hook::Transform]);
-    assert_eq!(found.wit_version.as_deref(), Some("0.1.0"));
+    assert_eq!(found.wit_version.as_deref(), Some("0.1.1"));
     assert_eq!(
         found.grants.iter().map(Grant::to_string).collect::<Vec<_>>(),
         ["kv", "random"]
     );
     assert!(
-        found.imports.iter().any(|name| name == "nervewire:plugin/kv@0.1.0"),
+        found.imports.iter().any(|name| name == "nervewire:plugin/kv@0.1.1"),
         "{:?}",
         found.imports
     );

@@ -5,8 +5,8 @@ wit_bindgen::generate!({
     inline: "
         package test:counting;
         world guest {
-            include nervewire:plugin/base@0.1.0;
-            include nervewire:plugin/transformer@0.1.0;
+            include nervewire:plugin/base@0.1.1;
+            include nervewire:plugin/transformer@0.1.1;
         }
     ",
     generate_all,

@@ -10,11 +10,11 @@ wit_bindgen::generate!({
     inline: "
         package test:liar;
         world guest {
-            include nervewire:plugin/base@0.1.0;
-            include nervewire:plugin/authenticator@0.1.0;
-            include nervewire:plugin/authorizer@0.1.0;
-            include nervewire:plugin/transformer@0.1.0;
-            include nervewire:plugin/detector@0.1.0;
+            include nervewire:plugin/base@0.1.1;
+            include nervewire:plugin/authenticator@0.1.1;
+            include nervewire:plugin/authorizer@0.1.1;
+            include nervewire:plugin/transformer@0.1.1;
+            include nervewire:plugin/detector@0.1.1;
         }
     ",
     generate_all,
@@ -113,7 +113,7 @@ unsafe extern "C" fn realloc(old: *mut u8, old_len: usize, align: usize, new_len
     }
 }
 
-#[unsafe(export_name = "nervewire:plugin/lifecycle@0.1.0#init")]
+#[unsafe(export_name = "nervewire:plugin/lifecycle@0.1.1#init")]
 unsafe extern "C" fn init(config: *const u8, length: usize, _: usize, _: usize) -> *mut u8 {
     // SAFETY: the host has written it there.
     let config = unsafe { std::slice::from_raw_parts(config, length) };
@@ -126,12 +126,12 @@ unsafe extern "C" fn init(config: *const u8, length: usize, _: usize, _: usize) 
     .0
 }
 
-#[unsafe(export_name = "nervewire:plugin/lifecycle@0.1.0#tick")]
+#[unsafe(export_name = "nervewire:plugin/lifecycle@0.1.1#tick")]
 extern "C" fn tick(_now: u64) -> *mut u8 {
     Area::new().list(0, messages()).0
 }
 
-#[unsafe(export_name = "nervewire:plugin/authentication@0.1.0#authenticate")]
+#[unsafe(export_name = "nervewire:plugin/authentication@0.1.1#authenticate")]
 extern "C" fn authenticate(_: *mut u8) -> *mut u8 {
     arena::entered();
     const ALLOW: u8 = 0;
@@ -146,7 +146,7 @@ extern "C" fn authenticate(_: *mut u8) -> *mut u8 {
         .0
 }
 
-#[unsafe(export_name = "nervewire:plugin/authorization@0.1.0#rules")]
+#[unsafe(export_name = "nervewire:plugin/authorization@0.1.1#rules")]
 extern "C" fn rules(_: *mut u8) -> *mut u8 {
     arena::entered();
     let rule = Area::new()
@@ -165,7 +165,7 @@ extern "C" fn rules(_: *mut u8) -> *mut u8 {
     Area::new().byte(0, value("option", 1)).list(4, list).0
 }
 
-#[unsafe(export_name = "nervewire:plugin/authorization@0.1.0#authorize")]
+#[unsafe(export_name = "nervewire:plugin/authorization@0.1.1#authorize")]
 extern "C" fn authorize(_: *mut u8) -> *mut u8 {
     arena::entered();
     match lie() {
@@ -181,7 +181,7 @@ extern "C" fn authorize(_: *mut u8) -> *mut u8 {
         .0
 }
 
-#[unsafe(export_name = "cabi_post_nervewire:plugin/authorization@0.1.0#authorize")]
+#[unsafe(export_name = "cabi_post_nervewire:plugin/authorization@0.1.1#authorize")]
 extern "C" fn authorized(_: *mut u8) {
     match lie() {
         "loops afterwards" => loop {
@@ -193,7 +193,7 @@ extern "C" fn authorized(_: *mut u8) {
     }
 }
 
-#[unsafe(export_name = "nervewire:plugin/transformation@0.1.0#transform")]
+#[unsafe(export_name = "nervewire:plugin/transformation@0.1.1#transform")]
 extern "C" fn transform(_: *mut u8) -> *mut u8 {
     arena::entered();
     const REPLACE: u8 = 1;
@@ -237,7 +237,7 @@ fn message(at: usize) -> Area {
         .byte(at + 56, value("expiry", 0))
 }
 
-#[unsafe(export_name = "nervewire:plugin/detection@0.1.0#detect")]
+#[unsafe(export_name = "nervewire:plugin/detection@0.1.1#detect")]
 extern "C" fn detect(_: usize, _: usize) -> *mut u8 {
     let finding = Area::new()
         .list(0, text("client"))

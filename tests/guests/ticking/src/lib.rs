@@ -7,9 +7,9 @@ wit_bindgen::generate!({
     inline: "
         package test:ticking;
         world guest {
-            include nervewire:plugin/base@0.1.0;
-            include nervewire:plugin/transformer@0.1.0;
-            include nervewire:plugin/detector@0.1.0;
+            include nervewire:plugin/base@0.1.1;
+            include nervewire:plugin/transformer@0.1.1;
+            include nervewire:plugin/detector@0.1.1;
         }
     ",
     generate_all,

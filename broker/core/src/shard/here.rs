@@ -1,14 +1,16 @@
 //! A PUBLISH put to the plugins that answer on the shard's own thread, while it still lies where it was read.
 
+use super::batch::Batch;
 use super::judge::{Judge, Judgement};
 use super::publish::{Origin, PublishFlow, Work, app_message};
 use super::route::of_the_message;
 use super::{Answer, Call, Shard};
 use crate::fold::failed_transformation;
 use crate::hook::{Action, AppMessageRef, CallFailed, Client, Transformation, Verdict};
-use crate::policy::RequestRef;
+use crate::policy::{ClientRules, RequestRef};
 use crate::time::Millis;
 use nervewire_codec::{PublishRef, ReasonCode};
+use std::sync::Arc;
 
 /// The plugins of a shard that are called on its own thread. Whoever is not among them is asked by a [`Call`], as all are about
 /// anything else than a PUBLISH.
@@ -30,6 +32,37 @@ pub trait PluginsHere {
         client: &Client,
         message: &AppMessageRef<'_>,
     ) -> Option<Answered<Transformation>>;
+
+    /// The verdicts of such an authorizer on several requests of one client, where it is worth asking about them at once.
+    fn authorize_all(
+        &mut self,
+        generation: u64,
+        authorizer: usize,
+        client: &Client,
+        requests: &[RequestRef<'_>],
+    ) -> Batch<Verdict> {
+        let _ = (generation, authorizer, client, requests);
+        Batch::default()
+    }
+
+    /// Likewise, the answers of a transform to several messages.
+    fn transform_all(
+        &mut self,
+        generation: u64,
+        transform: usize,
+        client: &Client,
+        messages: &[AppMessageRef<'_>],
+    ) -> Batch<Transformation> {
+        let _ = (generation, transform, client, messages);
+        Batch::default()
+    }
+
+    /// Whether the next PUBLISH, which a client with these rules sends to this topic, has been asked about already, is allowed, and
+    /// comes out of all transforms as it went in.
+    fn has_passed(&mut self, generation: u64, client: &Client, rules: &Arc<ClientRules>, topic: &str) -> bool {
+        let _ = (generation, client, rules, topic);
+        false
+    }
 }
 
 /// A plugin's answer.
@@ -80,6 +113,9 @@ impl Shard {
         mut publish: PublishRef<'_>,
         plugins: &mut dyn PluginsHere,
     ) {
+        if let Some(client) = self.has_passed(session, &publish, plugins) {
+            return self.let_through(now, origin, &client, publish);
+        }
         let Some(mut judge) = self.judge_of(session) else {
             return;
         };
@@ -108,6 +144,19 @@ impl Shard {
                 self.publish_answered(now, flow, Answer::Transform(Ok(outcome)));
             }
         }
+    }
+
+    /// The client, where everybody has said already that its PUBLISH goes on as it is.
+    fn has_passed(&self, session: u32, publish: &PublishRef<'_>, plugins: &mut dyn PluginsHere) -> Option<Arc<Client>> {
+        let client = &self.sessions.get(session as usize)?.client;
+        let rules = if self.policy.authorizers.is_empty() {
+            &self.no_rules
+        } else {
+            self.current_rules(session)?
+        };
+        plugins
+            .has_passed(self.policy.generation, client, rules, &publish.topic)
+            .then(|| client.clone())
     }
 
     fn put(&mut self, now: Millis, judge: &mut Judge, publish: &PublishRef<'_>, plugins: &mut dyn PluginsHere) -> Next {

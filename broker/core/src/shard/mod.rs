@@ -12,6 +12,7 @@ mod already;
 mod arriving;
 mod auth;
 mod banned;
+mod batch;
 mod bodies;
 mod bounds;
 mod certificate;
@@ -58,6 +59,7 @@ mod trouble;
 mod unsettled;
 
 pub use admin::{SessionInfo, ShardInfo};
+pub use batch::{Ahead, Batch, MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, may_be_asked_ahead};
 pub use commit::CommitId;
 pub use here::{Answered, Elsewhere, PluginsHere};
 pub(crate) use mesh::hash;

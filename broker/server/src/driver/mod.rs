@@ -14,6 +14,7 @@ mod newcomers;
 mod plugins;
 mod read;
 mod requests;
+mod runs;
 mod seat;
 mod secure;
 mod socket;

@@ -4,7 +4,7 @@ use super::inbox::{ShardEvent, bounds};
 use super::worker::Shared;
 use nervewire_core::hook::{AppMessageRef, CallFailed, Client, Rule, Transformation, Verdict};
 use nervewire_core::policy::RequestRef;
-use nervewire_core::shard::{Answer, Answered, Call, CallId, PluginsHere};
+use nervewire_core::shard::{Answer, Answered, Batch, Call, CallId, PluginsHere};
 use nervewire_plugin_host::{Instance, Plugin, Question, Reply};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -169,6 +169,21 @@ impl ShardPlugins {
             },
         }
     }
+
+    fn on_all<T>(&mut self, position: Option<usize>, call: impl FnOnce(&mut Instance) -> Option<Vec<T>>) -> Batch<T> {
+        let Some(instance) = position.and_then(|position| self.instances.get_mut(position)) else {
+            return Batch::default();
+        };
+        let answers = call(instance).unwrap_or_default();
+        Batch {
+            answers,
+            spent_ns: instance.last_call_ns(),
+        }
+    }
+
+    fn takes_batches(&self, position: usize) -> bool {
+        self.instances.get(position).is_some_and(Instance::takes_batches)
+    }
 }
 
 fn here(place: Option<&Place>) -> Option<usize> {
@@ -242,6 +257,8 @@ pub(super) struct Generations {
     earlier: VecDeque<ShardPlugins>,
     /// Earlier ones that were let go although somebody waited.
     pub(super) over_bound: u64,
+    /// A plugin was asked about a PUBLISH that would answer to several at once.
+    pub(super) batch_is_worth_it: bool,
 }
 
 impl Generations {
@@ -250,6 +267,7 @@ impl Generations {
             current,
             earlier: VecDeque::new(),
             over_bound: 0,
+            batch_is_worth_it: false,
         }
     }
 
@@ -321,7 +339,10 @@ impl PluginsHere for Generations {
     ) -> Option<Answered<Verdict>> {
         let plugins = self.in_force(generation)?;
         let position = here(plugins.authorizers.get(authorizer))?;
-        Some(plugins.on(Some(position), |instance| instance.authorize(client, *request)))
+        let answered = plugins.on(Some(position), |instance| instance.authorize(client, *request));
+        let is_worth_it = plugins.takes_batches(position);
+        self.batch_is_worth_it |= is_worth_it;
+        Some(answered)
     }
 
     fn transform(
@@ -333,7 +354,38 @@ impl PluginsHere for Generations {
     ) -> Option<Answered<Transformation>> {
         let plugins = self.in_force(generation)?;
         let position = here(plugins.transforms.get(transform))?;
-        Some(plugins.on(Some(position), |instance| instance.transform(client, *message)))
+        let answered = plugins.on(Some(position), |instance| instance.transform(client, *message));
+        let is_worth_it = plugins.takes_batches(position);
+        self.batch_is_worth_it |= is_worth_it;
+        Some(answered)
+    }
+
+    fn authorize_all(
+        &mut self,
+        generation: u64,
+        authorizer: usize,
+        client: &Client,
+        requests: &[RequestRef<'_>],
+    ) -> Batch<Verdict> {
+        let Some(plugins) = self.in_force(generation) else {
+            return Batch::default();
+        };
+        let position = here(plugins.authorizers.get(authorizer));
+        plugins.on_all(position, |instance| instance.authorize_all(client, requests))
+    }
+
+    fn transform_all(
+        &mut self,
+        generation: u64,
+        transform: usize,
+        client: &Client,
+        messages: &[AppMessageRef<'_>],
+    ) -> Batch<Transformation> {
+        let Some(plugins) = self.in_force(generation) else {
+            return Batch::default();
+        };
+        let position = here(plugins.transforms.get(transform));
+        plugins.on_all(position, |instance| instance.transform_all(client, messages))
     }
 }
 

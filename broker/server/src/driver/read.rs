@@ -63,7 +63,7 @@ impl Worker {
     }
 
     /// Whether the connection may be fed: it waits for nothing, and reads what we write.
-    fn may_feed(&mut self, id: ConnId) -> bool {
+    pub(super) fn may_feed(&mut self, id: ConnId) -> bool {
         let backlog = self.shard.output(id).map_or(0, |out| out.len());
         self.shard.feed(self.now, id) == Feed::More && backlog <= OUTPUT_HIGH_WATER_BYTES
     }
@@ -123,6 +123,13 @@ impl Worker {
             if at >= prepared {
                 prepared = at + self.shard.look_ahead(id, &bytes[at..]);
             }
+            if std::mem::take(&mut self.plugins.batch_is_worth_it)
+                && let Some((used, goes_on)) = self.feed_run(id, &bytes[at..], version, max_packet_bytes)
+            {
+                at += used;
+                more = goes_on;
+                continue;
+            }
             match decode_in_place(&bytes[at..], Some(version), max_packet_bytes) {
                 Ok(Some((packet, used))) => {
                     at += used;
@@ -130,11 +137,7 @@ impl Worker {
                         PacketRef::Publish(publish) => self.shard.publish(self.now, id, publish, &mut self.plugins),
                         PacketRef::Other(packet) => self.shard.packet(self.now, id, packet),
                     };
-                    if self.shard.wants_attention() {
-                        self.run_calls();
-                        self.write_full();
-                    }
-                    more = feed == Feed::More || self.may_feed(id);
+                    more = self.goes_on(id, feed);
                 }
                 Ok(None) => break,
                 Err(error) => {

@@ -8,7 +8,7 @@ use nervewire_core::fold::DefaultDecision;
 use nervewire_core::handshake::ChainOutcome;
 use nervewire_core::hook::*;
 use nervewire_core::policy::{Authorizer, Policy, RequestRef, Transform};
-use nervewire_core::shard::{Answer, Answered, Call, PluginsHere};
+use nervewire_core::shard::{Answer, Answered, Batch, Call, PluginsHere};
 use std::sync::Arc;
 
 pub(crate) fn policy(generation: u64, has_plugins: bool) -> Arc<Policy> {
@@ -84,6 +84,48 @@ impl PluginsHere for Here<'_, '_> {
             (Answer::Transform(answer), spent_ns) => Some(Answered { answer, spent_ns }),
             (other, _) => panic!("{other:?}"),
         }
+    }
+
+    fn authorize_all(
+        &mut self,
+        generation: u64,
+        authorizer: usize,
+        client: &Client,
+        requests: &[RequestRef<'_>],
+    ) -> Batch<Verdict> {
+        let one = |here: &mut Self, request: &RequestRef<'_>| here.authorize(generation, authorizer, client, request);
+        self.all(requests, one)
+    }
+
+    fn transform_all(
+        &mut self,
+        generation: u64,
+        transform: usize,
+        client: &Client,
+        messages: &[AppMessageRef<'_>],
+    ) -> Batch<Transformation> {
+        let one = |here: &mut Self, message: &AppMessageRef<'_>| here.transform(generation, transform, client, message);
+        self.all(messages, one)
+    }
+}
+
+impl Here<'_, '_> {
+    /// Where one question has no answer, none has.
+    fn all<Q, T>(&mut self, questions: &[Q], ask: impl Fn(&mut Self, &Q) -> Option<Answered<T>>) -> Batch<T> {
+        let mut batch = Batch::default();
+        for question in questions {
+            match ask(self, question).map(|answered| (answered.answer, answered.spent_ns)) {
+                Some((Ok(answer), spent_ns)) => {
+                    batch.answers.push(answer);
+                    batch.spent_ns += spent_ns;
+                }
+                _ => batch.answers.clear(),
+            }
+        }
+        if batch.answers.len() < questions.len() {
+            batch.answers.clear();
+        }
+        batch
     }
 }
 

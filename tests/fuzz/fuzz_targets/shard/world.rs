@@ -8,6 +8,7 @@ use nervewire_core::hook::AppMessage;
 use nervewire_core::limits::{MAX_IN_FLIGHT_MESSAGES, ShardConfig};
 use nervewire_core::shard::*;
 use nervewire_core::store::*;
+use nervewire_core::time::Millis;
 use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) const CLIENTS: [&str; 4] = ["a", "b", "c", "d"];
@@ -151,7 +152,7 @@ impl World {
         let Some(link) = station.links.get_mut(&id) else { return };
         let fed = match decode_in_place(bytes, Some(link.version), MAX_PACKET_BYTES) {
             Ok(Some((PacketRef::Publish(publish), _))) if are_here => {
-                station.shard.publish(now, id, publish, &mut Here(operations))
+                publish_here(&mut station.shard, now, id, publish, operations)
             }
             Ok(Some((PacketRef::Publish(publish), _))) => station.shard.publish(now, id, publish, &mut Elsewhere),
             Ok(Some((PacketRef::Other(packet), _))) => station.shard.packet(now, id, packet),
@@ -466,4 +467,29 @@ impl World {
 
 pub(crate) fn text(text: &str) -> Utf8String {
     Utf8String::try_from(text).expect("a text")
+}
+
+/// Feeds a PUBLISH once, or twice in a run that plugins are asked about ahead.
+fn publish_here(
+    shard: &mut Shard,
+    now: Millis,
+    id: ConnId,
+    publish: PublishRef<'_>,
+    operations: &mut Operations<'_>,
+) -> Feed {
+    let run = [publish.clone(), publish];
+    let mut ahead = None;
+    if may_be_asked_ahead(&run[0]) && operations.byte() % 2 == 1 {
+        ahead = shard.ask_ahead(now, id, &run, &mut Here(operations));
+    }
+    let [first, second] = run;
+    let Some(mut ahead) = ahead else {
+        return shard.publish(now, id, first, &mut Here(operations));
+    };
+    let mut fed = shard.publish(now, id, first, &mut ahead.at(0, &mut Here(operations)));
+    if fed == Feed::More {
+        fed = shard.publish(now, id, second, &mut ahead.at(1, &mut Here(operations)));
+    }
+    shard.settle_ahead(now, id, &ahead);
+    fed
 }

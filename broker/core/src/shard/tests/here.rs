@@ -53,8 +53,8 @@ fn verdict(decision: Decision, cache_ms: u32) -> Verdict {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Sent {
-    from: usize,
+pub(super) struct Sent {
+    pub(super) from: usize,
     topic: usize,
     level: u8,
     retain: bool,
@@ -65,7 +65,7 @@ struct Sent {
 const TOPICS: [&str; 3] = ["a", "b", "a/b"];
 const PLUGINS: usize = 2;
 
-fn sent() -> impl Strategy<Value = Sent> {
+pub(super) fn sent() -> impl Strategy<Value = Sent> {
     (0..2usize, 0..3usize, 0..3u8, any::<(bool, bool)>(), 0..6u8).prop_map(
         |(from, topic, level, (retain, with_alias), payload)| Sent {
             from,
@@ -78,8 +78,19 @@ fn sent() -> impl Strategy<Value = Sent> {
     )
 }
 
+pub(super) fn packet(sent: &Sent) -> Publish {
+    let mut packet = Publish {
+        retain: sent.retain,
+        ..publish(TOPICS[sent.topic], sent.level, &sent.payload.to_string())
+    };
+    if sent.with_alias && sent.from == 0 {
+        packet.properties.get_or_insert_default().topic_alias = Some(1);
+    }
+    packet
+}
+
 /// Some answer, always the same to the same question of a seed.
-fn answer(seed: u64, call: &Call) -> Answer {
+pub(super) fn answer(seed: u64, call: &Call) -> Answer {
     let mut hasher = DefaultHasher::new();
     seed.hash(&mut hasher);
     match call {
@@ -123,7 +134,7 @@ fn transformed(choice: u64, message: &AppMessage) -> Result<Transformation, Call
     })
 }
 
-fn plugins(on_failure: OnFailure) -> Policy {
+pub(super) fn plugins(on_failure: OnFailure) -> Policy {
     let authorizer = Authorizer {
         on_failure,
         ..Authorizer::default()
@@ -156,15 +167,7 @@ fn outcome(here: usize, config: &ShardConfig, policy: &Policy, seed: u64, all: &
         b.subscribe(clients[1], topic, 1);
     }
     for sent in all {
-        let c = clients[sent.from];
-        let mut packet = Publish {
-            retain: sent.retain,
-            ..publish(TOPICS[sent.topic], sent.level, &sent.payload.to_string())
-        };
-        if sent.with_alias && sent.from == 0 {
-            packet.properties.get_or_insert_default().topic_alias = Some(1);
-        }
-        b.publish_packet(c, packet);
+        b.publish_packet(clients[sent.from], packet(sent));
     }
     b.check_kept();
     let received = clients.map(|c| {

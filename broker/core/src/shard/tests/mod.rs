@@ -4,6 +4,7 @@
 mod authorize;
 mod backlog;
 mod bans;
+mod batch;
 mod bodies;
 mod cache;
 mod certificate;
@@ -584,17 +585,4 @@ impl Link {
         self.unfed.extend(answer);
         self.received.push_back(packet);
     }
-}
-
-#[test]
-fn the_tests_cross_shards() {
-    let homes = ["s", "pub", "a", "b", "c", "other"].map(|id| home_shard(None, id, 3));
-    for shard in 0..3 {
-        assert!(homes.contains(&shard), "{homes:?}");
-    }
-    assert_ne!(
-        home_shard(None, "s", 3),
-        home_shard(None, "pub", 3),
-        "subscriber and publisher"
-    );
 }

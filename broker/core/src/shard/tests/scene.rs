@@ -1,6 +1,6 @@
 //! The words that tests are written in.
 
-use super::{Broker, C};
+use super::{Broker, C, home_shard};
 use crate::handshake::{Accepted, SharedRates};
 use crate::hook::{Certificate, Client, Quotas};
 use bytes::Bytes;
@@ -410,4 +410,17 @@ impl Broker {
     pub(super) fn sessions(&self) -> u64 {
         self.total(|c| c.sessions)
     }
+}
+
+#[test]
+fn the_tests_cross_shards() {
+    let homes = ["s", "pub", "a", "b", "c", "other"].map(|id| home_shard(None, id, 3));
+    for shard in 0..3 {
+        assert!(homes.contains(&shard), "{homes:?}");
+    }
+    assert_ne!(
+        home_shard(None, "s", 3),
+        home_shard(None, "pub", 3),
+        "subscriber and publisher"
+    );
 }

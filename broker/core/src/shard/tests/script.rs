@@ -1,6 +1,6 @@
 //! Plugins as tests script them.
 
-use super::super::{Answer, Answered, Call, PluginsHere};
+use super::super::{Answer, Answered, Batch, Call, PluginsHere};
 use super::scene::text;
 use super::{Broker, Script};
 use crate::fold::DefaultDecision;
@@ -145,6 +145,44 @@ impl PluginsHere for Here<'_> {
         match self.ask(transform, call)? {
             Answer::Transform(answer) => self.answered(answer),
             other => panic!("not a transform's: {other:?}"),
+        }
+    }
+
+    fn authorize_all(
+        &mut self,
+        generation: u64,
+        authorizer: usize,
+        client: &Client,
+        requests: &[RequestRef<'_>],
+    ) -> Batch<Verdict> {
+        self.all(requests, |here, request| {
+            here.authorize(generation, authorizer, client, request)
+        })
+    }
+
+    fn transform_all(
+        &mut self,
+        generation: u64,
+        transform: usize,
+        client: &Client,
+        messages: &[AppMessageRef<'_>],
+    ) -> Batch<Transformation> {
+        self.all(messages, |here, message| {
+            here.transform(generation, transform, client, message)
+        })
+    }
+}
+
+impl Here<'_> {
+    /// Where one question fails, all do.
+    fn all<Q, T>(&mut self, questions: &[Q], ask: impl Fn(&mut Self, &Q) -> Option<Answered<T>>) -> Batch<T> {
+        let answers: Option<Vec<T>> = questions
+            .iter()
+            .map(|question| ask(self, question)?.answer.ok())
+            .collect();
+        Batch {
+            answers: answers.unwrap_or_default(),
+            spent_ns: self.call_ns,
         }
     }
 }

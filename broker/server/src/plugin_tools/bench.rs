@@ -25,9 +25,10 @@ const MAX_BATCH_CALLS: u32 = 65_536;
 /// Batches kept per row and subject.
 const MAX_BATCHES: usize = 1_000_000;
 
-/// Nanoseconds per call, of one subject at one row.
-#[derive(Debug, Default)]
+/// Nanoseconds per call, of one subject at one row; where a call answers several questions, per answer.
+#[derive(Debug)]
 pub(super) struct Timing {
+    answers_per_call: u32,
     batch_calls: u32,
     /// Of each batch, per call.
     batches_ns: Vec<f64>,
@@ -127,7 +128,9 @@ fn measure(
     answers: &Answers,
     budget: Duration,
 ) -> Result<Measured> {
-    let (mut native, mut nothing, mut tested) = (Timing::default(), Timing::default(), Timing::default());
+    let answers_per_call = row.questions.first().map_or(1, |asked| asked.ask.questions());
+    let timing = || Timing::new(u32::try_from(answers_per_call).unwrap_or(u32::MAX));
+    let (mut native, mut nothing, mut tested) = (timing(), timing(), timing());
     let mut noop = Callee::of(noop, row.role)?;
     let mut callee = Callee::of(plugin, row.role)?;
     answers.unanswered(); // Of `init`, or of the row before.
@@ -170,6 +173,17 @@ fn native_noop(asked: &Asked) -> Result<(), CallFailed> {
 }
 
 impl Timing {
+    fn new(answers_per_call: u32) -> Self {
+        Self {
+            answers_per_call,
+            batch_calls: 0,
+            batches_ns: Vec::new(),
+            calls: 0,
+            total_ns: 0.0,
+            failed: 0,
+        }
+    }
+
     fn run(&mut self, budget: Duration, mut call: impl FnMut() -> bool) {
         if self.batch_calls == 0 {
             self.batch_calls = calibrate(&mut call);
@@ -187,11 +201,12 @@ impl Timing {
     }
 
     fn add(&mut self, batch_ns: f64, failed: u64) {
-        self.failed += failed;
-        self.calls += u64::from(self.batch_calls);
+        let answers = u64::from(self.batch_calls) * u64::from(self.answers_per_call);
+        self.failed += failed * u64::from(self.answers_per_call);
+        self.calls += answers;
         self.total_ns += batch_ns;
         if self.batches_ns.len() < MAX_BATCHES {
-            self.batches_ns.push(batch_ns / f64::from(self.batch_calls));
+            self.batches_ns.push(batch_ns / answers as f64);
         }
     }
 
@@ -248,7 +263,7 @@ mod tests {
     fn a_percentile_is_a_batch_that_was_measured() {
         let mut timing = Timing {
             batch_calls: 2,
-            ..Timing::default()
+            ..Timing::new(1)
         };
         for ns in 1..=100 {
             timing.add(f64::from(ns) * 2.0, 0);
@@ -257,7 +272,18 @@ mod tests {
         assert_eq!(timing.percentile_ns(99.0), 99.0);
         assert_eq!(timing.mean_ns(), 50.5);
         assert_eq!(timing.calls(), 200);
-        assert_eq!(Timing::default().percentile_ns(99.0), 0.0);
+        assert_eq!(Timing::new(1).percentile_ns(99.0), 0.0);
+    }
+
+    #[test]
+    fn what_a_call_takes_is_divided_by_its_answers() {
+        let mut timing = Timing {
+            batch_calls: 2,
+            ..Timing::new(16)
+        };
+        timing.add(3_200.0, 1);
+        assert_eq!((timing.percentile_ns(50.0), timing.mean_ns()), (100.0, 100.0));
+        assert_eq!((timing.calls(), timing.failed), (32, 16));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use super::bench_table::{Ask, Asked};
 use super::script::Exchange;
 use crate::unix_time::unix_ms;
 use anyhow::Result;
-use nervewire_core::hook::CallFailed;
+use nervewire_core::hook::{AppMessage, AppMessageRef, CallFailed, Client, Request};
+use nervewire_core::policy::RequestRef;
 use nervewire_plugin_host::{HttpBackend, Instance, Plugin, Question, Reply, Role, ScriptedRequest, ScriptedResponse};
 use std::hint::black_box;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,9 +44,38 @@ fn call(instance: &mut Instance, Asked { client, ask, .. }: &Asked) -> Result<()
         Ask::Transform(message) => instance
             .transform(client, message)
             .map(|answer| drop(black_box(answer))),
+        Ask::AuthorizeAll(requests) => authorize_all(instance, client, requests),
+        Ask::TransformAll(messages) => transform_all(instance, client, messages),
         Ask::Tick => instance.tick(unix_ms()).map(|answer| drop(black_box(answer))),
         Ask::Detect(windows) => instance.detect(windows).map(|answer| drop(black_box(answer))),
     }
+}
+
+/// One by one where they are not taken together, as the broker does.
+fn authorize_all(instance: &mut Instance, client: &Client, requests: &[Request]) -> Result<(), CallFailed> {
+    let all: Vec<RequestRef<'_>> = requests.iter().map(RequestRef::from).collect();
+    match instance.authorize_all(client, &all) {
+        Some(answers) => drop(black_box(answers)),
+        None => {
+            for request in all {
+                black_box(instance.authorize(client, request)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn transform_all(instance: &mut Instance, client: &Client, messages: &[AppMessage]) -> Result<(), CallFailed> {
+    let all: Vec<AppMessageRef<'_>> = messages.iter().map(AppMessageRef::from).collect();
+    match instance.transform_all(client, &all) {
+        Some(answers) => drop(black_box(answers)),
+        None => {
+            for message in all {
+                black_box(instance.transform(client, message)?);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn ask(plugin: &Arc<Plugin>, asked: &Asked) -> Result<(), CallFailed> {
@@ -55,6 +85,8 @@ fn ask(plugin: &Arc<Plugin>, asked: &Asked) -> Result<(), CallFailed> {
         Ask::Rules => Question::Rules { client },
         Ask::Authorize(request) => Question::Authorize { client, request },
         Ask::Transform(message) => Question::Transform { client, message },
+        // Asynchronous plugins have no such rows.
+        Ask::AuthorizeAll(_) | Ask::TransformAll(_) => return Err(CallFailed),
         Ask::Tick => Question::Tick { now_unix_ms: unix_ms() },
         Ask::Detect(windows) => Question::Detect { windows },
     };

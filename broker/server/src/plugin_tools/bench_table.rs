@@ -5,6 +5,7 @@ use super::script::Exchange;
 use crate::unix_time::unix_ms;
 use nervewire_codec::{QoS, Utf8String};
 use nervewire_core::hook::{Action, AppMessage, Client, Credentials, Request, Window};
+use nervewire_core::shard::{MAX_BATCH_BYTES, MAX_BATCH_MESSAGES};
 use nervewire_plugin_host::{Hook, Plugin, Role};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ pub(super) enum Ask {
     /// Called directly, also where the plugin's rules would spare the broker the call.
     Authorize(Request),
     Transform(AppMessage),
+    /// What the broker asks about at once.
+    AuthorizeAll(Vec<Request>),
+    TransformAll(Vec<AppMessage>),
     /// At the time of the call.
     Tick,
     Detect(Vec<Window>),
@@ -55,7 +59,62 @@ impl Row {
     }
 }
 
+impl Ask {
+    /// Questions that are answered by one call.
+    pub(super) fn questions(&self) -> usize {
+        match self {
+            Self::AuthorizeAll(requests) => requests.len(),
+            Self::TransformAll(messages) => messages.len(),
+            _ => 1,
+        }
+    }
+
+    /// As often as the broker would ask about it at once; `None`: it never asks more than once.
+    fn in_a_batch(&self) -> Option<Self> {
+        match self {
+            Self::Authorize(request) => Some(Self::AuthorizeAll(vec![request.clone(); MAX_BATCH_MESSAGES])),
+            Self::Transform(message) => {
+                let bytes = message.topic.len() + message.payload.len();
+                let messages = (MAX_BATCH_BYTES / bytes.max(1)).min(MAX_BATCH_MESSAGES);
+                (messages > 1).then(|| Self::TransformAll(vec![message.clone(); messages]))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The same questions, each of them several times in one call.
+fn batched(row: &Row) -> Option<Row> {
+    let all: Option<Vec<Asked>> = row.questions.iter().map(batched_question).collect();
+    let questions = all?;
+    let times = questions.first()?.ask.questions();
+    let same = questions.iter().all(|asked| asked.ask.questions() == times);
+    same.then(|| Row::new(format!("{}, {times} at once", row.label), questions))
+}
+
+fn batched_question(asked: &Asked) -> Option<Asked> {
+    Some(Asked {
+        ask: asked.ask.in_a_batch()?,
+        ..asked.clone()
+    })
+}
+
 pub(super) fn rows(plugin: &Plugin, cases: &[Case]) -> Vec<Row> {
+    let rows = single_rows(plugin, cases);
+    if plugin.is_asynchronous() || !plugin.takes_batches() {
+        return rows;
+    }
+    let with_batches = |row: Row| {
+        [batched(&row), Some(row)]
+            .into_iter()
+            .flatten()
+            .rev()
+            .collect::<Vec<_>>()
+    };
+    rows.into_iter().flat_map(with_batches).collect()
+}
+
+fn single_rows(plugin: &Plugin, cases: &[Case]) -> Vec<Row> {
     let mut rows = Vec::new();
     if plugin.has_hook(Hook::Authenticate) {
         let logins = asked(cases, |question| match question {

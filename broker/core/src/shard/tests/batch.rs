@@ -1,15 +1,15 @@
 //! Plugins that are asked about several PUBLISHes at once: nothing that anybody sees depends on it.
 
 use super::super::{Ahead, Answer, Call, MAX_BATCH_MESSAGES, may_be_asked_ahead};
-use super::here::{Sent, answer, packet, plugins, sent};
-use super::scene::{client, publish, text, v5};
+use super::here::{Sent, packet, plugins, seen_by, sent, two_clients};
+use super::scene::{publish, text, v5};
 use super::script::{Here, policy};
 use super::{Broker, C};
 use crate::hook::{CallFailed, Decision, OnFailure, Transformation, Verdict};
 use crate::limits::ShardConfig;
 use crate::policy::Policy;
 use crate::shard::Feed;
-use nervewire_codec::{Packet, Publish, PublishRef, QoS, Version};
+use nervewire_codec::{Packet, Publish, PublishRef, QoS};
 use proptest::prelude::*;
 
 /// A broker with such plugins, all of them called where the shard is, and a client that publishes.
@@ -283,17 +283,7 @@ fn outcome(
     seed: u64,
     all: &[Sent],
 ) -> (Vec<Vec<Packet>>, String) {
-    let mut b = Broker {
-        here: usize::MAX,
-        ..Broker::new(config.clone())
-    };
-    b.set_policy(policy.clone());
-    b.script = Box::new(move |call| Some(answer(seed, call)));
-    let clients = [b.connect(v5("a")), b.connect(client(Version::V311, "b"))];
-    for topic in ["#", "a"] {
-        b.subscribe(clients[0], topic, 2);
-        b.subscribe(clients[1], topic, 1);
-    }
+    let (mut b, clients) = two_clients(usize::MAX, config, policy, seed);
     for run in all.chunk_by(|one, next| one.from == next.from) {
         let c = clients[run[0].from];
         let packets: Vec<Publish> = run
@@ -308,13 +298,7 @@ fn outcome(
             .collect();
         feed_all(&mut b, c, &packets, is_ahead);
     }
-    b.check_kept();
-    let received = clients.map(|c| {
-        let of_client = b.seen.iter().filter(|(_, of, _)| *of == c);
-        of_client.map(|(_, _, packet)| packet.clone()).collect()
-    });
-    let counters: Vec<_> = b.shards.iter().map(|shard| shard.counters()).collect();
-    (received.to_vec(), format!("{counters:#?}"))
+    seen_by(&mut b, clients)
 }
 
 proptest! {

@@ -3,7 +3,7 @@
 use super::super::{Answer, Call};
 use super::scene::{client, publish, text, v5};
 use super::script::policy;
-use super::{Broker, each};
+use super::{Broker, C, each};
 use crate::fold::DefaultDecision;
 use crate::hook::{AppMessage, CallFailed, Decision, OnFailure, Transformation, Verdict};
 use crate::limits::ShardConfig;
@@ -90,7 +90,7 @@ pub(super) fn packet(sent: &Sent) -> Publish {
 }
 
 /// Some answer, always the same to the same question of a seed.
-pub(super) fn answer(seed: u64, call: &Call) -> Answer {
+fn answer(seed: u64, call: &Call) -> Answer {
     let mut hasher = DefaultHasher::new();
     seed.hash(&mut hasher);
     match call {
@@ -153,8 +153,8 @@ pub(super) fn plugins(on_failure: OnFailure) -> Policy {
     }
 }
 
-/// What everybody received, what plugins were asked, and what was counted, when so many of each kind are called here.
-fn outcome(here: usize, config: &ShardConfig, policy: &Policy, seed: u64, all: &[Sent]) -> (Vec<Vec<Packet>>, String) {
+/// Shards with the plugins of a seed, so many of each kind called here, and two clients, each subscribed twice.
+pub(super) fn two_clients(here: usize, config: &ShardConfig, policy: &Policy, seed: u64) -> (Broker, [C; 2]) {
     let mut b = Broker {
         here,
         ..Broker::new(config.clone())
@@ -166,19 +166,28 @@ fn outcome(here: usize, config: &ShardConfig, policy: &Policy, seed: u64, all: &
         b.subscribe(clients[0], topic, 2);
         b.subscribe(clients[1], topic, 1);
     }
+    (b, clients)
+}
+
+/// What each of them received, and what was counted.
+pub(super) fn seen_by(b: &mut Broker, clients: [C; 2]) -> (Vec<Vec<Packet>>, String) {
+    b.check_kept();
+    let received = clients.map(|c| {
+        let of_client = b.seen.iter().filter(|(_, of, _)| *of == c);
+        of_client.map(|(_, _, packet)| packet.clone()).collect()
+    });
+    let counters: Vec<_> = b.shards.iter().map(|shard| shard.counters()).collect();
+    (received.to_vec(), format!("{counters:#?}"))
+}
+
+/// What everybody received, what plugins were asked, and what was counted, when so many of each kind are called here.
+fn outcome(here: usize, config: &ShardConfig, policy: &Policy, seed: u64, all: &[Sent]) -> (Vec<Vec<Packet>>, String) {
+    let (mut b, clients) = two_clients(here, config, policy, seed);
     for sent in all {
         b.publish_packet(clients[sent.from], packet(sent));
     }
-    b.check_kept();
-    let received = clients.map(|c| {
-        b.seen
-            .iter()
-            .filter(|(_, of, _)| *of == c)
-            .map(|(_, _, p)| p.clone())
-            .collect()
-    });
-    let counters: Vec<_> = b.shards.iter().map(|shard| shard.counters()).collect();
-    (received.to_vec(), format!("{:#?} {counters:#?}", b.calls))
+    let (received, counters) = seen_by(&mut b, clients);
+    (received, format!("{:#?} {counters}", b.calls))
 }
 
 proptest! {

@@ -4,8 +4,8 @@
 //! Only the asking is done ahead. Each PUBLISH is judged when its turn comes, by what holds then, and takes what was said about it
 //! where it asks just that; an answer that nobody asks for has no effect.
 
-use super::here::{Answered, PluginsHere};
-use super::judge::Judge;
+use super::here::{Answered, PluginsHere, message_of};
+use super::judge::{Judge, request_of};
 use super::{ConnId, Shard};
 use crate::hook::{Action, AppMessageRef, Client, Transformation, Verdict};
 use crate::policy::{ClientRules, Native, RequestRef};
@@ -56,7 +56,7 @@ pub struct Ahead<'r> {
     passed: SmallVec<[Bits; 4]>,
     /// What else was said, by transform and PUBLISH: most often nothing.
     transformations: Vec<(usize, usize, Transformation)>,
-    rules: Option<Arc<ClientRules>>,
+    rules: Arc<ClientRules>,
     /// Those that come out of it as they went in, with nothing to be kept: these need not be judged again.
     passes: Bits,
     answers: u32,
@@ -159,7 +159,7 @@ impl PluginsHere for Asked<'_, '_> {
         let (ahead, position) = (&mut *self.ahead, self.position);
         let passes = ahead.passes & 1 << position != 0
             && ahead.is_about(position, generation, client, topic)
-            && ahead.rules.as_ref().is_some_and(|by| Arc::ptr_eq(by, rules));
+            && Arc::ptr_eq(&ahead.rules, rules);
         ahead.passes &= !(1 << position);
         passes
     }
@@ -186,6 +186,7 @@ impl Shard {
         let conn = self.conn(id)?;
         // Comparisons are with what a flow does.
         let judge = self.judge_of(conn.session?).filter(|_| self.shadowing.is_none())?;
+        let rules = judge.rules.clone()?;
         // What is beyond the client's rate is read later.
         let mut bucket = conn.publish_bucket;
         let within_rate = run.iter().take_while(|_| bucket.take(now, 1).is_none()).count();
@@ -198,14 +199,13 @@ impl Shard {
             verdicts: SmallVec::from_elem(None, judge.policy.authorizers.len() * run.len()),
             passed: SmallVec::from_elem(0, judge.policy.transforms.len()),
             transformations: Vec::new(),
-            rules: judge.rules.clone(),
+            rules,
             passes: Bits::MAX,
             answers: 0,
             unpaid_ns: 0,
         };
         let allowed = self.authorize_ahead(now, &judge, run, &mut ahead, plugins);
-        let passed = transform_ahead(&judge, run, allowed, &mut ahead, plugins);
-        ahead.passes &= passed.iter().fold(0, |bits, position| bits | 1 << position);
+        ahead.passes &= transform_ahead(&judge, run, allowed, &mut ahead, plugins);
         Some(ahead)
     }
 
@@ -217,20 +217,20 @@ impl Shard {
         run: &[PublishRef<'_>],
         ahead: &mut Ahead<'_>,
         plugins: &mut dyn PluginsHere,
-    ) -> Positions {
+    ) -> Bits {
         let policy = &judge.policy;
-        let mut known: SmallVec<[Option<Native>; MAX_BATCH_MESSAGES]> = (0..run.len())
+        let mut known: SmallVec<[Native; MAX_BATCH_MESSAGES]> = (0..run.len())
             .map(|position| self.foretell(now, judge, run, position, ahead))
             .collect();
         for authorizer in 0..policy.authorizers.len() {
             let asked: Positions = (0..run.len())
-                .filter(|position| known[*position] == Some(Native::Ask(authorizer)))
+                .filter(|position| known[*position] == Native::Ask(authorizer))
                 .collect();
             if asked.len() < 2 {
                 continue;
             }
             let requests: SmallVec<[RequestRef<'_>; MAX_BATCH_MESSAGES]> =
-                asked.iter().map(|position| request(&run[*position])).collect();
+                asked.iter().map(|position| request_of(&run[*position])).collect();
             let batch = plugins.authorize_all(policy.generation, authorizer, &judge.client, &requests);
             ahead.unpaid_ns += batch.spent_ns;
             for (position, verdict) in asked.into_iter().zip(batch.answers) {
@@ -242,8 +242,7 @@ impl Shard {
                 }
             }
         }
-        let is_allowed = |position: &usize| known[*position] == Some(Native::Decided(true));
-        (0..run.len()).filter(is_allowed).collect()
+        bits((0..run.len()).filter(|position| known[*position] == Native::Decided(true)))
     }
 
     /// What the judge will find when its turn comes, unless something changes until then.
@@ -254,20 +253,24 @@ impl Shard {
         run: &[PublishRef<'_>],
         position: usize,
         ahead: &mut Ahead<'_>,
-    ) -> Option<Native> {
-        let rules = judge.rules.as_ref()?;
+    ) -> Native {
         let (client, generation) = (&judge.client, judge.policy.generation);
-        let request = request(&run[position]);
-        let native = rules.judge(&judge.policy, &request, |authorizer| {
-            if let Some(verdict) = ahead.verdicts[authorizer * run.len() + position] {
+        let request = request_of(&run[position]);
+        let Ahead {
+            rules,
+            verdicts,
+            passes,
+            ..
+        } = ahead;
+        rules.judge(&judge.policy, &request, |authorizer| {
+            if let Some(verdict) = verdicts[authorizer * run.len() + position] {
                 return Some(verdict.decision);
             }
             let cached = self.cached(now, judge.session, client, generation, authorizer, &request)?;
             // It is to be counted when its turn comes.
-            ahead.passes &= !(1 << position);
+            *passes &= !(1 << position);
             Some(cached.decision)
-        });
-        Some(native)
+        })
     }
 
     /// Charges the client for what was said in vain.
@@ -280,63 +283,41 @@ impl Shard {
 
 type Positions = SmallVec<[usize; MAX_BATCH_MESSAGES]>;
 
-/// Each transform gets what those before it let pass; answers what all of them did.
+fn bits(positions: impl Iterator<Item = usize>) -> Bits {
+    positions.fold(0, |bits, position| bits | 1 << position)
+}
+
+/// Each transform gets what is allowed and those before it let pass; answers what all of them did.
 fn transform_ahead(
     judge: &Judge,
     run: &[PublishRef<'_>],
-    mut passed: Positions,
+    allowed: Bits,
     ahead: &mut Ahead<'_>,
     plugins: &mut dyn PluginsHere,
-) -> Positions {
+) -> Bits {
     let policy = &judge.policy;
+    let mut left = allowed;
     for (transform, about) in policy.transforms.iter().enumerate() {
-        let asked: Positions = passed
-            .iter()
-            .copied()
-            .filter(|position| about.concerns(&run[*position].topic))
-            .collect();
-        if asked.is_empty() {
-            continue;
-        }
-        let messages: SmallVec<[AppMessageRef<'_>; MAX_BATCH_MESSAGES]> =
-            asked.iter().map(|position| message(&run[*position])).collect();
+        let is_asked = |position: &usize| left & 1 << position != 0 && about.concerns(&run[*position].topic);
+        let asked: Positions = (0..run.len()).filter(is_asked).collect();
         let mut batch = Batch::default();
         if asked.len() > 1 {
+            let messages: SmallVec<[AppMessageRef<'_>; MAX_BATCH_MESSAGES]> =
+                asked.iter().map(|position| message_of(&run[*position])).collect();
             batch = plugins.transform_all(policy.generation, transform, &judge.client, &messages);
         }
         ahead.unpaid_ns += batch.spent_ns;
-        let has_said = batch.answers.len();
         // What a transform has not passed, the next ones see in another form, or not at all.
-        let mut stopped: Positions = asked.iter().copied().skip(has_said).collect();
+        left &= !bits(asked.iter().copied());
         for (position, transformation) in asked.into_iter().zip(batch.answers) {
             ahead.answers += 1;
             if transformation == Transformation::Pass {
                 ahead.passed[transform] |= 1 << position;
             } else {
-                stopped.push(position);
                 ahead.transformations.push((transform, position, transformation));
             }
         }
-        passed.retain(|position| !stopped.contains(position));
+        left |= ahead.passed[transform];
     }
-    passed
-}
-
-fn request<'a>(publish: &'a PublishRef<'_>) -> RequestRef<'a> {
-    RequestRef {
-        action: Action::Publish,
-        topic: publish.topic.as_str(),
-        qos: publish.qos,
-        retain: publish.retain,
-    }
-}
-
-fn message<'a>(publish: &'a PublishRef<'_>) -> AppMessageRef<'a> {
-    AppMessageRef {
-        topic: publish.topic,
-        payload: publish.payload,
-        qos: publish.qos,
-        retain: publish.retain,
-        properties: publish.properties.as_deref(),
-    }
+    left
 }

@@ -1,12 +1,12 @@
 //! A PUBLISH put to the plugins that answer on the shard's own thread, while it still lies where it was read.
 
 use super::batch::Batch;
-use super::judge::{Judge, Judgement};
+use super::judge::{Judge, Judgement, request_of};
 use super::publish::{Origin, PublishFlow, Work, app_message};
 use super::route::of_the_message;
 use super::{Answer, Call, Shard};
 use crate::fold::failed_transformation;
-use crate::hook::{Action, AppMessageRef, CallFailed, Client, Transformation, Verdict};
+use crate::hook::{AppMessageRef, CallFailed, Client, Transformation, Verdict};
 use crate::policy::{ClientRules, RequestRef};
 use crate::time::Millis;
 use nervewire_codec::{PublishRef, ReasonCode};
@@ -149,35 +149,20 @@ impl Shard {
     /// The client, where everybody has said already that its PUBLISH goes on as it is.
     fn has_passed(&self, session: u32, publish: &PublishRef<'_>, plugins: &mut dyn PluginsHere) -> Option<Arc<Client>> {
         let client = &self.sessions.get(session as usize)?.client;
-        let rules = if self.policy.authorizers.is_empty() {
-            &self.no_rules
-        } else {
-            self.current_rules(session)?
-        };
+        let rules = self.fresh_rules(session)?;
         plugins
             .has_passed(self.policy.generation, client, rules, &publish.topic)
             .then(|| client.clone())
     }
 
     fn put(&mut self, now: Millis, judge: &mut Judge, publish: &PublishRef<'_>, plugins: &mut dyn PluginsHere) -> Next {
-        let request = RequestRef {
-            action: Action::Publish,
-            topic: &publish.topic,
-            qos: publish.qos,
-            retain: publish.retain,
-        };
+        let request = request_of(publish);
         match self.judge_here(now, judge, &request, plugins) {
             Judgement::Allowed => {}
             Judgement::Denied => return Next::Done(ReasonCode::NotAuthorized),
             Judgement::Ask(call) => return Next::Ask(call),
         }
-        let message = AppMessageRef {
-            topic: publish.topic,
-            payload: publish.payload,
-            qos: publish.qos,
-            retain: publish.retain,
-            properties: publish.properties.as_deref(),
-        };
+        let message = message_of(publish);
         for (position, transform) in judge.policy.transforms.iter().enumerate() {
             if !transform.concerns(&publish.topic) {
                 continue;
@@ -202,5 +187,16 @@ impl Shard {
             }
         }
         Next::Pass
+    }
+}
+
+/// As transforms see it.
+pub(super) fn message_of<'a>(publish: &'a PublishRef<'_>) -> AppMessageRef<'a> {
+    AppMessageRef {
+        topic: publish.topic,
+        payload: publish.payload,
+        qos: publish.qos,
+        retain: publish.retain,
+        properties: publish.properties.as_deref(),
     }
 }

@@ -8,6 +8,7 @@ use crate::policy::{ClientRules, Native, Policy, RequestRef};
 use crate::session::Session;
 use crate::time::Millis;
 use crate::verdicts::{CachedVerdict, Put};
+use nervewire_codec::PublishRef;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -102,7 +103,7 @@ impl Shard {
     /// A judge of what a session's client asks for, by the policy in force.
     pub(super) fn judge_of(&self, session: u32) -> Option<Judge> {
         let s = self.sessions.get(session as usize)?;
-        let rules = self.fresh_rules(session);
+        let rules = self.fresh_rules(session).cloned();
         Some(Judge::new(
             Some((session, s.serial)),
             s.client.clone(),
@@ -112,11 +113,11 @@ impl Shard {
     }
 
     /// The rules of a session, where they are of the policy in force and complete.
-    pub(super) fn fresh_rules(&self, session: u32) -> Option<Arc<ClientRules>> {
+    pub(super) fn fresh_rules(&self, session: u32) -> Option<&Arc<ClientRules>> {
         if self.policy.authorizers.is_empty() {
-            return Some(self.no_rules.clone());
+            return Some(&self.no_rules);
         }
-        self.current_rules(session).cloned()
+        self.current_rules(session)
     }
 
     /// What a session's authorizers said, unless the policy has changed since or one of them failed.
@@ -302,6 +303,16 @@ impl Shard {
             self.latest_rules = Arc::new(rules);
         }
         self.latest_rules.clone()
+    }
+}
+
+/// The request to publish a message that lies where it was read.
+pub(super) fn request_of<'a>(publish: &'a PublishRef<'_>) -> RequestRef<'a> {
+    RequestRef {
+        action: Action::Publish,
+        topic: &publish.topic,
+        qos: publish.qos,
+        retain: publish.retain,
     }
 }
 

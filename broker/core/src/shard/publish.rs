@@ -1,13 +1,13 @@
 //! A message between its PUBLISH and its routing: authorization, transforms, and the acknowledgement that follows.
 
 use super::here::PluginsHere;
-use super::judge::{Judge, Judgement, publish_request};
+use super::judge::{Judge, Judgement, publish_request, request_of};
 use super::route::message_properties;
 use super::{Answer, Call, CommitId, ConnId, Shard, Waiter};
 use crate::fold::failed_transformation;
-use crate::hook::{Action, AppMessage, Client, MAX_EMITTED_MESSAGES, Transformation};
+use crate::hook::{AppMessage, Client, MAX_EMITTED_MESSAGES, Transformation};
 use crate::limits::MAX_MESSAGES_PER_PUBLISH;
-use crate::policy::{Native, Policy, RequestRef};
+use crate::policy::{Native, Policy};
 use crate::session::{Received, Will};
 use crate::time::Millis;
 use bytes::Bytes;
@@ -164,17 +164,8 @@ impl Shard {
         if transforms.iter().any(|transform| transform.concerns(&publish.topic)) {
             return None;
         }
-        let rules = if self.policy.authorizers.is_empty() {
-            &self.no_rules
-        } else {
-            self.current_rules(session)?
-        };
-        let request = RequestRef {
-            action: Action::Publish,
-            topic: &publish.topic,
-            qos: publish.qos,
-            retain: publish.retain,
-        };
+        let rules = self.fresh_rules(session)?;
+        let request = request_of(publish);
         match rules.judge(&self.policy, &request, |_| None) {
             Native::Decided(allowed) => Some(allowed),
             Native::Ask(_) => None,

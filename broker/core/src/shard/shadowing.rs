@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::deliver::Target;
-use super::judge::Judge;
+use super::judge::{Judge, request_of};
 use super::publish::app_message;
 use crate::hook::{Action, Decision};
 use crate::message::Content;
@@ -101,12 +101,7 @@ impl Shard {
     /// A PUBLISH took no detour.
     #[inline(never)]
     pub(super) fn shadow_publish(&mut self, now: Millis, session: u32, publish: &PublishRef<'_>, allowed: bool) {
-        let request = RequestRef {
-            action: Action::Publish,
-            topic: &publish.topic,
-            qos: publish.qos,
-            retain: publish.retain,
-        };
+        let request = request_of(publish);
         self.shadow_native(now, session, &request, allowed);
         if !allowed {
             return;

@@ -60,10 +60,8 @@ impl Instance {
             parse,
         )?;
         for (request, answer) in requests.iter().zip(&answers) {
-            self.show_one_of_many(
-                TappedQuestion::Authorize(client, *request),
-                TappedAnswer::Verdict(answer),
-            );
+            let question = TappedQuestion::Authorize(client, *request);
+            self.tell(question, || Ok(TappedAnswer::Verdict(answer)));
         }
         Some(answers)
     }
@@ -91,7 +89,7 @@ impl Instance {
         )?;
         for (message, answer) in messages.iter().zip(&answers) {
             let question = TappedQuestion::Transform(client, *message);
-            self.show_one_of_many(question, TappedAnswer::Transformation(answer));
+            self.tell(question, || Ok(TappedAnswer::Transformation(answer)));
         }
         Some(answers)
     }
@@ -132,12 +130,6 @@ impl Instance {
             self.batches.left_out = BATCHES_LEFT_OUT;
         }
         answers.ok()
-    }
-
-    fn show_one_of_many(&self, question: TappedQuestion<'_>, answer: TappedAnswer<'_>) {
-        if let Some(tap) = self.plugin.tap() {
-            tap.call(&self.plugin.tapped(question, Ok(answer), self.batches.answer_ns()));
-        }
     }
 }
 

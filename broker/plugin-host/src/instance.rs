@@ -203,8 +203,8 @@ impl Instance {
         })
     }
 
-    /// How long the last call took, the replacement of an instance before it included, in nanoseconds; 0 where the breaker
-    /// refused it.
+    /// How long the last call took, the replacement of an instance before it included, in nanoseconds; 0 where none was
+    /// made.
     pub fn last_call_ns(&self) -> u64 {
         self.last_call_ns
     }
@@ -313,11 +313,20 @@ impl Instance {
         answer: Result<T, Outcome>,
         shown: impl Fn(&T) -> TappedAnswer<'_>,
     ) -> Result<T, CallFailed> {
-        if let Some(tap) = self.plugin.tap() {
-            let shown = answer.as_ref().map(shown).map_err(|outcome| *outcome);
-            tap.call(&self.plugin.tapped(question, shown, self.batches.answer_ns()));
-        }
+        self.tell(question, || answer.as_ref().map(shown).map_err(|outcome| *outcome));
         answer.map_err(|_| CallFailed)
+    }
+
+    /// Tells whoever listens.
+    #[inline]
+    pub(crate) fn tell<'a>(
+        &'a self,
+        question: TappedQuestion<'a>,
+        shown: impl FnOnce() -> Result<TappedAnswer<'a>, Outcome>,
+    ) {
+        if let Some(tap) = self.plugin.tap() {
+            tap.call(&self.plugin.tapped(question, shown(), self.batches.answer_ns()));
+        }
     }
 }
 

@@ -287,7 +287,7 @@ impl Plugin {
         let stats = &self.shared.stats;
         match failure {
             None => {
-                stats.count_answers(cell, call, answers as u64, ns);
+                stats.count_all(cell, call, answers as u64, Outcome::Ok, Some(ns));
                 self.succeeded(admission);
             }
             Some(failure) => {

@@ -29,7 +29,7 @@ impl<'a> ClientFacts<'a> {
 
     pub(crate) fn lower<'f>(&'f self, arena: &'f CallArena) -> Placed<'f, wire::ClientRef<'f>> {
         let client = self.client;
-        let record = wire::ClientRef {
+        arena.placed(wire::ClientRef {
             client_id: &client.client_id,
             username: client.username.as_deref(),
             address: self.address.as_str(),
@@ -39,8 +39,7 @@ impl<'a> ClientFacts<'a> {
             certificate: client.certificate.as_deref().map(certificate),
             attributes: &self.attributes,
             tenant: client.tenant.as_deref(),
-        };
-        Placed { record, arena }
+        })
     }
 }
 

@@ -259,20 +259,17 @@ impl PluginStats {
     }
 
     pub(crate) fn count(&self, cell: usize, call: Call, outcome: Outcome, latency_ns: Option<u64>) {
-        let cell = &self.cells[cell % CELLS];
-        add(&cell.calls[call as usize][outcome as usize], 1);
-        if let Some(ns) = latency_ns {
-            add(&cell.buckets[call as usize][bucket(ns)], 1);
-            add(&cell.sum_ns[call as usize], ns);
-        }
+        self.count_all(cell, call, 1, outcome, latency_ns);
     }
 
-    /// A call that gave so many answers, at least one, all of them within `ns`.
-    pub(crate) fn count_answers(&self, cell: usize, call: Call, answers: u64, ns: u64) {
+    /// As many calls as one that was made gave answers, at least one, all of them within `latency_ns`.
+    pub(crate) fn count_all(&self, cell: usize, call: Call, answers: u64, outcome: Outcome, latency_ns: Option<u64>) {
         let cell = &self.cells[cell % CELLS];
-        add(&cell.calls[call as usize][Outcome::Ok as usize], answers);
-        add(&cell.buckets[call as usize][bucket(ns / answers.max(1))], answers);
-        add(&cell.sum_ns[call as usize], ns);
+        add(&cell.calls[call as usize][outcome as usize], answers);
+        if let Some(ns) = latency_ns {
+            add(&cell.buckets[call as usize][bucket(ns / answers.max(1))], answers);
+            add(&cell.sum_ns[call as usize], ns);
+        }
     }
 
     /// `nervewire:plugin/counters.add`.

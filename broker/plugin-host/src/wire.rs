@@ -74,7 +74,7 @@ pub(crate) struct ClientRef<'a> {
     pub(crate) tenant: Option<&'a str>,
 }
 
-#[derive(Clone, Copy, ComponentType)]
+#[derive(ComponentType)]
 #[component(record)]
 pub(crate) struct MessageRef<'a> {
     pub(crate) topic: &'a str,
@@ -269,7 +269,7 @@ pub(crate) struct Rule {
     pub(crate) retain: Option<bool>,
 }
 
-#[derive(Clone, Copy, ComponentType)]
+#[derive(ComponentType)]
 #[component(record)]
 pub(crate) struct RequestRef<'a> {
     pub(crate) action: Action,

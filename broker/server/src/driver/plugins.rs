@@ -169,21 +169,6 @@ impl ShardPlugins {
             },
         }
     }
-
-    fn on_all<T>(&mut self, position: Option<usize>, call: impl FnOnce(&mut Instance) -> Option<Vec<T>>) -> Batch<T> {
-        let Some(instance) = position.and_then(|position| self.instances.get_mut(position)) else {
-            return Batch::default();
-        };
-        let answers = call(instance).unwrap_or_default();
-        Batch {
-            answers,
-            spent_ns: instance.last_call_ns(),
-        }
-    }
-
-    fn takes_batches(&self, position: usize) -> bool {
-        self.instances.get(position).is_some_and(Instance::takes_batches)
-    }
 }
 
 fn here(place: Option<&Place>) -> Option<usize> {
@@ -337,12 +322,8 @@ impl PluginsHere for Generations {
         client: &Client,
         request: &RequestRef<'_>,
     ) -> Option<Answered<Verdict>> {
-        let plugins = self.in_force(generation)?;
-        let position = here(plugins.authorizers.get(authorizer))?;
-        let answered = plugins.on(Some(position), |instance| instance.authorize(client, *request));
-        let is_worth_it = plugins.takes_batches(position);
-        self.batch_is_worth_it |= is_worth_it;
-        Some(answered)
+        let here = |plugins: &ShardPlugins| here(plugins.authorizers.get(authorizer));
+        self.ask_here(generation, here, |instance| instance.authorize(client, *request))
     }
 
     fn transform(
@@ -352,12 +333,8 @@ impl PluginsHere for Generations {
         client: &Client,
         message: &AppMessageRef<'_>,
     ) -> Option<Answered<Transformation>> {
-        let plugins = self.in_force(generation)?;
-        let position = here(plugins.transforms.get(transform))?;
-        let answered = plugins.on(Some(position), |instance| instance.transform(client, *message));
-        let is_worth_it = plugins.takes_batches(position);
-        self.batch_is_worth_it |= is_worth_it;
-        Some(answered)
+        let here = |plugins: &ShardPlugins| here(plugins.transforms.get(transform));
+        self.ask_here(generation, here, |instance| instance.transform(client, *message))
     }
 
     fn authorize_all(
@@ -367,11 +344,8 @@ impl PluginsHere for Generations {
         client: &Client,
         requests: &[RequestRef<'_>],
     ) -> Batch<Verdict> {
-        let Some(plugins) = self.in_force(generation) else {
-            return Batch::default();
-        };
-        let position = here(plugins.authorizers.get(authorizer));
-        plugins.on_all(position, |instance| instance.authorize_all(client, requests))
+        let here = |plugins: &ShardPlugins| here(plugins.authorizers.get(authorizer));
+        self.ask_all_here(generation, here, |instance| instance.authorize_all(client, requests))
     }
 
     fn transform_all(
@@ -381,11 +355,42 @@ impl PluginsHere for Generations {
         client: &Client,
         messages: &[AppMessageRef<'_>],
     ) -> Batch<Transformation> {
-        let Some(plugins) = self.in_force(generation) else {
+        let here = |plugins: &ShardPlugins| here(plugins.transforms.get(transform));
+        self.ask_all_here(generation, here, |instance| instance.transform_all(client, messages))
+    }
+}
+
+impl Generations {
+    /// Asks the instance of this shard that `here` finds among the plugins in force.
+    fn ask_here<T>(
+        &mut self,
+        generation: u64,
+        here: impl FnOnce(&ShardPlugins) -> Option<usize>,
+        call: impl FnOnce(&mut Instance) -> Result<T, CallFailed>,
+    ) -> Option<Answered<T>> {
+        let plugins = self.in_force(generation)?;
+        let position = here(plugins)?;
+        let answered = plugins.on(Some(position), call);
+        let takes_batches = plugins.instances.get(position).is_some_and(Instance::takes_batches);
+        self.batch_is_worth_it |= takes_batches;
+        Some(answered)
+    }
+
+    /// Likewise, about several questions.
+    fn ask_all_here<T>(
+        &mut self,
+        generation: u64,
+        here: impl FnOnce(&ShardPlugins) -> Option<usize>,
+        call: impl FnOnce(&mut Instance) -> Option<Vec<T>>,
+    ) -> Batch<T> {
+        let position = self.in_force(generation).and_then(|plugins| here(plugins));
+        let Some(instance) = position.and_then(|position| self.current.instances.get_mut(position)) else {
             return Batch::default();
         };
-        let position = here(plugins.transforms.get(transform));
-        plugins.on_all(position, |instance| instance.transform_all(client, messages))
+        Batch {
+            answers: call(instance).unwrap_or_default(),
+            spent_ns: instance.last_call_ns(),
+        }
     }
 }
 

@@ -292,7 +292,7 @@ fn bench_shows_each_hook_beside_nothing() {
     let report: Value = serde_json::from_str(&json).expect("JSON");
     let rows = report["rows"].as_array().expect("rows");
     let calls: Vec<&str> = rows.iter().filter_map(|row| row["call"].as_str()).collect();
-    assert_eq!(calls, ["authorize", "authorize, 16 at once", "rules"], "{json}");
+    assert_eq!(calls, ["authorize", "authorize, 32 at once", "rules"], "{json}");
     for row in rows {
         for subject in ["native", "noop_component", "plugin"] {
             for number in ["p50", "p99", "mean", "calls"] {

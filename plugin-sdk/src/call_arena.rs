@@ -14,14 +14,14 @@ use std::cell::{Cell, UnsafeCell};
 
 /// See the module.
 #[derive(Debug)]
-#[repr(C, align(4096))]
+#[repr(C, align(8192))]
 pub(crate) struct CallArena {
     memory: UnsafeCell<[u8; ARENA_BYTES]>,
     is_handed_over: Cell<bool>,
 }
 
-/// Room for a call with a message of 3 KiB; what has no room in it is allocated otherwise.
-pub(crate) const CHUNK_BYTES: usize = 4096;
+/// Room for a call with a message of 7 KiB; what has no room in it is allocated otherwise.
+pub(crate) const CHUNK_BYTES: usize = 8192;
 pub(crate) const CHUNKS: usize = 4;
 const ARENA_BYTES: usize = CHUNK_BYTES * CHUNKS;
 /// Tells that the answer is the arena.

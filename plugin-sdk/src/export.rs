@@ -56,7 +56,7 @@ macro_rules! __call_arena {
     () => {
         #[used]
         #[unsafe(link_section = "nervewire:call-arena")]
-        static CALL_ARENA: [u8; 1] = *b"1";
+        static CALL_ARENA: [u8; 1] = *b"2";
     };
 }
 

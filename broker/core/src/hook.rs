@@ -302,6 +302,40 @@ pub enum Transformation {
     Reject(ReasonCode),
 }
 
+/// Answers of the hook `transform` to several messages, most of which pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transformations {
+    /// Those that are unchanged: bit N stands for the message at position N, from 0.
+    pub passed: u32,
+    /// What was said about others, each with its position, in their order.
+    pub others: Vec<(usize, Transformation)>,
+}
+
+impl Transformations {
+    /// What was said about the message at this position.
+    pub fn at(&self, position: usize) -> Option<&Transformation> {
+        static PASS: Transformation = Transformation::Pass;
+        if self.passed & 1 << position != 0 {
+            return Some(&PASS);
+        }
+        let found = self.others.iter().find(|(at, _)| *at == position)?;
+        Some(&found.1)
+    }
+}
+
+impl FromIterator<Transformation> for Transformations {
+    fn from_iter<I: IntoIterator<Item = Transformation>>(answers: I) -> Self {
+        let mut all = Self::default();
+        for (position, answer) in answers.into_iter().enumerate() {
+            match answer {
+                Transformation::Pass => all.passed |= 1 << position,
+                other => all.others.push((position, other)),
+            }
+        }
+        all
+    }
+}
+
 /// Messages that one transform call may emit.
 pub const MAX_EMITTED_MESSAGES: usize = 16;
 

@@ -137,6 +137,18 @@ impl Authorizer {
     }
 }
 
+impl Policy {
+    /// What a request comes to when this authorizer says so, whatever others have said; `None`: that depends on the others. It was asked,
+    /// so nobody before it has denied.
+    pub(crate) fn decided_by(&self, authorizer: usize, decision: Decision) -> Option<bool> {
+        match decision {
+            Decision::Deny => Some(false),
+            Decision::Allow if authorizer + 1 == self.authorizers.len() => Some(true),
+            Decision::Allow | Decision::Abstain => None,
+        }
+    }
+}
+
 /// One client's rules from every authorizer, as of one generation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientRules {

@@ -8,7 +8,8 @@ mod support;
 use bytes::Bytes;
 use divan::Bencher;
 use nervewire_codec::{QoS, Version};
-use nervewire_core::hook::{AppMessage, Client, Credentials, Request};
+use nervewire_core::hook::{AppMessage, AppMessageRef, Client, Credentials, Request};
+use nervewire_core::policy::RequestRef;
 use nervewire_plugin_host::{Instance, Role};
 use std::net::Ipv4Addr;
 use support::{load, message, request, spec, text};
@@ -69,6 +70,23 @@ fn transform(bencher: Bencher<'_, '_>, guest: &str, topic: &str, bytes: usize) {
     let (client, message) = (client(), filled(topic, bytes));
     // Dropped at once: what divan keeps until the end of a sample would be measured as fresh memory.
     bencher.bench_local(|| drop(instance.transform(&client, &message).expect("an answer")));
+}
+
+/// Per call, not per answer.
+#[divan::bench(consts = [1, 16], sample_size = CALLS)]
+fn authorize_all<const QUESTIONS: usize>(bencher: Bencher<'_, '_>) {
+    let mut instance = instance("measured");
+    let (client, request) = (client(), asked("yes/temperature"));
+    let requests = [RequestRef::from(&request); QUESTIONS];
+    bencher.bench_local(|| instance.authorize_all(&client, &requests).expect("verdicts"));
+}
+
+#[divan::bench(consts = [64, 1024], sample_size = CALLS)]
+fn transform_all_pass<const BYTES: usize>(bencher: Bencher<'_, '_>) {
+    let mut instance = instance("measured");
+    let (client, message) = (client(), filled("pass/temperature", BYTES));
+    let messages = [AppMessageRef::from(&message); 10];
+    bencher.bench_local(|| instance.transform_all(&client, &messages).expect("answers"));
 }
 
 /// What wasmtime itself takes: a component without code of its own, and nothing of ours. No call can take less.

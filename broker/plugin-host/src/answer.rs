@@ -1,11 +1,12 @@
 //! What a guest answered, parsed again: nothing in it is trusted, and what comes out satisfies the same rules as what clients send.
 
+use crate::lift;
 use crate::wire;
 use bytes::Bytes;
 use nervewire_codec::{Properties, QoS, ReasonCode, UserProperty, Utf8String, topic};
 use nervewire_core::hook::{
     Actions, AppMessage, Authentication, Decision, Effect, Finding, Identity, MAX_EMITTED_MESSAGES, Quotas, Response,
-    Rule, Transformation, Verdict,
+    Rule, Transformation, Transformations, Verdict,
 };
 use std::sync::Arc;
 
@@ -182,6 +183,15 @@ pub(crate) fn transformation(answer: wire::Transformation, max_message_bytes: us
         }
         wire::Transformation::Drop => Transformation::Drop,
         wire::Transformation::Reject(rejection) => Transformation::Reject(rejection_code(rejection)),
+    })
+}
+
+/// Those of a batch.
+pub(crate) fn transformations(answers: lift::Transformations, max_message_bytes: usize) -> Parsed<Transformations> {
+    let parse = |(position, other)| Ok((position, transformation(other, max_message_bytes)?));
+    Ok(Transformations {
+        passed: answers.passed,
+        others: answers.others.into_iter().map(parse).collect::<Parsed<_>>()?,
     })
 }
 

@@ -6,11 +6,13 @@ use crate::answer::{self, Invalid};
 use crate::breaker::Admission;
 use crate::call_arena::CallArena;
 use crate::instance::{Function, Functions, Instance};
-use crate::question::{self, ClientFacts};
+use crate::lift::{self, AnswerList, List, Verdicts};
+use crate::question::ClientFacts;
 use crate::stats::Call;
 use crate::tap::{TappedAnswer, TappedQuestion};
-use nervewire_core::hook::{AppMessageRef, Client, Transformation, Verdict};
+use nervewire_core::hook::{AppMessageRef, Client, Transformations, Verdict};
 use nervewire_core::policy::RequestRef;
+use nervewire_core::shard::MAX_BATCH_MESSAGES;
 use wasmtime::component::{ComponentNamedList, Lift, Lower};
 
 /// Batches that are not asked for after one that failed.
@@ -46,19 +48,12 @@ impl Instance {
     /// [`Instance::authorize`] for several requests of one client at once; `None`: they are to be asked one by one.
     pub fn authorize_all(&mut self, client: &Client, requests: &[RequestRef<'_>]) -> Option<Vec<Verdict>> {
         self.may_ask_all(Call::Authorize, |f| f.authorize_all.is_some(), requests.len())?;
-        let records: Vec<_> = requests.iter().map(question::request).collect();
         let facts = ClientFacts::new(client);
         let arena = CallArena::new(self.arena);
-        let params = arena.passed((facts.lower(&arena), arena.placed_all(&records)));
-        let parse = |answer| Ok(answer::verdict(answer));
-        let answers = self.ask_all(
-            &arena,
-            Call::Authorize,
-            records.len(),
-            |f| f.authorize_all,
-            params,
-            parse,
-        )?;
+        let params = arena.passed((facts.lower(&arena), arena.placed_all(requests)));
+        let parse = |verdicts: Verdicts| each_is_answered(requests.len(), verdicts.len()).map(|()| verdicts);
+        let questions = requests.len();
+        let answers = self.ask_all(&arena, Call::Authorize, questions, |f| f.authorize_all, params, parse)?;
         for (request, answer) in requests.iter().zip(&answers) {
             let question = TappedQuestion::Authorize(client, *request);
             self.tell(question, || Ok(TappedAnswer::Verdict(answer)));
@@ -67,29 +62,24 @@ impl Instance {
     }
 
     /// [`Instance::transform`] for several messages of one client at once; `None`: they are to be asked about one by one.
-    pub fn transform_all(&mut self, client: &Client, messages: &[AppMessageRef<'_>]) -> Option<Vec<Transformation>> {
+    pub fn transform_all(&mut self, client: &Client, messages: &[AppMessageRef<'_>]) -> Option<Transformations> {
         self.may_ask_all(Call::Transform, |f| f.transform_all.is_some(), messages.len())?;
         let max_message_bytes = self.plugin.max_message_bytes();
-        let properties: Vec<_> = messages.iter().map(question::user_properties).collect();
-        let records = messages.iter().zip(&properties);
-        let records: Vec<_> = records
-            .map(|(message, list)| question::message(message, list))
-            .collect();
         let facts = ClientFacts::new(client);
         let arena = CallArena::new(self.arena);
-        let params = arena.passed((facts.lower(&arena), arena.placed_all(&records)));
-        let parse = |answer| answer::transformation(answer, max_message_bytes);
-        let answers = self.ask_all(
-            &arena,
-            Call::Transform,
-            records.len(),
-            |f| f.transform_all,
-            params,
-            parse,
-        )?;
-        for (message, answer) in messages.iter().zip(&answers) {
-            let question = TappedQuestion::Transform(client, *message);
-            self.tell(question, || Ok(TappedAnswer::Transformation(answer)));
+        let params = arena.passed((facts.lower(&arena), arena.placed_all(messages)));
+        let parse = |answers: lift::Transformations| {
+            each_is_answered(messages.len(), answers.number)?;
+            answer::transformations(answers, max_message_bytes)
+        };
+        let questions = messages.len();
+        let answers = self.ask_all(&arena, Call::Transform, questions, |f| f.transform_all, params, parse)?;
+        if self.plugin.tap().is_some() {
+            for (position, message) in messages.iter().enumerate() {
+                let Some(answer) = answers.at(position) else { continue };
+                let question = TappedQuestion::Transform(client, *message);
+                self.tell(question, || Ok(TappedAnswer::Transformation(answer)));
+            }
         }
         Some(answers)
     }
@@ -97,7 +87,8 @@ impl Instance {
     fn may_ask_all(&mut self, call: Call, has: impl FnOnce(&Functions) -> bool, questions: usize) -> Option<()> {
         self.last_call_ns = 0;
         let live = self.live.as_ref()?;
-        if !has(&live.functions) || !self.plugin.is_trusted() {
+        let is_one = (1..=MAX_BATCH_MESSAGES).contains(&questions);
+        if !is_one || !has(&live.functions) || !self.plugin.is_trusted() {
             return None;
         }
         if self.batches.left_out > 0 {
@@ -105,31 +96,43 @@ impl Instance {
             return None;
         }
         let has_time = self.batches.has_time(questions, self.plugin.deadline_ms(call));
-        (questions > 0 && has_time).then_some(())
+        has_time.then_some(())
     }
 
-    fn ask_all<Params, Answer, Parsed>(
+    fn ask_all<Params, Answers, Parsed>(
         &mut self,
         arena: &CallArena,
         call: Call,
         questions: usize,
-        function: impl FnOnce(&Functions) -> Option<Function<Params, Vec<Answer>>>,
+        function: impl FnOnce(&Functions) -> Option<Function<Params, AnswerList<Answers>>>,
         params: Params,
-        parse: impl Fn(Answer) -> Result<Parsed, Invalid>,
-    ) -> Option<Vec<Parsed>>
+        parse: impl FnOnce(Answers) -> Result<Parsed, Invalid>,
+    ) -> Option<Parsed>
     where
         Params: ComponentNamedList + Lower,
-        (Vec<Answer>,): ComponentNamedList + Lift,
+        Answers: List,
+        (AnswerList<Answers>,): ComponentNamedList + Lift,
     {
-        let parse = |answers: Vec<Answer>| match answers.len() == questions {
-            true => answers.into_iter().map(parse).collect(),
-            false => Err(Invalid::Answers(answers.len(), questions)),
-        };
-        let answers = self.admitted(arena, call, questions, Admission::Pass, function, params, parse);
+        let answers = self.admitted(
+            arena,
+            call,
+            questions,
+            Admission::Pass,
+            function,
+            params,
+            |AnswerList(answers)| parse(answers),
+        );
         if answers.is_err() {
             self.batches.left_out = BATCHES_LEFT_OUT;
         }
         answers.ok()
+    }
+}
+
+fn each_is_answered(questions: usize, answers: usize) -> Result<(), Invalid> {
+    match answers == questions {
+        true => Ok(()),
+        false => Err(Invalid::Answers(answers, questions)),
     }
 }
 

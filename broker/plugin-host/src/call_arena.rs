@@ -12,9 +12,9 @@ use wasmtime::component::__internal::LowerContext;
 
 const SECTION: &str = "nervewire:call-arena";
 /// What is written there by an SDK that agrees with this module.
-const VERSION: &[u8] = b"1";
+const VERSION: &[u8] = b"2";
 
-pub(crate) const CHUNK_BYTES: usize = 4096;
+pub(crate) const CHUNK_BYTES: usize = 8192;
 const CHUNKS: usize = 4;
 const ARENA_BYTES: usize = CHUNK_BYTES * CHUNKS;
 const HEADER_BYTES: usize = 16;
@@ -76,9 +76,9 @@ impl CallArena {
         Placed { record, arena: self }
     }
 
-    /// A list of records of such a call.
-    pub(crate) fn placed_all<'a, R>(&'a self, records: &'a [R]) -> PlacedList<'a, R> {
-        PlacedList { records, arena: self }
+    /// A list of such records, and what they are made of.
+    pub(crate) fn placed_all<'a, S>(&'a self, sources: &'a [S]) -> PlacedList<'a, S> {
+        PlacedList { sources, arena: self }
     }
 
     /// What is known after the call, which succeeded.
@@ -93,22 +93,32 @@ impl CallArena {
     /// Where as many bytes have room; `None`: the guest's allocator is to be asked.
     #[inline]
     pub(crate) fn room<T>(&self, cx: &mut LowerContext<'_, T>, bytes: usize) -> Result<Option<Chunk<'_>>> {
-        if get(&self.arena) == UNASKED {
-            self.ask(cx)?;
+        self.find(cx)?;
+        Ok(self.room_in(cx.as_slice_mut(), bytes))
+    }
+
+    /// Sees to it that the arena's address is known, if there is one.
+    #[inline]
+    pub(crate) fn find<T>(&self, cx: &mut LowerContext<'_, T>) -> Result<()> {
+        match get(&self.arena) {
+            UNASKED => self.ask(cx),
+            _ => Ok(()),
         }
-        if get(&self.arena) == NOWHERE || bytes > CHUNK_BYTES - HEADER_BYTES {
-            return Ok(None);
+    }
+
+    /// [`CallArena::room`] in the guest's memory, once the address is known.
+    #[inline]
+    pub(crate) fn room_in(&self, memory: &[u8], bytes: usize) -> Option<Chunk<'_>> {
+        if matches!(get(&self.arena), NOWHERE | UNASKED) || bytes > CHUNK_BYTES - HEADER_BYTES {
+            return None;
         }
         let mut next = get(&self.next) as usize;
         // At 0 there is no chunk yet, or the last one is full to its last byte.
         if next.is_multiple_of(CHUNK_BYTES) || next % CHUNK_BYTES + bytes > CHUNK_BYTES {
-            match self.free_chunk(cx.as_slice_mut()) {
-                Some(chunk) => next = chunk + HEADER_BYTES,
-                None => return Ok(None),
-            }
+            next = self.free_chunk(memory)? + HEADER_BYTES;
             set(&self.alive, 0);
         }
-        Ok(Some(Chunk { arena: self, next }))
+        Some(Chunk { arena: self, next })
     }
 
     /// Asks for the address, once per instance. An answer that is no arena is some memory that nobody uses any more.

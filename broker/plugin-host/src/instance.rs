@@ -6,6 +6,7 @@ use crate::breaker::Admission;
 use crate::call_arena::{CallArena, Place};
 use crate::error::StartError;
 use crate::guest::{Guest, HostRefusal};
+use crate::lift::{AnswerList, Transformations, Verdicts};
 use crate::lower::{InMemory, Placed, PlacedList};
 use crate::plugin::Plugin;
 use crate::question::{self, ClientFacts};
@@ -48,18 +49,18 @@ pub(crate) struct Functions {
     pub(crate) authenticate: Option<AboutClient<(ClientParam, wire::CredentialsRef<'static>), wire::Authentication>>,
     pub(crate) rules: Option<AboutClient<(ClientParam,), Option<Vec<wire::Rule>>>>,
     pub(crate) authorize: Option<AboutClient<(ClientParam, RequestParam), wire::Verdict>>,
-    pub(crate) authorize_all: Option<AboutClient<(ClientParam, RequestsParam), Vec<wire::Verdict>>>,
+    pub(crate) authorize_all: Option<AboutClient<(ClientParam, RequestsParam), AnswerList<Verdicts>>>,
     pub(crate) transform: Option<AboutClient<(ClientParam, MessageParam), wire::Transformation>>,
-    pub(crate) transform_all: Option<AboutClient<(ClientParam, MessagesParam), Vec<wire::Transformation>>>,
+    pub(crate) transform_all: Option<AboutClient<(ClientParam, MessagesParam), AnswerList<Transformations>>>,
     pub(crate) tick: Option<Function<(u64,), Vec<wire::Message>>>,
     pub(crate) detect: Option<Function<(&'static [wire::WindowRef<'static>],), Vec<wire::Finding>>>,
 }
 
 type ClientParam = Placed<'static, wire::ClientRef<'static>>;
 type RequestParam = Placed<'static, wire::RequestRef<'static>>;
-type RequestsParam = PlacedList<'static, wire::RequestRef<'static>>;
+type RequestsParam = PlacedList<'static, RequestRef<'static>>;
 type MessageParam = Placed<'static, wire::MessageRef<'static>>;
-type MessagesParam = PlacedList<'static, wire::MessageRef<'static>>;
+type MessagesParam = PlacedList<'static, AppMessageRef<'static>>;
 
 /// A function whose parameters are passed in memory, as a client has more fields than are passed otherwise.
 type AboutClient<Params, Answer> = Function<InMemory<'static, Params>, Answer>;

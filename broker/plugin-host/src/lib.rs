@@ -23,6 +23,7 @@ mod http;
 mod inert_wasi;
 mod instance;
 mod kv;
+mod lift;
 mod log;
 mod lower;
 mod origin;

@@ -118,37 +118,58 @@ fn lower_record<R: Record, T>(
     ty: InterfaceType,
     offset: usize,
 ) -> Result<()> {
-    let Some(chunk) = arena.room(cx, record.referred_bytes())? else {
-        return record.write(&mut Allocated { cx, ty }, offset);
+    arena.find(cx)?;
+    match write_in_arena(record, arena, cx.as_slice_mut(), offset)? {
+        true => Ok(()),
+        false => record.write(&mut Allocated { cx, ty }, offset),
+    }
+}
+
+/// Answers whether there was room.
+#[inline]
+fn write_in_arena(record: &impl Record, arena: &CallArena, memory: &mut [u8], offset: usize) -> Result<bool> {
+    let Some(chunk) = arena.room_in(memory, record.referred_bytes()) else {
+        return Ok(false);
     };
     let mut place = InArena {
-        memory: cx.as_slice_mut(),
+        memory,
         next: chunk.next(),
         allocations: 0,
     };
     record.write(&mut place, offset)?;
     chunk.fill(place.memory, place.next, place.allocations);
-    Ok(())
+    Ok(true)
 }
 
-/// A list of records, at least one, and where it and what they refer to may be put.
-pub(crate) struct PlacedList<'a, R> {
-    pub(crate) records: &'a [R],
+/// A list of records, at least one, what they are made of, and where they and what they refer to may be put.
+pub(crate) struct PlacedList<'a, S> {
+    pub(crate) sources: &'a [S],
     pub(crate) arena: &'a CallArena,
 }
 
+/// What a record is made of.
+pub(crate) trait Source: Send + Sync {
+    type Record<'r>: Record;
+
+    /// Makes the record, and hands it on.
+    fn with_record<T>(&self, receive: impl FnOnce(&Self::Record<'_>) -> T) -> T;
+}
+
+/// The elements of a list made of these.
+type Element<S> = <S as Source>::Record<'static>;
+
 // SAFETY: on the other side it is a list of the records.
-unsafe impl<R: ComponentType> ComponentType for PlacedList<'_, R> {
-    type Lower = <[R] as ComponentType>::Lower;
-    const ABI: CanonicalAbiInfo = <[R] as ComponentType>::ABI;
+unsafe impl<S: Source> ComponentType for PlacedList<'_, S> {
+    type Lower = <[Element<S>] as ComponentType>::Lower;
+    const ABI: CanonicalAbiInfo = <[Element<S>] as ComponentType>::ABI;
 
     fn typecheck(ty: &InterfaceType, types: &InstanceType<'_>) -> Result<()> {
-        <[R] as ComponentType>::typecheck(ty, types)
+        <[Element<S>] as ComponentType>::typecheck(ty, types)
     }
 }
 
 // SAFETY: what is written is the list's address and length, and within an allocation of the guest that has room for all records.
-unsafe impl<R: Record> Lower for PlacedList<'_, R> {
+unsafe impl<S: Source> Lower for PlacedList<'_, S> {
     /// It stands behind a client, which has more fields than are passed outside of memory.
     fn linear_lower_to_flat<T>(
         &self,
@@ -163,14 +184,30 @@ unsafe impl<R: Record> Lower for PlacedList<'_, R> {
         let InterfaceType::List(list) = ty else {
             bail!("not a list")
         };
+        let record_bytes = Element::<S>::SIZE32;
+        let address = allocate(cx, self.arena, Element::<S>::ALIGN32, self.sources.len() * record_bytes)?;
+        let written = self.write_in_arena(cx.as_slice_mut(), address)?;
         let element = cx.types[list].element;
-        let address = allocate(cx, self.arena, R::ALIGN32, self.records.len() * R::SIZE32)?;
-        for (position, record) in self.records.iter().enumerate() {
-            lower_record(record, self.arena, cx, element, address + position * R::SIZE32)?;
+        for (position, source) in self.sources.iter().enumerate().skip(written) {
+            let offset = address + position * record_bytes;
+            source.with_record(|record| lower_record(record, self.arena, cx, element, offset))?;
         }
         let mut reference = Fields::<REFERENCE_BYTES>::new();
-        reference.reference(0, [address as u32, self.records.len() as u32]);
+        reference.reference(0, [address as u32, self.sources.len() as u32]);
         store(cx.as_slice_mut(), &reference.0, offset)
+    }
+}
+
+impl<S: Source> PlacedList<'_, S> {
+    /// Writes records for as long as there is room, and answers how many it were: the guest's memory is looked up once for all of them.
+    fn write_in_arena(&self, memory: &mut [u8], address: usize) -> Result<usize> {
+        for (position, source) in self.sources.iter().enumerate() {
+            let offset = address + position * Element::<S>::SIZE32;
+            if !source.with_record(|record| write_in_arena(record, self.arena, memory, offset))? {
+                return Ok(position);
+            }
+        }
+        Ok(self.sources.len())
     }
 }
 

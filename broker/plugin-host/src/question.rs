@@ -1,7 +1,7 @@
 //! From the core's types to the records a guest is handed: borrowed, without copies of text or payload.
 
 use crate::call_arena::CallArena;
-use crate::lower::Placed;
+use crate::lower::{Placed, Source};
 use crate::wire;
 use nervewire_codec::{Properties, QoS, UserProperty, Version};
 use nervewire_core::hook::{Action, AppMessageRef, Certificate, Client, Credentials, Window};
@@ -143,6 +143,24 @@ pub(crate) fn request<'a>(request: &RequestRef<'a>) -> wire::RequestRef<'a> {
         topic: request.topic,
         qos: qos(request.qos),
         retain: request.retain,
+    }
+}
+
+impl Source for RequestRef<'_> {
+    type Record<'r> = wire::RequestRef<'r>;
+
+    #[inline]
+    fn with_record<T>(&self, receive: impl FnOnce(&Self::Record<'_>) -> T) -> T {
+        receive(&request(self))
+    }
+}
+
+impl Source for AppMessageRef<'_> {
+    type Record<'r> = wire::MessageRef<'r>;
+
+    #[inline]
+    fn with_record<T>(&self, receive: impl FnOnce(&Self::Record<'_>) -> T) -> T {
+        receive(&message(self, &user_properties(self)))
     }
 }
 

@@ -80,7 +80,7 @@ fn authorize_all(instance: &mut Instance, client: &Client, requests: &[Request])
     instance.authorize_all(client, &requests)
 }
 
-fn transform_all(instance: &mut Instance, client: &Client, messages: &[AppMessage]) -> Option<Vec<Transformation>> {
+fn transform_all(instance: &mut Instance, client: &Client, messages: &[AppMessage]) -> Option<Transformations> {
     let messages: Vec<AppMessageRef<'_>> = messages.iter().map(AppMessageRef::from).collect();
     instance.transform_all(client, &messages)
 }
@@ -100,7 +100,7 @@ fn several_questions_are_answered_as_each_of_them_would_be() {
                     .collect();
                 assert_eq!(authorize_all(&mut instance, &client, &requests), Some(one_by_one));
                 let messages = repeated(&messages(), times);
-                let one_by_one: Vec<Transformation> = messages
+                let one_by_one: Transformations = messages
                     .iter()
                     .map(|message| instance.transform(&client, message).unwrap())
                     .collect();

@@ -96,7 +96,7 @@ fn the_component_of_the_day_that_0_1_1_was_frozen_takes_several_questions() {
         };
         assert_eq!(
             outcomes.unwrap(),
-            [Transformation::Replace(replaced), Transformation::Drop]
+            Transformations::from_iter([Transformation::Replace(replaced), Transformation::Drop])
         );
     }
 }

@@ -12,7 +12,7 @@ use support::*;
 fn liar(about: &str, lie: &str) -> PluginSpec {
     let mut component = guests::component("liar");
     if lie.contains("arena") {
-        component.extend(custom_section(ARENA_SECTION, b"1"));
+        component.extend(custom_section(ARENA_SECTION, b"2"));
     }
     PluginSpec {
         name: format!("{about}: {lie}"),
@@ -231,7 +231,7 @@ fn a_call_arena_in_odd_places_is_the_guests_own() {
 /// Whoever is believed to have an arena is asked for it, which the guest does not survive.
 #[test]
 fn a_section_that_is_not_the_call_arenas_is_not_believed() {
-    let honest = || custom_section(ARENA_SECTION, b"1");
+    let honest = || custom_section(ARENA_SECTION, b"2");
     let load = |about: &str, section: Vec<u8>| {
         let component = [guests::component("liar"), section].concat().into();
         host().load(PluginSpec {
@@ -248,19 +248,20 @@ fn a_section_that_is_not_the_call_arenas_is_not_believed() {
     ));
     for (about, contents) in [
         ("empty", &b""[..]),
-        ("of the future", b"2"),
-        ("too long", b"11"),
-        ("with more", b"1\0"),
+        ("of the past", b"1"),
+        ("of the future", b"3"),
+        ("too long", b"22"),
+        ("with more", b"2\0"),
     ] {
         assert!(!is_believed(about, custom_section(ARENA_SECTION, contents)), "{about}");
     }
     for name in [
         "",
         "nervewire:call-aren",
-        "nervewire:call-arena1",
+        "nervewire:call-arena2",
         "NERVEWIRE:call-arena",
     ] {
-        assert!(!is_believed(name, custom_section(name, b"1")), "{name}");
+        assert!(!is_believed(name, custom_section(name, b"2")), "{name}");
     }
     let cut = honest()[..20].to_vec();
     let longer_name = [&honest()[..3], &[200][..], &honest()[4..]].concat();

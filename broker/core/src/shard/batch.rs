@@ -7,35 +7,27 @@
 use super::here::{Answered, PluginsHere, message_of};
 use super::judge::{Judge, request_of};
 use super::{ConnId, Shard};
-use crate::hook::{Action, AppMessageRef, Client, Transformation, Verdict};
+use crate::hook::{Action, AppMessageRef, Client, Transformation, Transformations, Verdict};
 use crate::policy::{ClientRules, Native, RequestRef};
 use crate::time::Millis;
 use nervewire_codec::{PublishRef, QoS};
 use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// PUBLISHes that plugins are asked about at once.
-pub const MAX_BATCH_MESSAGES: usize = 16;
+pub const MAX_BATCH_MESSAGES: usize = 32;
 
 /// Their topics and payloads. What fits in here has room where a guest need not allocate for it.
-pub const MAX_BATCH_BYTES: usize = 12 * 1024;
+pub const MAX_BATCH_BYTES: usize = 24 * 1024;
 
 /// Answers to several questions, in their order; none at all where there was no call or it failed.
-#[derive(Clone, Debug)]
-pub struct Batch<T> {
+#[derive(Clone, Debug, Default)]
+pub struct Batch<Answers> {
     /// What the plugin said.
-    pub answers: Vec<T>,
+    pub answers: Answers,
     /// Plugin time that all of them took, in nanoseconds.
     pub spent_ns: u64,
-}
-
-impl<T> Default for Batch<T> {
-    fn default() -> Self {
-        Self {
-            answers: Vec::new(),
-            spent_ns: 0,
-        }
-    }
 }
 
 /// A set of PUBLISHes of a run, by position.
@@ -49,9 +41,9 @@ pub struct Ahead<'r> {
     generation: u64,
     client: Arc<Client>,
     /// Where the topic of each lies: what is asked about another is another question.
-    topics: SmallVec<[&'r str; MAX_BATCH_MESSAGES]>,
+    topics: OfRun<&'r str>,
     /// By authorizer, and then by PUBLISH.
-    verdicts: SmallVec<[Option<Verdict>; MAX_BATCH_MESSAGES]>,
+    verdicts: OfRun<Option<Verdict>>,
     /// For each transform, those that it lets pass.
     passed: SmallVec<[Bits; 4]>,
     /// What else was said, by transform and PUBLISH: most often nothing.
@@ -219,24 +211,24 @@ impl Shard {
         plugins: &mut dyn PluginsHere,
     ) -> Bits {
         let policy = &judge.policy;
-        let mut known: SmallVec<[Native; MAX_BATCH_MESSAGES]> = (0..run.len())
-            .map(|position| self.foretell(now, judge, run, position, ahead))
+        let requests: OfRun<RequestRef<'_>> = run.iter().map(request_of).collect();
+        let mut known: OfRun<Native> = (0..run.len())
+            .map(|position| self.foretell(now, judge, &requests, position, ahead))
             .collect();
         for authorizer in 0..policy.authorizers.len() {
-            let asked: Positions = (0..run.len())
-                .filter(|position| known[*position] == Native::Ask(authorizer))
-                .collect();
-            if asked.len() < 2 {
+            let asked = bits((0..run.len()).filter(|position| known[*position] == Native::Ask(authorizer)));
+            if asked.count_ones() < 2 {
                 continue;
             }
-            let requests: SmallVec<[RequestRef<'_>; MAX_BATCH_MESSAGES]> =
-                asked.iter().map(|position| request_of(&run[*position])).collect();
-            let batch = plugins.authorize_all(policy.generation, authorizer, &judge.client, &requests);
+            let batch = plugins.authorize_all(policy.generation, authorizer, &judge.client, &chosen(&requests, asked));
             ahead.unpaid_ns += batch.spent_ns;
-            for (position, verdict) in asked.into_iter().zip(batch.answers) {
+            for (position, verdict) in positions(asked).zip(batch.answers) {
                 ahead.verdicts[authorizer * run.len() + position] = Some(verdict);
                 ahead.answers += 1;
-                known[position] = self.foretell(now, judge, run, position, ahead);
+                known[position] = match judge.policy.decided_by(authorizer, verdict.decision) {
+                    Some(decided) => Native::Decided(decided),
+                    None => self.foretell(now, judge, &requests, position, ahead),
+                };
                 if verdict.cache_ms > 0 {
                     ahead.passes &= !(1 << position);
                 }
@@ -250,23 +242,23 @@ impl Shard {
         &self,
         now: Millis,
         judge: &Judge,
-        run: &[PublishRef<'_>],
+        requests: &[RequestRef<'_>],
         position: usize,
         ahead: &mut Ahead<'_>,
     ) -> Native {
         let (client, generation) = (&judge.client, judge.policy.generation);
-        let request = request_of(&run[position]);
+        let request = &requests[position];
         let Ahead {
             rules,
             verdicts,
             passes,
             ..
         } = ahead;
-        rules.judge(&judge.policy, &request, |authorizer| {
-            if let Some(verdict) = verdicts[authorizer * run.len() + position] {
+        rules.judge(&judge.policy, request, |authorizer| {
+            if let Some(verdict) = verdicts[authorizer * requests.len() + position] {
                 return Some(verdict.decision);
             }
-            let cached = self.cached(now, judge.session, client, generation, authorizer, &request)?;
+            let cached = self.cached(now, judge.session, client, generation, authorizer, request)?;
             // It is to be counted when its turn comes.
             *passes &= !(1 << position);
             Some(cached.decision)
@@ -281,10 +273,40 @@ impl Shard {
     }
 }
 
-type Positions = SmallVec<[usize; MAX_BATCH_MESSAGES]>;
+/// One for each PUBLISH of a run.
+type OfRun<T> = SmallVec<[T; MAX_BATCH_MESSAGES]>;
 
 fn bits(positions: impl Iterator<Item = usize>) -> Bits {
     positions.fold(0, |bits, position| bits | 1 << position)
+}
+
+fn positions(mut bits: Bits) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let first = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(first)
+    })
+}
+
+/// Of those at these positions, the ones whose places among them are in `chosen`.
+fn spread(chosen: Bits, among: Bits) -> Bits {
+    match among.trailing_ones() == among.count_ones() {
+        true => chosen & among,
+        false => bits(
+            positions(among)
+                .enumerate()
+                .filter(|(nth, _)| chosen & 1 << nth != 0)
+                .map(|(_, position)| position),
+        ),
+    }
+}
+
+/// Those at these positions, which most often are all.
+fn chosen<T: Copy>(all: &[T], bits: Bits) -> Cow<'_, [T]> {
+    match bits.count_ones() as usize == all.len() {
+        true => Cow::Borrowed(all),
+        false => Cow::Owned(positions(bits).map(|position| all[position]).collect()),
+    }
 }
 
 /// Each transform gets what is allowed and those before it let pass; answers what all of them did.
@@ -296,28 +318,28 @@ fn transform_ahead(
     plugins: &mut dyn PluginsHere,
 ) -> Bits {
     let policy = &judge.policy;
+    let messages: OfRun<AppMessageRef<'_>> = match policy.transforms.is_empty() {
+        true => OfRun::new(),
+        false => run.iter().map(message_of).collect(),
+    };
     let mut left = allowed;
     for (transform, about) in policy.transforms.iter().enumerate() {
-        let is_asked = |position: &usize| left & 1 << position != 0 && about.concerns(&run[*position].topic);
-        let asked: Positions = (0..run.len()).filter(is_asked).collect();
-        let mut batch = Batch::default();
-        if asked.len() > 1 {
-            let messages: SmallVec<[AppMessageRef<'_>; MAX_BATCH_MESSAGES]> =
-                asked.iter().map(|position| message_of(&run[*position])).collect();
-            batch = plugins.transform_all(policy.generation, transform, &judge.client, &messages);
-        }
+        let asked = bits(positions(left).filter(|position| about.concerns(&run[*position].topic)));
+        let batch = match asked.count_ones() {
+            0 | 1 => Batch::default(),
+            _ => plugins.transform_all(policy.generation, transform, &judge.client, &chosen(&messages, asked)),
+        };
         ahead.unpaid_ns += batch.spent_ns;
         // What a transform has not passed, the next ones see in another form, or not at all.
-        left &= !bits(asked.iter().copied());
-        for (position, transformation) in asked.into_iter().zip(batch.answers) {
-            ahead.answers += 1;
-            if transformation == Transformation::Pass {
-                ahead.passed[transform] |= 1 << position;
-            } else {
-                ahead.transformations.push((transform, position, transformation));
-            }
-        }
+        left &= !asked;
+        let Transformations { passed, others } = batch.answers;
+        ahead.answers += passed.count_ones() + others.len() as u32;
+        ahead.passed[transform] = spread(passed, asked);
         left |= ahead.passed[transform];
+        let others = others
+            .into_iter()
+            .filter_map(|(nth, other)| Some((transform, positions(asked).nth(nth)?, other)));
+        ahead.transformations.extend(others);
     }
     left
 }

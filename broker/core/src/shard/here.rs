@@ -6,7 +6,7 @@ use super::publish::{Origin, PublishFlow, Work, app_message};
 use super::route::of_the_message;
 use super::{Answer, Call, Shard};
 use crate::fold::failed_transformation;
-use crate::hook::{AppMessageRef, CallFailed, Client, Transformation, Verdict};
+use crate::hook::{AppMessageRef, CallFailed, Client, Transformation, Transformations, Verdict};
 use crate::policy::{ClientRules, RequestRef};
 use crate::time::Millis;
 use nervewire_codec::{PublishRef, ReasonCode};
@@ -40,7 +40,7 @@ pub trait PluginsHere {
         authorizer: usize,
         client: &Client,
         requests: &[RequestRef<'_>],
-    ) -> Batch<Verdict> {
+    ) -> Batch<Vec<Verdict>> {
         let _ = (generation, authorizer, client, requests);
         Batch::default()
     }
@@ -52,7 +52,7 @@ pub trait PluginsHere {
         transform: usize,
         client: &Client,
         messages: &[AppMessageRef<'_>],
-    ) -> Batch<Transformation> {
+    ) -> Batch<Transformations> {
         let _ = (generation, transform, client, messages);
         Batch::default()
     }

@@ -2,7 +2,7 @@
 
 use super::inbox::{ShardEvent, bounds};
 use super::worker::Shared;
-use nervewire_core::hook::{AppMessageRef, CallFailed, Client, Rule, Transformation, Verdict};
+use nervewire_core::hook::{AppMessageRef, CallFailed, Client, Rule, Transformation, Transformations, Verdict};
 use nervewire_core::policy::RequestRef;
 use nervewire_core::shard::{Answer, Answered, Batch, Call, CallId, PluginsHere};
 use nervewire_plugin_host::{Instance, Plugin, Question, Reply};
@@ -343,7 +343,7 @@ impl PluginsHere for Generations {
         authorizer: usize,
         client: &Client,
         requests: &[RequestRef<'_>],
-    ) -> Batch<Verdict> {
+    ) -> Batch<Vec<Verdict>> {
         let here = |plugins: &ShardPlugins| here(plugins.authorizers.get(authorizer));
         self.ask_all_here(generation, here, |instance| instance.authorize_all(client, requests))
     }
@@ -354,7 +354,7 @@ impl PluginsHere for Generations {
         transform: usize,
         client: &Client,
         messages: &[AppMessageRef<'_>],
-    ) -> Batch<Transformation> {
+    ) -> Batch<Transformations> {
         let here = |plugins: &ShardPlugins| here(plugins.transforms.get(transform));
         self.ask_all_here(generation, here, |instance| instance.transform_all(client, messages))
     }
@@ -377,11 +377,11 @@ impl Generations {
     }
 
     /// Likewise, about several questions.
-    fn ask_all_here<T>(
+    fn ask_all_here<T: Default>(
         &mut self,
         generation: u64,
         here: impl FnOnce(&ShardPlugins) -> Option<usize>,
-        call: impl FnOnce(&mut Instance) -> Option<Vec<T>>,
+        call: impl FnOnce(&mut Instance) -> Option<T>,
     ) -> Batch<T> {
         let position = self.in_force(generation).and_then(|plugins| here(plugins));
         let Some(instance) = position.and_then(|position| self.current.instances.get_mut(position)) else {

@@ -92,7 +92,7 @@ impl PluginsHere for Here<'_, '_> {
         authorizer: usize,
         client: &Client,
         requests: &[RequestRef<'_>],
-    ) -> Batch<Verdict> {
+    ) -> Batch<Vec<Verdict>> {
         let one = |here: &mut Self, request: &RequestRef<'_>| here.authorize(generation, authorizer, client, request);
         self.all(requests, one)
     }
@@ -103,16 +103,20 @@ impl PluginsHere for Here<'_, '_> {
         transform: usize,
         client: &Client,
         messages: &[AppMessageRef<'_>],
-    ) -> Batch<Transformation> {
+    ) -> Batch<Transformations> {
         let one = |here: &mut Self, message: &AppMessageRef<'_>| here.transform(generation, transform, client, message);
-        self.all(messages, one)
+        let batch = self.all(messages, one);
+        Batch {
+            answers: batch.answers.into_iter().collect(),
+            spent_ns: batch.spent_ns,
+        }
     }
 }
 
 impl Here<'_, '_> {
     /// Where one question has no answer, none has.
-    fn all<Q, T>(&mut self, questions: &[Q], ask: impl Fn(&mut Self, &Q) -> Option<Answered<T>>) -> Batch<T> {
-        let mut batch = Batch::default();
+    fn all<Q, T>(&mut self, questions: &[Q], ask: impl Fn(&mut Self, &Q) -> Option<Answered<T>>) -> Batch<Vec<T>> {
+        let mut batch: Batch<Vec<T>> = Batch::default();
         for question in questions {
             match ask(self, question).map(|answered| (answered.answer, answered.spent_ns)) {
                 Some((Ok(answer), spent_ns)) => {

@@ -6,11 +6,11 @@ use crate::{lie, memory_bytes};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-const CHUNK_BYTES: usize = 4096;
+const CHUNK_BYTES: usize = 8192;
 const CHUNKS: usize = 4;
 const MARK: [u8; 4] = *b"NWCA";
 
-#[repr(C, align(4096))]
+#[repr(C, align(8192))]
 struct Arena(UnsafeCell<[u8; CHUNK_BYTES * CHUNKS]>);
 
 // SAFETY: there is one thread.

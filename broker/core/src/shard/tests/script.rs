@@ -5,7 +5,8 @@ use super::scene::text;
 use super::{Broker, Script};
 use crate::fold::DefaultDecision;
 use crate::hook::{
-    Actions, AppMessageRef, CallFailed, Client, Decision, Effect, OnFailure, Request, Rule, Transformation, Verdict,
+    Actions, AppMessageRef, CallFailed, Client, Decision, Effect, OnFailure, Request, Rule, Transformation,
+    Transformations, Verdict,
 };
 use crate::policy::{Authorizer, Policy, RequestRef, Transform};
 use nervewire_codec::QoS;
@@ -154,7 +155,7 @@ impl PluginsHere for Here<'_> {
         authorizer: usize,
         client: &Client,
         requests: &[RequestRef<'_>],
-    ) -> Batch<Verdict> {
+    ) -> Batch<Vec<Verdict>> {
         self.all(requests, |here, request| {
             here.authorize(generation, authorizer, client, request)
         })
@@ -166,16 +167,20 @@ impl PluginsHere for Here<'_> {
         transform: usize,
         client: &Client,
         messages: &[AppMessageRef<'_>],
-    ) -> Batch<Transformation> {
-        self.all(messages, |here, message| {
+    ) -> Batch<Transformations> {
+        let batch = self.all(messages, |here, message| {
             here.transform(generation, transform, client, message)
-        })
+        });
+        Batch {
+            answers: batch.answers.into_iter().collect(),
+            spent_ns: batch.spent_ns,
+        }
     }
 }
 
 impl Here<'_> {
     /// Where one question fails, all do.
-    fn all<Q, T>(&mut self, questions: &[Q], ask: impl Fn(&mut Self, &Q) -> Option<Answered<T>>) -> Batch<T> {
+    fn all<Q, T>(&mut self, questions: &[Q], ask: impl Fn(&mut Self, &Q) -> Option<Answered<T>>) -> Batch<Vec<T>> {
         let answers: Option<Vec<T>> = questions
             .iter()
             .map(|question| ask(self, question)?.answer.ok())

@@ -131,12 +131,16 @@ fn first_level(topic: &str) -> (&str, Option<&str>) {
 /// assert!(!substitutable("+") && !substitutable("a/b") && !substitutable(""));
 /// ```
 pub fn substitutable(value: &str) -> bool {
-    !value.is_empty() && !value.contains(|c: char| matches!(c, '+' | '#' | '/') || c.is_control())
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'+' | b'#' | b'/');
+    let is_substitutable = |c: char| !matches!(c, '+' | '#' | '/') && !c.is_control();
+    // Most names are ASCII, of which each byte says it all.
+    !value.is_empty() && (value.bytes().all(is_plain) || value.chars().all(is_substitutable))
 }
 
 /// Whether this is a topic name [MQTT-4.7.1-1], [MQTT-4.7.3-1] to [MQTT-4.7.3-3].
 pub fn is_valid_name(topic: &str) -> bool {
-    is_valid_text(topic) && !topic.contains(['+', '#'])
+    let is_forbidden = |byte: u8| matches!(byte, b'\0' | b'+' | b'#');
+    has_valid_length(topic) && !topic.bytes().any(is_forbidden)
 }
 
 /// Whether this is a topic filter [MQTT-4.7.1-2], [MQTT-4.7.1-3].
@@ -144,11 +148,12 @@ pub fn is_valid_filter(filter: &str) -> bool {
     let mut levels = filter.split('/').rev();
     let last = levels.next().unwrap_or_default();
     let wildcards_alone = |level: &str| level == "+" || !level.contains(['+', '#']);
-    is_valid_text(filter) && (last == "#" || wildcards_alone(last)) && levels.all(wildcards_alone)
+    let is_text = has_valid_length(filter) && !filter.bytes().any(|byte| byte == b'\0');
+    is_text && (last == "#" || wildcards_alone(last)) && levels.all(wildcards_alone)
 }
 
-fn is_valid_text(topic: &str) -> bool {
-    !topic.is_empty() && topic.len() <= MAX_TOPIC_BYTES && !topic.contains('\0')
+fn has_valid_length(topic: &str) -> bool {
+    !topic.is_empty() && topic.len() <= MAX_TOPIC_BYTES
 }
 
 #[cfg(test)]

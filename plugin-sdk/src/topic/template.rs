@@ -18,7 +18,11 @@ const USUAL_TOPIC_BYTES: usize = 64;
 /// assert_eq!(template.for_client(&testing::client("+")), None);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Vec<Part>);
+pub struct Template {
+    parts: Vec<Part>,
+    /// With which every topic begins that it could ever match.
+    beginning: String,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -46,12 +50,32 @@ impl Template {
             rest = tail;
         }
         parts.extend(literal(rest));
-        Ok(Self(parts))
+        let beginning = match parts.first() {
+            Some(Part::Text(text)) => plain_beginning(text).to_owned(),
+            _ => String::new(),
+        };
+        Ok(Self { parts, beginning })
+    }
+
+    /// Whether this topic filter of the client's matches a topic name.
+    ///
+    /// ```
+    /// use nervewire_plugin_sdk::{testing, topic::Template};
+    /// let template = Template::parse("dev/${client_id}/#").unwrap();
+    /// assert!(template.matches(&testing::client("7"), "dev/7/temperature"));
+    /// assert!(!template.matches(&testing::client("8"), "dev/7/temperature"));
+    /// ```
+    pub fn matches(&self, client: &Client, topic: &str) -> bool {
+        // Most filters that do not match begin otherwise, and need not be rendered to see that.
+        topic.starts_with(&self.beginning)
+            && self
+                .for_client(client)
+                .is_some_and(|filter| super::matches(&filter, topic))
     }
 
     /// The names of its variables, in order.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|part| match part {
+        self.parts.iter().filter_map(|part| match part {
             Part::Variable(name) => Some(name.as_str()),
             Part::Text(_) => None,
         })
@@ -69,7 +93,7 @@ impl Template {
             Part::Text(text) => Some(text.as_str()),
             Part::Variable(name) => value(name),
         };
-        let result = match self.0.as_slice() {
+        let result = match self.parts.as_slice() {
             [whole] => Cow::Borrowed(text(whole)?),
             parts => {
                 let mut result = String::with_capacity(USUAL_TOPIC_BYTES);
@@ -79,7 +103,7 @@ impl Template {
                 Cow::Owned(result)
             }
         };
-        let meant = matches!(self.0.first(), Some(Part::Text(text)) if text.starts_with('$'));
+        let meant = matches!(self.parts.first(), Some(Part::Text(text)) if text.starts_with('$'));
         (result.len() <= MAX_TOPIC_BYTES && (meant || !result.starts_with('$'))).then_some(result)
     }
 
@@ -87,6 +111,12 @@ impl Template {
     pub fn is_client_variable(name: &str) -> bool {
         matches!(name, "client_id" | "username") || name.strip_prefix("attr.").is_some_and(|name| !name.is_empty())
     }
+}
+
+/// What stands before the first wildcard of a filter; the separator before a `#` is no part of what it matches.
+fn plain_beginning(filter: &str) -> &str {
+    let plain = filter.find(['+', '#']).map_or(filter, |wildcard| &filter[..wildcard]);
+    plain.strip_suffix('/').unwrap_or(plain)
 }
 
 fn literal(text: &str) -> Option<Part> {

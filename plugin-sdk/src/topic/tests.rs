@@ -175,7 +175,34 @@ fn check_template(template: &str, client_id: &str, expected: Option<&str>) {
         expected,
         "{template} {client_id}"
     );
+    // Whether a topic matches does not depend on rendering being spared.
+    for topic in TEMPLATED_TOPICS {
+        let rendered = parsed.for_client(&client);
+        let expected = rendered.is_some_and(|filter| matches(&filter, topic));
+        assert_eq!(
+            parsed.matches(&client, topic),
+            expected,
+            "{template} {client_id} {topic}"
+        );
+    }
 }
+
+const TEMPLATED_TOPICS: [&str; 14] = [
+    "dev",
+    "dev/",
+    "dev/7",
+    "dev/7/a/b",
+    "dev/$SYS",
+    "dev-7",
+    "dev-7/a",
+    "de",
+    "north/77",
+    "7",
+    "a/7",
+    "$SYS/a",
+    "$lab/7",
+    "",
+];
 
 #[test]
 fn templates_render_safely_or_not_at_all() {
@@ -192,6 +219,20 @@ fn templates_render_safely_or_not_at_all() {
     check_template("${attr.path}/#", "7", None);
     check_template("${client_id}", "${username}", None);
     check_template("a/${client_id}", &"x".repeat(65_534), None);
+    for wildcards in [
+        "#",
+        "dev/#",
+        "dev/7/#",
+        "+/7",
+        "dev/+/#",
+        "$SYS/#",
+        "+/+",
+        "dev/${client_id}",
+        "+/${client_id}/#",
+    ] {
+        let rendered = wildcards.replace("${client_id}", "7");
+        check_template(wildcards, "7", Some(&rendered));
+    }
 }
 
 #[test]

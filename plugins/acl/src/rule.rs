@@ -2,7 +2,6 @@
 
 use crate::pattern::Pattern;
 use nervewire_plugin_sdk::{Action, Actions, Effect, prelude::*, topic::Template};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// A rule as it is written.
@@ -109,13 +108,14 @@ impl AccessRule {
                 (about, self.has_retain(request.retain))
             }
         };
-        let selects = |filter: Cow<'_, str>| match request.action {
-            Action::Subscribe => topic::covers(&filter, &request.topic),
-            Action::Publish | Action::Deliver => topic::matches(&filter, &request.topic),
+        let selects = |filter: &Template| match request.action {
+            Action::Subscribe => filter
+                .for_client(client)
+                .is_some_and(|filter| topic::covers(&filter, &request.topic)),
+            Action::Publish | Action::Deliver => filter.matches(client, &request.topic),
         };
         let applies = about && same_retain && request.qos <= self.max_qos && self.is_about(client);
-        let mut topics = self.topics.iter().filter_map(|topic| topic.for_client(client));
-        (applies && topics.any(selects)).then_some(self.effect)
+        (applies && self.topics.iter().any(selects)).then_some(self.effect)
     }
 
     fn has_retain(&self, retain: bool) -> bool {

@@ -11,6 +11,26 @@ use nervewire_plugin_sdk::{
 pub struct CapturedTopic {
     filter: String,
     template: Template,
+    /// What its variables stand for, in their order.
+    variables: Vec<Variable>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Variable {
+    /// Counted from 0.
+    Level(usize),
+    Rest,
+    OfClient,
+}
+
+impl Variable {
+    fn of(name: &str) -> Self {
+        match level_number(name) {
+            _ if name == "#" => Self::Rest,
+            Some(number) => Self::Level(number - 1),
+            None => Self::OfClient,
+        }
+    }
 }
 
 impl CapturedTopic {
@@ -37,6 +57,7 @@ impl CapturedTopic {
             return Err(format!("{key} = `{text}` is no topic name"));
         }
         Ok(Self {
+            variables: template.variables().map(Variable::of).collect(),
             template,
             filter: filter.to_owned(),
         })
@@ -49,13 +70,14 @@ impl CapturedTopic {
             Capture::Level(level) => levels.push(level),
             Capture::Rest(levels) => rest = levels,
         });
-        let rendered = self.template.render(|name| match level_number(name) {
-            _ if name == "#" => Some(rest.unwrap_or_default()),
-            Some(number) => levels.get(number - 1).copied(),
-            None => client_value(client, name),
+        let mut variables = self.variables.iter();
+        let rendered = self.template.render(|name| match variables.next()? {
+            Variable::Rest => Some(rest.unwrap_or_default()),
+            Variable::Level(number) => levels.get(*number).copied(),
+            Variable::OfClient => client_value(client, name),
         });
         let mut rendered = rendered?.into_owned();
-        if rest.is_none() && self.template.variables().last() == Some("#") {
+        if rest.is_none() && matches!(self.variables.last(), Some(Variable::Rest)) {
             rendered.truncate(rendered.strip_suffix('/').map_or(rendered.len(), str::len));
         }
         is_valid_name(&rendered).then_some(rendered)

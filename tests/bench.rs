@@ -99,7 +99,10 @@ fn what_is_queued_in_one_step_is_collected_in_another() {
         serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON")
     };
     assert!(half("fill")["collect"].is_null());
-    assert_eq!(metric(&broker, "nervewire_sessions", &[]), 20.0);
+    // Those of the publishers end after their connections have.
+    wait_for("the sessions with queues alone", || {
+        (metric(&broker, "nervewire_sessions", &[]) == 20.0).then_some(())
+    });
     let collected = half("collect");
     assert!(collected["fill"].is_null());
     assert_eq!(collected["lost"], 0, "{collected}");

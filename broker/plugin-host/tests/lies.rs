@@ -4,6 +4,8 @@
 
 mod support;
 
+use nervewire_core::hook::{AppMessageRef, Decision, Transformation};
+use nervewire_core::policy::RequestRef;
 use nervewire_plugin_host::*;
 use std::sync::{Arc, LazyLock};
 use support::*;
@@ -163,6 +165,69 @@ fn lists_and_answers_that_are_not_in_memory_fail_the_call() {
     ];
     for (about, lie) in rows {
         check(about, lie, Outcome::Invalid);
+    }
+}
+
+/// Three questions in one call: how many answers there were.
+fn answers_of_a_batch(about: Call, lie: &str) -> Option<usize> {
+    let plugin = host()
+        .load(liar(&format!("batch {} {lie}", about.label()), lie))
+        .unwrap();
+    let mut instance = plugin.instance(Role::Shard).unwrap();
+    let answers = match about {
+        Call::Authorize => {
+            let requests = ["a", "b", "c"].map(request);
+            let verdicts = instance.authorize_all(&client("c"), &requests.each_ref().map(RequestRef::from));
+            verdicts
+                .inspect(|verdicts| assert_eq!(verdicts[2].decision, Decision::Deny))
+                .map(|all| all.len())
+        }
+        _ => {
+            let messages = ["a", "b", "c"].map(message);
+            let answers = instance.transform_all(&client("c"), &messages.each_ref().map(AppMessageRef::from));
+            answers
+                .inspect(|all| assert!(matches!(all.at(2), Some(Transformation::Replace(_))), "{all:?}"))
+                .map(|all| (0..4).filter(|position| all.at(*position).is_some()).count())
+        }
+    };
+    let invalid = plugin.stats().calls(about, Outcome::Invalid);
+    assert_eq!(
+        invalid,
+        u64::from(answers.is_none()),
+        "{lie}: {:?}",
+        outcomes(&plugin, about)
+    );
+    answers
+}
+
+#[test]
+fn a_batch_with_a_lie_in_it_has_no_answers() {
+    let both = [Call::Authorize, Call::Transform];
+    for about in both {
+        assert_eq!(answers_of_a_batch(about, ""), Some(3));
+        for lie in [
+            "answers outside",
+            "answers far outside",
+            "answers beside",
+            "answers without end",
+            "answers that wrap",
+            "one answer more than is ever asked",
+            "one answer less",
+        ] {
+            assert_eq!(answers_of_a_batch(about, lie), None, "{lie}");
+        }
+    }
+    assert_eq!(answers_of_a_batch(Call::Authorize, "decision"), None);
+    assert_eq!(answers_of_a_batch(Call::Authorize, "dependencies"), Some(3));
+    for lie in [
+        "transformation",
+        "QoS",
+        "topic is not UTF-8",
+        "topic is outside",
+        "payload without end",
+        "payload outside",
+    ] {
+        assert_eq!(answers_of_a_batch(Call::Transform, lie), None, "{lie}");
     }
 }
 

@@ -12,8 +12,8 @@ wit_bindgen::generate!({
         world guest {
             include nervewire:plugin/base@0.1.1;
             include nervewire:plugin/authenticator@0.1.1;
-            include nervewire:plugin/authorizer@0.1.1;
-            include nervewire:plugin/transformer@0.1.1;
+            include nervewire:plugin/batch-authorizer@0.1.1;
+            include nervewire:plugin/batch-transformer@0.1.1;
             include nervewire:plugin/detector@0.1.1;
         }
     ",
@@ -204,6 +204,51 @@ extern "C" fn transform(_: *mut u8) -> *mut u8 {
         "messages in one" => Area::new().byte(0, EMIT).list(4, messages()).0,
         _ => message(4).byte(0, value("transformation", REPLACE)).0,
     }
+}
+
+/// How many questions there are: the client is followed by the list of them.
+unsafe fn questions(params: *mut u8) -> u32 {
+    const CLIENT_BYTES: usize = 152;
+    // SAFETY: the host has written it there.
+    unsafe { params.add(CLIENT_BYTES + 4).cast::<u32>().read() }
+}
+
+/// A list of as many answers as there are questions, or a lie about it.
+fn answers(list: Area, questions: u32) -> *mut u8 {
+    let address = list.0 as u32;
+    let list = match lie() {
+        "answers outside" => (memory_bytes() - 16, questions),
+        "answers far outside" => (0xffff_fff0, questions),
+        "answers beside" => (address + 1, questions),
+        "answers without end" => (address, u32::MAX),
+        "answers that wrap" => (address, 0x2000_0000),
+        "one answer more than is ever asked" => (0, 33),
+        "one answer less" => (address, questions - 1),
+        _ => (address, questions),
+    };
+    Area::new().list(0, list).0
+}
+
+#[unsafe(export_name = "nervewire:plugin/authorization-batch@0.1.1#authorize-all")]
+unsafe extern "C" fn authorize_all(params: *mut u8) -> *mut u8 {
+    const VERDICT_BYTES: usize = 12;
+    // SAFETY: as the host calls it.
+    let questions = unsafe { questions(params) };
+    let last = (questions as usize - 1) * VERDICT_BYTES;
+    let depends_on = if lie() == "dependencies" { 0xff } else { 0 };
+    let list = Area::new().byte(last, value("decision", 1)).byte(last + 8, depends_on);
+    answers(list, questions)
+}
+
+#[unsafe(export_name = "nervewire:plugin/transformation-batch@0.1.1#transform-all")]
+unsafe extern "C" fn transform_all(params: *mut u8) -> *mut u8 {
+    const OUTCOME_BYTES: usize = 76;
+    const REPLACE: u8 = 1;
+    // SAFETY: as the host calls it.
+    let questions = unsafe { questions(params) };
+    let last = (questions as usize - 1) * OUTCOME_BYTES;
+    let list = message(last + 4).byte(last, value("transformation", REPLACE));
+    answers(list, questions)
 }
 
 /// One message, or ten thousand that share a payload of a mebibyte.

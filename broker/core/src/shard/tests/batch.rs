@@ -145,6 +145,50 @@ fn a_run_is_asked_about_before_the_first_of_it_is_fed_and_nobody_is_asked_again(
     assert_eq!(b.total(|counters| counters.transform_dropped), 1);
 }
 
+/// The first transform drops every third message, the second every fifth of the run: each is asked about gaps that others left.
+#[test]
+fn in_the_longest_run_every_answer_goes_to_its_own_publish() {
+    fn nth(topic: &str) -> usize {
+        topic.parse().unwrap_or(1)
+    }
+    let (mut b, c) = broker(policy(1, 1, 2), |call| match call {
+        Call::Rules { .. } => Answer::Rules(vec![Ok(None)]),
+        Call::Authorize { request, .. } if nth(&request.topic).is_multiple_of(7) => {
+            Answer::Authorize(Ok(verdict(Decision::Deny)))
+        }
+        Call::Authorize { .. } => Answer::Authorize(Ok(verdict(Decision::Allow))),
+        Call::Transform { transform, message, .. } if nth(&message.topic).is_multiple_of([3, 5][*transform]) => {
+            Answer::Transform(Ok(Transformation::Drop))
+        }
+        Call::Transform { .. } => Answer::Transform(Ok(Transformation::Pass)),
+        other => panic!("{other:?}"),
+    });
+    let all: Vec<Publish> = (0..MAX_BATCH_MESSAGES)
+        .map(|position| publish(&(100 + position).to_string(), 0, "x"))
+        .collect();
+    let run: Vec<PublishRef<'_>> = all.iter().map(PublishRef::from).collect();
+    let mut ahead = ask(&mut b, c, &run).unwrap();
+    let is = |topic: &&usize, by: usize| topic.is_multiple_of(by);
+    let topics: Vec<usize> = (100..100 + MAX_BATCH_MESSAGES).collect();
+    let allowed: Vec<usize> = topics.iter().filter(|topic| !is(topic, 7)).copied().collect();
+    let left: Vec<usize> = allowed.iter().filter(|topic| !is(topic, 3)).copied().collect();
+    let questions = [&topics, &allowed, &left].map(Vec::len).iter().sum::<usize>();
+    assert_eq!(asked(&mut b).len(), questions);
+    for (position, publish) in run.into_iter().enumerate() {
+        feed(&mut b, c, publish, Some(&mut ahead), position);
+    }
+    b.settle();
+    assert_eq!(asked(&mut b), [], "each was told what is about it");
+    let delivered: Vec<String> = b
+        .messages(c)
+        .iter()
+        .skip(1)
+        .map(|message| message.topic.to_string())
+        .collect();
+    let expected = left.iter().filter(|topic| !is(topic, 5)).map(usize::to_string);
+    assert_eq!(delivered, expected.collect::<Vec<_>>());
+}
+
 #[test]
 fn an_answer_is_of_no_use_to_another_publish() {
     let (mut b, c) = broker(policy(1, 1, 0), judges);

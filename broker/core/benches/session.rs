@@ -10,14 +10,21 @@ mod operation;
 mod scene;
 
 use divan::Bencher;
+use nervewire_codec::QoS;
+use nervewire_core::hook::{Actions, Effect, Rule};
 use nervewire_core::shard::ConnId;
 use nervewire_core::store::Durability;
 use operation::Operation;
 use scene::{Scene, TOPIC, publish};
 
-const OPERATIONS: [Operation; 10] = [
+const OPERATIONS: [Operation; 12] = [
     Operation::new("QoS 0 to 1 subscriber", || at_most_once(1, 1)),
     Operation::new("QoS 0 to 1 subscriber, 100 messages in a pass", || at_most_once(1, 100)),
+    Operation::new("QoS 0 to 1 subscriber, allowed by a compiled rule", || by_a_rule(1)),
+    Operation::new(
+        "QoS 0 to 1 subscriber, allowed by a compiled rule, 100 messages in a pass",
+        || by_a_rule(100),
+    ),
     Operation::new("QoS 0 to 100 subscribers", || at_most_once(100, 1)),
     Operation::new("QoS 1 with both acknowledgements", || at_least_once(Durability::Memory)),
     Operation::new("QoS 2 whole", exactly_once),
@@ -48,7 +55,26 @@ fn session(bencher: Bencher<'_, '_>, operation: &Operation) {
 }
 
 fn at_most_once(subscribers: usize, messages: usize) -> Box<dyn FnMut()> {
-    let mut scene = Scene::new(1);
+    in_scene(Scene::new(1), subscribers, messages)
+}
+
+/// The load of `at_most_once`, where the publisher has a rule that allows it.
+fn by_a_rule(messages: usize) -> Box<dyn FnMut()> {
+    let rule = Rule {
+        effect: Effect::Allow,
+        actions: Actions {
+            publish: true,
+            subscribe: true,
+            deliver: false,
+        },
+        topic_filter: "#".to_owned(),
+        max_qos: QoS::ExactlyOnce,
+        retain: None,
+    };
+    in_scene(Scene::with_rule(&rule), 1, messages)
+}
+
+fn in_scene(mut scene: Scene, subscribers: usize, messages: usize) -> Box<dyn FnMut()> {
     let publisher = scene.connect(0, "publisher");
     for n in 0..subscribers {
         scene.subscriber(0, &format!("subscriber-{n}"), 0);

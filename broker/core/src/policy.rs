@@ -120,12 +120,14 @@ impl Transform {
     }
 }
 
+#[inline]
 fn selects(topics: Option<&[Utf8String]>, topic: &str) -> bool {
     topics.is_none_or(|filters| filters.iter().any(|filter| topic::matches(filter, topic)))
 }
 
 impl Authorizer {
     /// Whether it is heard about this.
+    #[inline]
     pub fn concerns(&self, action: Action, topic: &str) -> bool {
         match action {
             Action::Publish | Action::Deliver => selects(self.topics.as_deref(), topic),
@@ -339,6 +341,7 @@ impl AuthorizerRules {
 }
 
 /// What an authorizer says natively; `None`: it must be asked.
+#[inline]
 fn decide(rules: Option<&AuthorizerRules>, authorizer: &Authorizer, request: &RequestRef<'_>) -> Option<Decision> {
     match rules {
         Some(AuthorizerRules::Rules(rules)) => match evaluate(rules, request) {

@@ -194,6 +194,7 @@ impl CompiledRule {
         })
     }
 
+    #[inline]
     fn applies_to(&self, topic: Name<'_>, qos: QoS, retain: bool) -> bool {
         qos <= self.max_qos && self.retain.is_none_or(|only| only == retain) && self.pattern.matches(topic)
     }

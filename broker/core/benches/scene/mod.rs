@@ -7,10 +7,10 @@ use nervewire_codec::{
 };
 use nervewire_core::fold::DefaultDecision;
 use nervewire_core::handshake::Accepted;
-use nervewire_core::hook::{Client, Quotas};
+use nervewire_core::hook::{Client, Quotas, Rule};
 use nervewire_core::limits::ShardConfig;
-use nervewire_core::policy::Policy;
-use nervewire_core::shard::{ConnId, Elsewhere, Shard};
+use nervewire_core::policy::{Authorizer, Policy};
+use nervewire_core::shard::{Answer, Call, ConnId, Elsewhere, Shard};
 use nervewire_core::store::{Durability, Position, Ticket};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -24,6 +24,7 @@ pub(crate) struct Scene {
     shards: Vec<Shard>,
     touched: Vec<ConnId>,
     conns: u32,
+    rule: Option<Rule>,
 }
 
 impl Scene {
@@ -47,6 +48,29 @@ impl Scene {
             shards: shards.collect(),
             touched: Vec::new(),
             conns: 0,
+            rule: None,
+        }
+    }
+
+    /// An authorizer, which gives every client this one rule.
+    pub(crate) fn with_rule(rule: &Rule) -> Self {
+        let mut scene = Self::new(1);
+        let policy = Policy {
+            generation: 1,
+            authorizers: vec![Authorizer::default()],
+            ..Policy::default()
+        };
+        scene.shards[0].set_policy(Arc::new(policy));
+        scene.rule = Some(rule.clone());
+        scene
+    }
+
+    /// Whoever asks for rules is given that one.
+    fn answer(&mut self, shard: usize) {
+        while let Some((id, call)) = self.shards[shard].next_call() {
+            assert!(matches!(call, Call::Rules { .. }), "rules decide: {call:?}");
+            let rules = Answer::Rules(vec![Ok(Some(self.rule.iter().cloned().collect()))]);
+            self.shards[shard].answer(NOW, id, rules, 0);
         }
     }
 
@@ -58,6 +82,7 @@ impl Scene {
         let id = ConnId(self.conns);
         self.conns += 1;
         self.shards[shard].connect(NOW, id, Box::new(accepted));
+        self.answer(shard);
         self.store(shard);
         assert!(self.write(shard) > 0, "a CONNACK");
         id
@@ -104,15 +129,18 @@ impl Scene {
 
     /// Feeds all packets of what a client sent.
     pub(crate) fn feed(&mut self, shard: usize, id: ConnId, mut bytes: &[u8]) {
-        let shard = &mut self.shards[shard];
+        let fed = &mut self.shards[shard];
         while let Ok(Some((packet, used))) = decode_in_place(bytes, Some(VERSION), MAX_PACKET_BYTES) {
             bytes = &bytes[used..];
             match packet {
-                PacketRef::Publish(publish) => shard.publish(NOW, id, publish, &mut Elsewhere),
-                PacketRef::Other(packet) => shard.packet(NOW, id, packet),
+                PacketRef::Publish(publish) => fed.publish(NOW, id, publish, &mut Elsewhere),
+                PacketRef::Other(packet) => fed.packet(NOW, id, packet),
             };
         }
         assert!(bytes.is_empty(), "whole packets");
+        if self.rule.is_some() {
+            self.answer(shard);
+        }
     }
 
     /// Hands one shard what the other has for it.

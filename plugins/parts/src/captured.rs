@@ -17,7 +17,7 @@ pub struct CapturedTopic {
 
 #[derive(Clone, Copy, Debug)]
 enum Variable {
-    /// Counted from 0.
+    /// A `+`, counted from 0; in a template from 1.
     Level(usize),
     Rest,
     OfClient,
@@ -25,10 +25,10 @@ enum Variable {
 
 impl Variable {
     fn of(name: &str) -> Self {
-        match level_number(name) {
-            _ if name == "#" => Self::Rest,
-            Some(number) => Self::Level(number - 1),
-            None => Self::OfClient,
+        match (name, name.parse()) {
+            ("#", _) => Self::Rest,
+            (_, Ok(number @ 1_usize..)) => Self::Level(number - 1),
+            _ => Self::OfClient,
         }
     }
 }
@@ -41,10 +41,10 @@ impl CapturedTopic {
     pub fn parse(key: &str, text: &str, filter: &str) -> Result<Self, String> {
         let template = Template::parse(text)?;
         let wildcards = filter.split('/').filter(|level| *level == "+").count();
-        let known = |name: &str| match level_number(name) {
-            _ if name == "#" => filter.ends_with('#') && text.ends_with("${#}") && text.matches("${#}").count() == 1,
-            Some(number) => number <= wildcards,
-            None => Template::is_client_variable(name),
+        let known = |name: &str| match Variable::of(name) {
+            Variable::Rest => filter.ends_with('#') && text.ends_with("${#}") && text.matches("${#}").count() == 1,
+            Variable::Level(number) => number < wildcards,
+            Variable::OfClient => Template::is_client_variable(name),
         };
         if let Some(name) = template.variables().find(|name| !known(name)) {
             return Err(format!(
@@ -82,9 +82,4 @@ impl CapturedTopic {
         }
         is_valid_name(&rendered).then_some(rendered)
     }
-}
-
-/// Counted from one.
-fn level_number(variable: &str) -> Option<usize> {
-    variable.parse().ok().filter(|number| *number > 0)
 }

@@ -168,20 +168,20 @@ impl PluginsHere for Here<'_> {
         client: &Client,
         messages: &[AppMessageRef<'_>],
     ) -> Batch<Transformations> {
-        let batch = self.all(messages, |here, message| {
+        self.all(messages, |here, message| {
             here.transform(generation, transform, client, message)
-        });
-        Batch {
-            answers: batch.answers.into_iter().collect(),
-            spent_ns: batch.spent_ns,
-        }
+        })
     }
 }
 
 impl Here<'_> {
     /// Where one question fails, all do.
-    fn all<Q, T>(&mut self, questions: &[Q], ask: impl Fn(&mut Self, &Q) -> Option<Answered<T>>) -> Batch<Vec<T>> {
-        let answers: Option<Vec<T>> = questions
+    fn all<Q, T, A: Default + FromIterator<T>>(
+        &mut self,
+        questions: &[Q],
+        ask: impl Fn(&mut Self, &Q) -> Option<Answered<T>>,
+    ) -> Batch<A> {
+        let answers: Option<A> = questions
             .iter()
             .map(|question| ask(self, question)?.answer.ok())
             .collect();

@@ -22,7 +22,7 @@ pub(crate) use websocket::*;
 use std::time::{Duration, Instant};
 
 /// How long any single expectation may take. Generous: it only ends tests that have failed already.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Waits until `done` answers something, and fails with `what` when it does not in time.
 pub(crate) fn wait_for<T>(what: &str, done: impl FnMut() -> Option<T>) -> T {

@@ -31,6 +31,8 @@ table() { # program
 
 codec=$(build nervewire-codec codec)
 session=$(build nervewire-core session)
+rewrite=$(build nervewire-plugin-rewrite transform)
 printf '| operation | instructions |\n|---|---|\n'
 table "$codec"
 table "$session"
+table "$rewrite"

@@ -23,6 +23,9 @@ pub enum Document<'a> {
     Object(Object<'a>),
 }
 
+/// Room for so many is made at once.
+const USUAL_FIELDS: usize = 16;
+
 /// One step on the way to a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -47,12 +50,20 @@ pub struct TooDeep;
 
 /// Names and values, in order; a name may occur more than once.
 #[derive(Debug)]
-pub struct Object<'a>(Vec<(String, Document<'a>)>);
+pub struct Object<'a>(Vec<(Name<'a>, Document<'a>)>);
+
+/// A field's name, borrowed where it is written without escapes: then it can be written again as it stands.
+#[derive(Debug)]
+struct Name<'a>(Cow<'a, str>);
 
 impl<'a> Document<'a> {
     /// `None`: not JSON.
     pub fn parse(text: &'a str) -> Option<Self> {
-        serde_json::from_str(text).ok().map(Self::Raw)
+        // An object is most often there to be opened, and to open it finds out whether it is one.
+        match text.trim_ascii_start().as_bytes().first() {
+            Some(b'{') => serde_json::from_str(text).ok().map(Self::Object),
+            _ => serde_json::from_str(text).ok().map(Self::Raw),
+        }
     }
 
     /// Calls `change` with each object that may have the field at the end of `path`, and that field's name. An array on
@@ -108,7 +119,7 @@ impl<'a> Document<'a> {
                 try_retain(elements, |element| element.edit_within(rest, arrays_left, change))?;
             }
             Self::Object(Object(fields)) => try_retain(fields, |(name, value)| match step {
-                Step::Name(wanted) if wanted != name => Ok(Fate::Keep),
+                Step::Name(wanted) if *wanted != *name.0 => Ok(Fate::Keep),
                 _ => value.edit_within(rest, MAX_NESTED_ARRAYS, change),
             })?,
             _ => {}
@@ -189,14 +200,14 @@ impl<'a> Object<'a> {
     pub fn fields(&mut self, name: &str) -> impl Iterator<Item = &mut Document<'a>> {
         self.0
             .iter_mut()
-            .filter(move |(known, _)| known == name)
+            .filter(move |(known, _)| known.0 == name)
             .map(|(_, value)| value)
     }
 
     /// Whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
         let before = self.0.len();
-        self.0.retain(|(known, _)| known != name);
+        self.0.retain(|(known, _)| known.0 != name);
         self.0.len() < before
     }
 
@@ -208,8 +219,8 @@ impl<'a> Object<'a> {
         self.remove(to);
         self.0
             .iter_mut()
-            .filter(|(known, _)| known == name)
-            .for_each(|(known, _)| to.clone_into(known));
+            .filter(|(known, _)| known.0 == name)
+            .for_each(|(known, _)| known.0 = Cow::Owned(to.to_owned()));
         true
     }
 }
@@ -218,15 +229,15 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
         impl<'de> Visitor<'de> for Fields {
-            type Value = Vec<(String, Document<'de>)>;
+            type Value = Vec<(Name<'de>, Document<'de>)>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::new();
-                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+                let mut fields = Vec::with_capacity(USUAL_FIELDS);
+                while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
                     fields.push((name, Document::Raw(value)));
                 }
                 Ok(fields)
@@ -236,28 +247,94 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     }
 }
 
-impl fmt::Display for Document<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Cow<'de, str>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
+                Ok(Cow::Borrowed(name))
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(name.to_owned()))
+            }
+        }
+        deserializer.deserialize_str(Text).map(Self)
+    }
+}
+
+impl Document<'_> {
+    /// The payload that it has become, which most often is about as long as the one it was made of.
+    pub fn to_payload(&self, made_of: &[u8]) -> Vec<u8> {
+        let mut json = String::with_capacity(made_of.len());
+        // A `String` takes everything.
+        let _ = self.write(&mut json);
+        json.into_bytes()
+    }
+
+    fn write<W: fmt::Write>(&self, json: &mut W) -> fmt::Result {
         match self {
-            Self::Raw(raw) => f.write_str(raw.get()),
-            Self::Number(number) => number.fmt(f),
-            Self::Text(text) => f.write_str(&quoted(text)?),
+            Self::Raw(raw) => json.write_str(raw.get()),
+            Self::Number(number) => write!(json, "{number}"),
+            Self::Text(text) => write_quoted(json, text),
             Self::Array(elements) => {
-                f.write_str("[")?;
-                separated(f, elements, |f, element| element.fmt(f))?;
-                f.write_str("]")
+                json.write_char('[')?;
+                write_separated(json, elements, |json, element| element.write(json))?;
+                json.write_char(']')
             }
             Self::Object(Object(fields)) => {
-                f.write_str("{")?;
-                separated(f, fields, |f, (name, value)| write!(f, "{}:{value}", quoted(name)?))?;
-                f.write_str("}")
+                json.write_char('{')?;
+                write_separated(json, fields, |json, (name, value)| {
+                    name.write(json)?;
+                    json.write_char(':')?;
+                    value.write(json)
+                })?;
+                json.write_char('}')
             }
         }
     }
 }
 
-fn quoted(text: &str) -> Result<String, fmt::Error> {
-    serde_json::to_string(text).map_err(|_| fmt::Error)
+impl Name<'_> {
+    fn write<W: fmt::Write>(&self, json: &mut W) -> fmt::Result {
+        match &self.0 {
+            Cow::Borrowed(plain) => {
+                json.write_char('"')?;
+                json.write_str(plain)?;
+                json.write_char('"')
+            }
+            Cow::Owned(name) => write_quoted(json, name),
+        }
+    }
+}
+
+impl fmt::Display for Document<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f)
+    }
+}
+
+fn write_quoted<W: fmt::Write>(json: &mut W, text: &str) -> fmt::Result {
+    json.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
+}
+
+fn write_separated<W: fmt::Write, T>(
+    json: &mut W,
+    items: &[T],
+    write: impl Fn(&mut W, &T) -> fmt::Result,
+) -> fmt::Result {
+    items.iter().enumerate().try_for_each(|(index, item)| {
+        if index > 0 {
+            json.write_char(',')?;
+        }
+        write(json, item)
+    })
 }
 
 /// Removes what `fate` says, and ends early when it fails.
@@ -269,17 +346,4 @@ fn try_retain<T>(items: &mut Vec<T>, mut fate: impl FnMut(&mut T) -> Result<Fate
         found != Ok(Fate::Remove)
     });
     outcome
-}
-
-fn separated<T>(
-    f: &mut fmt::Formatter<'_>,
-    items: &[T],
-    write: impl Fn(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
-) -> fmt::Result {
-    items.iter().enumerate().try_for_each(|(index, item)| {
-        if index > 0 {
-            f.write_str(",")?;
-        }
-        write(f, item)
-    })
 }

@@ -23,6 +23,40 @@ fn a_path_leads_through_objects_and_arrays() {
 }
 
 #[test]
+fn names_are_written_as_they_were_and_stay_names() {
+    check_removed(
+        "a",
+        r#"{"a":1,"x\"\\\n":2,"\u00e9\/":3,"é":4}"#,
+        r#"{"x\"\\\n":2,"é/":3,"é":4}"#,
+    );
+    check_removed("b", r#"{"\u0062":1, "\u0063" : 2 }"#, r#"{"c":2}"#);
+}
+
+#[test]
+fn what_is_not_one_json_value_is_no_document() {
+    for text in [
+        "",
+        " ",
+        "{",
+        "{\"a\"}",
+        "{\"a\":1,}",
+        "{\"a\":01}",
+        "{\"a\":\"\n\"}",
+        "{\"a\":1} x",
+        "{} {}",
+        "{a:1}",
+        "[1",
+        "\u{c}{}",
+        "\u{a0}{}",
+    ] {
+        assert!(Document::parse(text).is_none(), "{text:?}");
+    }
+    for text in [" {\"a\" : 1 }\r\n", "\t[1 ]", " \"a\" ", "1"] {
+        assert!(Document::parse(text).is_some(), "{text:?}");
+    }
+}
+
+#[test]
 fn a_star_stands_for_any_name_and_any_element() {
     check_removed(
         "*.b",

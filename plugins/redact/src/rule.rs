@@ -67,7 +67,7 @@ impl RedactRule {
             };
         };
         tally.count();
-        Ok(tally.changed().then(|| document.to_string().into_bytes()))
+        Ok(tally.changed().then(|| document.to_payload(payload)))
     }
 
     fn edited<'a>(&self, payload: &'a [u8]) -> Option<(Document<'a>, Tally)> {

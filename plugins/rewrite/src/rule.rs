@@ -102,6 +102,6 @@ impl RewriteRule {
         for operation in &self.operations {
             changed |= operation.apply(&mut document)?;
         }
-        Some(changed.then(|| document.to_string().into_bytes()))
+        Some(changed.then(|| document.to_payload(payload)))
     }
 }

@@ -36,6 +36,10 @@ mod rule;
 use nervewire_plugin_sdk::{Effect, export, prelude::*};
 use rule::{AccessRule, RuleConfig};
 
+/// What the broker takes about one client (`authorizer.rules` in `wit/hooks.wit`).
+const MAX_RULES: usize = 1_024;
+const MAX_FILTER_BYTES: usize = 65_536;
+
 /// The `config` table.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,10 +61,23 @@ impl Plugin for Acl {
         let compile = |(rule, number): (RuleConfig, u32)| {
             AccessRule::compile(rule).map_err(|error| format!("config.rules, entry {number}: {error}"))
         };
-        Ok(Self {
-            rules: numbered.map(compile).collect::<Result<_, _>>()?,
-        })
+        let rules: Vec<AccessRule> = numbered.map(compile).collect::<Result<_, _>>()?;
+        check_size(&rules)?;
+        Ok(Self { rules })
     }
+}
+
+/// More than the broker takes would let nobody in: better to be told when it is configured.
+fn check_size(rules: &[AccessRule]) -> Result<(), String> {
+    let filters = || rules.iter().flat_map(AccessRule::filters_for_everybody);
+    let (number, bytes) = (filters().count(), filters().map(|filter| filter.len()).sum::<usize>());
+    if number <= MAX_RULES && bytes <= MAX_FILTER_BYTES {
+        return Ok(());
+    }
+    Err(format!(
+        "config.rules: {number} topic filters of {bytes} bytes are about every client, and the broker takes {MAX_RULES} of \
+         {MAX_FILTER_BYTES} bytes; write wildcards, or say with user, client or attributes whom a rule is about"
+    ))
 }
 
 impl Authorize for Acl {

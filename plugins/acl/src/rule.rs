@@ -2,7 +2,7 @@
 
 use crate::pattern::Pattern;
 use nervewire_plugin_sdk::{Action, Actions, Effect, prelude::*, topic::Template};
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// A rule as it is written.
 #[derive(Debug, Deserialize)]
@@ -95,6 +95,13 @@ impl AccessRule {
         topics
             .iter()
             .filter_map(|topic| Some(self.line(topic.for_client(client)?.into_owned())))
+    }
+
+    /// The topic filters that every client has of it, whatever its names are.
+    pub(crate) fn filters_for_everybody(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let is_for_all = self.client.is_none() && self.user.is_none() && self.attributes.is_empty();
+        let topics = if is_for_all { self.topics.as_slice() } else { &[] };
+        topics.iter().filter_map(|topic| topic.render(|_| None))
     }
 
     /// What the rule says to a request; `None`: it does not apply.

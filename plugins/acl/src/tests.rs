@@ -163,6 +163,38 @@ fn a_table_without_rules_is_refused_and_an_empty_list_abstains() {
 }
 
 #[test]
+fn more_rules_than_the_broker_takes_are_refused() {
+    let load = |head: &str, filters: Vec<String>| {
+        let topics = format!("\"{}\"", filters.join("\", \""));
+        testing::load::<Acl>(&format!(
+            r#"{{"rules": [{{"allow": "all", {head} "topics": [{topics}]}}]}}"#
+        ))
+        .map(|_| ())
+    };
+    let filters = |number: usize| (0..number).map(|n| format!("{n:04}/#")).collect();
+    assert_eq!(load("", filters(1_024)), Ok(()));
+    assert_eq!(
+        load("", filters(1_025)),
+        Err(
+            "config.rules: 1025 topic filters of 6150 bytes are about every client, and the broker takes 1024 of 65536 bytes; \
+             write wildcards, or say with user, client or attributes whom a rule is about"
+                .to_owned()
+        )
+    );
+    let long = |bytes: usize| vec!["x".repeat(bytes / 4); 4];
+    assert_eq!(load("", long(65_536)), Ok(()));
+    assert!(
+        load("", long(65_540))
+            .unwrap_err()
+            .contains("4 topic filters of 65540 bytes")
+    );
+    // How many of these are about one client is not known before it comes.
+    assert_eq!(load(r#""user": "a*","#, filters(1_025)), Ok(()));
+    let of_each = (0..1_025).map(|n| format!("{n}/${{client_id}}")).collect();
+    assert_eq!(load("", of_each), Ok(()));
+}
+
+#[test]
 fn asked_about_one_request_it_says_what_the_rules_say() {
     let mut plugin: Acl = testing::load(
         r##"{"rules": [

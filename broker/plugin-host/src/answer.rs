@@ -1,6 +1,5 @@
 //! What a guest answered, parsed again: nothing in it is trusted, and what comes out satisfies the same rules as what clients send.
 
-use crate::lift;
 use crate::wire;
 use bytes::Bytes;
 use nervewire_codec::{Properties, QoS, ReasonCode, UserProperty, Utf8String, topic};
@@ -186,12 +185,16 @@ pub(crate) fn transformation(answer: wire::Transformation, max_message_bytes: us
     })
 }
 
-/// Those of a batch.
-pub(crate) fn transformations(answers: lift::Transformations, max_message_bytes: usize) -> Parsed<Transformations> {
+/// Those of a batch: bit N of `passed` stands for one at position N that is `pass`, the others are there with their positions.
+pub(crate) fn transformations(
+    passed: u32,
+    others: Vec<(usize, wire::Transformation)>,
+    max_message_bytes: usize,
+) -> Parsed<Transformations> {
     let parse = |(position, other)| Ok((position, transformation(other, max_message_bytes)?));
     Ok(Transformations {
-        passed: answers.passed,
-        others: answers.others.into_iter().map(parse).collect::<Parsed<_>>()?,
+        passed,
+        others: others.into_iter().map(parse).collect::<Parsed<_>>()?,
     })
 }
 

@@ -70,7 +70,7 @@ impl Instance {
         let params = arena.passed((facts.lower(&arena), arena.placed_all(messages)));
         let parse = |answers: lift::Transformations| {
             each_is_answered(messages.len(), answers.number)?;
-            answer::transformations(answers, max_message_bytes)
+            answer::transformations(answers.passed, answers.others, max_message_bytes)
         };
         let questions = messages.len();
         let answers = self.ask_all(&arena, Call::Transform, questions, |f| f.transform_all, params, parse)?;

@@ -99,14 +99,20 @@ fn rules(list: Vec<wire::Rule>) {
 }
 
 fn transformation(answer: wire::Transformation) {
-    match answer::transformation(answer, MAX_MESSAGE_BYTES) {
-        Ok(Transformation::Replace(message)) => can_be_sent(&message),
-        Ok(Transformation::Emit(messages)) => {
+    // As one of a batch, which is parsed like one that was asked for by itself.
+    let Ok(mut answers) = answer::transformations(0b10, vec![(0, answer)], MAX_MESSAGE_BYTES) else {
+        return;
+    };
+    assert_eq!((answers.passed, answers.others.len()), (0b10, 1));
+    match answers.others.swap_remove(0) {
+        (0, Transformation::Replace(message)) => can_be_sent(&message),
+        (0, Transformation::Emit(messages)) => {
             assert!(messages.len() <= MAX_EMITTED_MESSAGES);
             messages.iter().for_each(can_be_sent);
         }
-        Ok(Transformation::Reject(reason)) => assert!(reason.is_error()),
-        Ok(Transformation::Pass | Transformation::Drop) | Err(_) => {}
+        (0, Transformation::Reject(reason)) => assert!(reason.is_error()),
+        (0, Transformation::Pass | Transformation::Drop) => {}
+        (other, _) => panic!("at position {other}"),
     }
 }
 

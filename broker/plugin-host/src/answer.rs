@@ -39,6 +39,8 @@ pub(crate) enum Invalid {
     Topic(&'static str),
     #[error("{0}: {1} are more than the {2} allowed")]
     TooMuch(&'static str, usize, usize),
+    #[error("the message of {0} bytes is larger than the {1} allowed; raise limits.max_packet_bytes if it should be")]
+    MessageTooLarge(usize, usize),
     #[error("the tenant is empty, too long, or contains `/`, `+`, `#` or a control character, or begins with `$`")]
     Tenant,
     #[error("an attribute has no name")]
@@ -243,7 +245,10 @@ fn rejection_code(rejection: wire::Rejection) -> ReasonCode {
 }
 
 fn message(message: wire::Message, max_message_bytes: usize) -> Parsed<AppMessage> {
-    bounded("bytes of a message", message_bytes(&message), max_message_bytes)?;
+    let bytes = message_bytes(&message);
+    if bytes > max_message_bytes {
+        return Err(Invalid::MessageTooLarge(bytes, max_message_bytes));
+    }
     Ok(AppMessage {
         topic: topic_name("the topic", message.topic)?,
         qos: qos(message.qos),

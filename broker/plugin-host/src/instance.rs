@@ -336,6 +336,8 @@ impl Instance {
 pub(crate) struct Failure {
     pub(crate) outcome: Outcome,
     pub(crate) detail: String,
+    /// The plugin works: this message has become too large. Who sends such messages must not have the breaker opened for all others.
+    pub(crate) is_of_the_message: bool,
 }
 
 impl Failure {
@@ -348,6 +350,7 @@ impl Failure {
         Self {
             outcome: Outcome::Invalid,
             detail: invalid.to_string(),
+            is_of_the_message: matches!(invalid, Invalid::MessageTooLarge(..)),
         }
     }
 
@@ -355,6 +358,7 @@ impl Failure {
         Self {
             outcome: Outcome::Unavailable,
             detail: error.to_string(),
+            is_of_the_message: false,
         }
     }
 
@@ -362,6 +366,7 @@ impl Failure {
         Self {
             outcome: Outcome::Unavailable,
             detail: "this hook is not in use".to_owned(),
+            is_of_the_message: false,
         }
     }
 
@@ -370,6 +375,7 @@ impl Failure {
         Self {
             outcome: Outcome::Timeout,
             detail: format!("there was no answer after {after_ms} ms"),
+            is_of_the_message: false,
         }
     }
 
@@ -388,7 +394,11 @@ impl Failure {
             Outcome::Memory => with_memory_advice(&describe(error)),
             _ => describe(error),
         };
-        Self { outcome, detail }
+        Self {
+            outcome,
+            detail,
+            is_of_the_message: false,
+        }
     }
 }
 

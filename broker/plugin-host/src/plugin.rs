@@ -292,7 +292,10 @@ impl Plugin {
             }
             Some(failure) => {
                 stats.count(cell, call, failure.outcome, failure.ran().then_some(ns));
-                self.failed(admission, call, failure.outcome, &failure.detail);
+                match failure.is_of_the_message {
+                    true => self.failed_for_once(admission, call, failure),
+                    false => self.failed(admission, call, failure.outcome, &failure.detail),
+                }
             }
         }
     }
@@ -305,6 +308,14 @@ impl Plugin {
                 .log
                 .line(tracing::Level::INFO, "works again: the breaker is closed");
         }
+    }
+
+    /// A failure that says nothing about the next call.
+    fn failed_for_once(&self, admission: Admission, call: Call, failure: &Failure) {
+        self.succeeded(admission);
+        let (outcome, detail) = (failure.outcome.label(), &failure.detail);
+        let line = format!("{} failed ({outcome}): {detail}", call.label());
+        self.shared.log.line(tracing::Level::WARN, &line);
     }
 
     pub(crate) fn failed(&self, admission: Admission, call: Call, outcome: Outcome, detail: &str) {

@@ -257,6 +257,23 @@ fn invalid_messages_are_refused() {
     }
 }
 
+/// Else whoever publishes large messages has the plugin taken away from all others.
+#[test]
+fn a_message_that_has_become_too_large_does_not_open_the_breaker() {
+    let plugin = load_as("large", spec("hostile"));
+    let mut instance = plugin.instance(Role::Shard).unwrap();
+    for _ in 0..2 * FAILURES_TO_OPEN {
+        assert!(instance.transform(&client("c"), &message("large")).is_err());
+        assert_eq!(plugin.breaker_state(), BreakerState::Closed);
+    }
+    let refused = plugin.stats().calls(Call::Transform, Outcome::Invalid);
+    assert_eq!(refused, 2 * FAILURES_TO_OPEN as u64);
+    for _ in 0..FAILURES_TO_OPEN {
+        assert!(instance.transform(&client("c"), &message("flock")).is_err());
+    }
+    assert_eq!(plugin.breaker_state(), BreakerState::Open, "too many are its own doing");
+}
+
 #[test]
 fn every_third_call_panics_and_the_others_do_not_notice() {
     let plugin = hostile("third", r#"{"behaviour": "panic", "every": 3}"#);

@@ -2,7 +2,7 @@
 
 use crate::convert::{Conversion, ConversionConfig};
 use crate::state::{check_apart, check_capability, made_of};
-use nervewire_plugin_parts::json::Document;
+use nervewire_plugin_parts::json::{Document, Room};
 use nervewire_plugin_sdk::{
     prelude::*,
     topic::{Template, is_valid_name},
@@ -75,9 +75,12 @@ impl Command {
     /// `None`: the payload is no value for this.
     fn payload(&self, payload: &[u8]) -> Option<String> {
         let text = std::str::from_utf8(payload).ok()?;
-        let said = Document::parse(text).unwrap_or_else(|| Document::Text(text.trim().to_owned()));
+        let mut room = Room::default();
+        let said = Document::parse(text, &mut room).unwrap_or_else(|_| Document::Text(text.trim().to_owned()));
         self.check_range(&said)?;
-        let value = self.conversion.of(&said, &mut Document::Text(String::new()))?;
+        let value = self
+            .conversion
+            .of(&said, &mut Document::Text(String::new()), &mut room)?;
         Some(match &self.field {
             Some(field) => format!("{{{}:{}}}", Document::Text(field.clone()), value.json()),
             None => value.text().to_owned(),

@@ -1,6 +1,9 @@
 //! Values: what one side says becomes what the other understands.
 
-use nervewire_plugin_parts::{Path, Scale, json::Document, json::Fate};
+use nervewire_plugin_parts::{
+    Path, Scale,
+    json::{Document, Fate, Room},
+};
 use nervewire_plugin_sdk::{prelude::*, serde};
 use std::collections::{BTreeMap, HashMap};
 
@@ -79,7 +82,7 @@ impl Conversion {
     }
 
     /// `None`: it says nothing that is known. `whole` is where it was found.
-    pub(crate) fn of(&self, value: &Document<'_>, whole: &mut Document<'_>) -> Option<Value> {
+    pub(crate) fn of(&self, value: &Document<'_>, whole: &mut Document<'_>, room: &mut Room) -> Option<Value> {
         match self {
             Self::None => value.scalar().map(|text| Value {
                 json: value.to_string(),
@@ -88,10 +91,10 @@ impl Conversion {
             Self::Values(values) => values.get(&value.scalar()?.trim().to_lowercase()).map(Value::from),
             Self::Scale(scale) => number(scale.of(value.scalar()?.trim().parse().ok()?)),
             Self::UnitFrom(path) => {
-                let unit = first(whole, path).and_then(|unit| unit.scalar().map(|text| text.into_owned()));
+                let unit = first(whole, path, room).and_then(|unit| unit.scalar().map(|text| text.into_owned()));
                 match unit.as_deref() {
-                    Some("F") => Self::Scale(fahrenheit().ok()?).of(value, whole),
-                    _ => Self::None.of(value, whole),
+                    Some("F") => Self::Scale(fahrenheit().ok()?).of(value, whole, room),
+                    _ => Self::None.of(value, whole, room),
                 }
             }
         }
@@ -121,13 +124,13 @@ impl From<&Scalar> for Value {
 }
 
 /// The first value that the path leads to.
-pub(crate) fn first<'a>(document: &mut Document<'a>, path: &Path) -> Option<Document<'a>> {
+pub(crate) fn first<'a>(document: &mut Document<'a>, path: &Path, room: &mut Room) -> Option<Document<'a>> {
     let mut found = None;
-    let looked = document.edit(path.steps(), &mut |value| {
+    let looked = document.edit(path.steps(), room, &mut |value, _| {
         if let (None, Document::Raw(raw)) = (&found, &value) {
             found = Some(Document::Raw(raw));
         }
-        Fate::Keep
+        Ok(Fate::Keep)
     });
     looked.ok().and(found)
 }

@@ -4,7 +4,9 @@ use crate::convert::{Conversion, ConversionConfig, Value, first};
 use crate::devices::Devices;
 use crate::{Form, MARK};
 use nervewire_plugin_parts::{
-    CapturedTopic, OnInvalid, Path, check_filter, compile_each, json::Document, set_property,
+    CapturedTopic, OnInvalid, Path, check_filter, compile_each,
+    json::{Document, Room},
+    set_property,
 };
 use nervewire_plugin_sdk::{
     prelude::*,
@@ -204,14 +206,16 @@ impl Meaning {
     /// Capabilities with their values; `None`: the payload is not one that the rule is about.
     fn read<'a>(&'a self, payload: &[u8]) -> Option<Vec<(&'a str, Value)>> {
         let text = std::str::from_utf8(payload).ok()?;
-        let object = Document::parse(text).filter(|_| text.trim_start().starts_with('{'));
+        let mut room = Room::default();
+        let document = Document::parse(text, &mut room);
+        let object = document.ok().filter(|_| text.trim_start().starts_with('{'));
         match (object, &self.payload) {
-            (Some(mut object), _) if !self.fields.is_empty() => Some(self.read_fields(&mut object)),
+            (Some(mut object), _) if !self.fields.is_empty() => Some(self.read_fields(&mut object, &mut room)),
             (_, Some(payload)) => {
                 // Vendors send words without quotes.
-                let mut value = Document::parse(text).unwrap_or_else(|| Document::Text(text.to_owned()));
+                let mut value = Document::parse(text, &mut room).unwrap_or_else(|_| Document::Text(text.to_owned()));
                 let itself = Document::Text(value.scalar()?.into_owned());
-                let value = payload.conversion.of(&itself, &mut value);
+                let value = payload.conversion.of(&itself, &mut value, &mut room);
                 Some(
                     value
                         .map(|value| (payload.capability.as_str(), value))
@@ -224,12 +228,12 @@ impl Meaning {
     }
 
     /// Of two fields of one capability the first that is there counts.
-    fn read_fields<'a>(&'a self, object: &mut Document<'_>) -> Vec<(&'a str, Value)> {
+    fn read_fields<'a>(&'a self, object: &mut Document<'_>, room: &mut Room) -> Vec<(&'a str, Value)> {
         let mut said: Vec<(&str, Value)> = Vec::new();
         for field in &self.fields {
             let is_said = said.iter().any(|(capability, _)| *capability == field.capability);
-            let value = first(object, &field.path).filter(|_| !is_said);
-            let value = value.and_then(|value| field.conversion.of(&value, object));
+            let value = first(object, &field.path, room).filter(|_| !is_said);
+            let value = value.and_then(|value| field.conversion.of(&value, object, room));
             said.extend(value.map(|value| (field.capability.as_str(), value)));
         }
         said

@@ -1,12 +1,19 @@
 //! JSON that is opened only where it is changed: everything else stays as it was written, byte for byte.
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
 /// Arrays directly in arrays that a path leads through. Deeper ones are refused, because what lies in them would not be seen.
 pub const MAX_NESTED_ARRAYS: u32 = 32;
+
+/// Values that are opened of one payload: fields and elements of what changes lie in, and of nothing else. In the 16 MiB that a plugin has
+/// by default there is room for them and for [`MAX_TEXT_BYTES`], whatever they are.
+pub const MAX_OPENED_VALUES: usize = 49_152;
+
+/// Bytes of the texts that are computed for one payload, which grows by them.
+pub const MAX_TEXT_BYTES: usize = 512 * 1024;
 
 /// A JSON value, opened down to where it was changed.
 #[derive(Debug)]
@@ -22,9 +29,6 @@ pub enum Document<'a> {
     /// An object that was opened.
     Object(Object<'a>),
 }
-
-/// Room for so many is made at once.
-const USUAL_FIELDS: usize = 16;
 
 /// One step on the way to a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,9 +48,43 @@ pub enum Fate {
     Remove,
 }
 
-/// There are more than [`MAX_NESTED_ARRAYS`] arrays in each other.
+/// Why a payload cannot be changed. What is left of it then must not go on: it may hold what should have been changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooDeep;
+pub enum Unreadable {
+    /// It is not JSON, or would be none any more.
+    NotJson,
+    /// A path leads through more than [`MAX_NESTED_ARRAYS`] arrays in each other.
+    TooDeep,
+    /// More than [`MAX_OPENED_VALUES`] would have to be opened, or more than [`MAX_TEXT_BYTES`] be written.
+    TooMuch,
+}
+
+/// What may still be opened and written of one payload: who sent it must not decide how much memory that takes.
+#[derive(Debug)]
+pub struct Room {
+    values: usize,
+    text_bytes: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            values: MAX_OPENED_VALUES,
+            text_bytes: MAX_TEXT_BYTES,
+        }
+    }
+}
+
+impl Room {
+    fn take_one<E: Error>(&mut self) -> Result<(), E> {
+        let left = self.values.checked_sub(1);
+        self.values = left.ok_or_else(|| E::custom("too many values"))?;
+        Ok(())
+    }
+}
+
+/// What is done with a value at the end of a path.
+pub type Change<'c, 'a> = dyn FnMut(&mut Document<'a>, &mut Room) -> Result<Fate, Unreadable> + 'c;
 
 /// Names and values, in order; a name may occur more than once.
 #[derive(Debug)]
@@ -57,70 +95,93 @@ pub struct Object<'a>(Vec<(Name<'a>, Document<'a>)>);
 struct Name<'a>(Cow<'a, str>);
 
 impl<'a> Document<'a> {
-    /// `None`: not JSON.
-    pub fn parse(text: &'a str) -> Option<Self> {
+    /// A text that was computed.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub fn text(text: String, room: &mut Room) -> Result<Self, Unreadable> {
+        room.text_bytes = room.text_bytes.checked_sub(text.len()).ok_or(Unreadable::TooMuch)?;
+        Ok(Self::Text(text))
+    }
+
+    /// # Errors
+    /// It is not JSON, or an object for which there is no room.
+    pub fn parse(text: &'a str, room: &mut Room) -> Result<Self, Unreadable> {
         // An object is most often there to be opened, and to open it finds out whether it is one.
         match text.trim_ascii_start().as_bytes().first() {
-            Some(b'{') => serde_json::from_str(text).ok().map(Self::Object),
-            _ => serde_json::from_str(text).ok().map(Self::Raw),
+            Some(b'{') => read(text, Fields(room)).map(Self::Object),
+            _ => serde_json::from_str(text)
+                .map(Self::Raw)
+                .map_err(|_| Unreadable::NotJson),
         }
     }
 
     /// Calls `change` with each object that may have the field at the end of `path`, and that field's name. An array on
-    /// the way stands for each of its elements. Ends early, with `None`, when `change` does.
+    /// the way stands for each of its elements.
+    ///
+    /// # Errors
+    /// The first of `change`, and where a value may be hidden that is not found.
     pub fn each(
         &mut self,
         path: &[String],
-        change: &mut impl FnMut(&mut Object<'a>, &str) -> Option<()>,
-    ) -> Option<()> {
-        self.open();
+        room: &mut Room,
+        change: &mut impl FnMut(&mut Object<'a>, &str) -> Result<(), Unreadable>,
+    ) -> Result<(), Unreadable> {
+        self.open(room)?;
         match self {
             // One level of arrays per name: how deep this goes is up to the path, not to who wrote the payload.
             Self::Array(elements) => elements.iter_mut().try_for_each(|element| {
-                element.open();
-                element.follow(path, change)
+                element.open(room)?;
+                element.follow(path, room, change)
             }),
-            _ => self.follow(path, change),
+            _ => self.follow(path, room, change),
         }
     }
 
-    fn follow(&mut self, path: &[String], change: &mut impl FnMut(&mut Object<'a>, &str) -> Option<()>) -> Option<()> {
+    fn follow(
+        &mut self,
+        path: &[String],
+        room: &mut Room,
+        change: &mut impl FnMut(&mut Object<'a>, &str) -> Result<(), Unreadable>,
+    ) -> Result<(), Unreadable> {
         match (self, path) {
             (Self::Object(object), [name]) => change(object, name),
             (Self::Object(object), [name, rest @ ..]) => {
-                object.fields(name).try_for_each(|field| field.each(rest, change))
+                let mut fields = object.fields(name);
+                fields.try_for_each(|field| field.each(rest, room, change))
             }
-            _ => Some(()),
+            _ => Ok(()),
         }
     }
 
     /// Calls `change` with each value that the path leads to, which may be an array, too, and removes what it says.
     ///
     /// # Errors
-    /// Where a value may be hidden too deep to be found.
-    pub fn edit(&mut self, path: &[Step], change: &mut impl FnMut(&mut Document<'a>) -> Fate) -> Result<(), TooDeep> {
-        self.edit_within(path, MAX_NESTED_ARRAYS, change).map(|_| ())
+    /// The first of `change`, and where a value may be hidden that is not found.
+    pub fn edit(&mut self, path: &[Step], room: &mut Room, change: &mut Change<'_, 'a>) -> Result<(), Unreadable> {
+        self.edit_within(path, MAX_NESTED_ARRAYS, room, change).map(|_| ())
     }
 
     fn edit_within(
         &mut self,
         path: &[Step],
         arrays_left: u32,
-        change: &mut impl FnMut(&mut Document<'a>) -> Fate,
-    ) -> Result<Fate, TooDeep> {
+        room: &mut Room,
+        change: &mut Change<'_, 'a>,
+    ) -> Result<Fate, Unreadable> {
         let [step, rest @ ..] = path else {
-            return Ok(change(self));
+            return change(self, room);
         };
-        self.open();
+        self.open(room)?;
         match self {
             Self::Array(elements) => {
                 let rest = if *step == Step::Any { rest } else { path };
-                let arrays_left = arrays_left.checked_sub(1).ok_or(TooDeep)?;
-                try_retain(elements, |element| element.edit_within(rest, arrays_left, change))?;
+                let arrays_left = arrays_left.checked_sub(1).ok_or(Unreadable::TooDeep)?;
+                try_retain(elements, |element| element.edit_within(rest, arrays_left, room, change))?;
             }
             Self::Object(Object(fields)) => try_retain(fields, |(name, value)| match step {
                 Step::Name(wanted) if *wanted != *name.0 => Ok(Fate::Keep),
-                _ => value.edit_within(rest, MAX_NESTED_ARRAYS, change),
+                _ => value.edit_within(rest, MAX_NESTED_ARRAYS, room, change),
             })?,
             _ => {}
         }
@@ -128,12 +189,15 @@ impl<'a> Document<'a> {
     }
 
     /// The elements of an array; `None`: it is something else.
-    pub fn elements(&mut self) -> Option<&mut Vec<Document<'a>>> {
-        self.open();
-        match self {
+    ///
+    /// # Errors
+    /// There is no room for them.
+    pub fn elements(&mut self, room: &mut Room) -> Result<Option<&mut Vec<Document<'a>>>, Unreadable> {
+        self.open(room)?;
+        Ok(match self {
             Self::Array(elements) => Some(elements),
             _ => None,
-        }
+        })
     }
 
     /// What a text says, and a number or a truth value as it is written; `None`: it is something else.
@@ -156,18 +220,15 @@ impl<'a> Document<'a> {
     }
 
     /// Arrays and objects are split into what they hold, everything else stays as it is.
-    fn open(&mut self) {
-        let Self::Raw(raw) = self else { return };
+    fn open(&mut self, room: &mut Room) -> Result<(), Unreadable> {
+        let Self::Raw(raw) = self else { return Ok(()) };
         let text = raw.get();
-        let opened = match text.as_bytes().first() {
-            Some(b'[') => serde_json::from_str(text)
-                .map(|all: Vec<&RawValue>| Self::Array(all.into_iter().map(Self::Raw).collect())),
-            Some(b'{') => serde_json::from_str(text).map(Self::Object),
-            _ => return,
+        *self = match text.as_bytes().first() {
+            Some(b'[') => Self::Array(read(text, Elements(room))?),
+            Some(b'{') => Self::Object(read(text, Fields(room))?),
+            _ => return Ok(()),
         };
-        if let Ok(opened) = opened {
-            *self = opened;
-        }
+        Ok(())
     }
 
     /// The number this is; `None`: it is something else.
@@ -225,25 +286,73 @@ impl<'a> Object<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Vec<(Name<'de>, Document<'de>)>;
+/// The whole text. That it was skipped without an error does not mean that it can be read: only then are names looked at closely.
+fn read<'de, S: DeserializeSeed<'de>>(text: &'de str, what: S) -> Result<S::Value, Unreadable> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let read = what.deserialize(&mut json).and_then(|read| json.end().map(|()| read));
+    // What it begins with is known, so that the only wrong data is too much of it.
+    read.map_err(|error| match error.is_data() {
+        true => Unreadable::TooMuch,
+        false => Unreadable::NotJson,
+    })
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+/// Reads an object.
+struct Fields<'r>(&'r mut Room);
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::with_capacity(USUAL_FIELDS);
-                while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
-                    fields.push((name, Document::Raw(value)));
-                }
-                Ok(fields)
-            }
+impl<'de> DeserializeSeed<'de> for Fields<'_> {
+    type Value = Object<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Fields<'_> {
+    type Value = Object<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Vec::new();
+        while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+            self.0.take_one()?;
+            fields.push((name, Document::Raw(value)));
         }
-        deserializer.deserialize_map(Fields).map(Self)
+        // There may be many with few fields.
+        fields.shrink_to_fit();
+        Ok(Object(fields))
+    }
+}
+
+/// Reads an array.
+struct Elements<'r>(&'r mut Room);
+
+impl<'de> DeserializeSeed<'de> for Elements<'_> {
+    type Value = Vec<Document<'de>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = Vec<Document<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = array.next_element::<&'de RawValue>()? {
+            self.0.take_one()?;
+            elements.push(Document::Raw(element));
+        }
+        elements.shrink_to_fit();
+        Ok(elements)
     }
 }
 
@@ -337,8 +446,14 @@ fn write_separated<W: fmt::Write, T>(
     })
 }
 
-/// Removes what `fate` says, and ends early when it fails.
-fn try_retain<T>(items: &mut Vec<T>, mut fate: impl FnMut(&mut T) -> Result<Fate, TooDeep>) -> Result<(), TooDeep> {
+/// Removes what `fate` says.
+///
+/// # Errors
+/// Its first; what comes behind is kept.
+pub fn try_retain<T>(
+    items: &mut Vec<T>,
+    mut fate: impl FnMut(&mut T) -> Result<Fate, Unreadable>,
+) -> Result<(), Unreadable> {
     let mut outcome = Ok(());
     items.retain_mut(|item| {
         let found = outcome.and_then(|()| fate(item));

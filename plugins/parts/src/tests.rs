@@ -1,11 +1,18 @@
-use crate::json::{Document, Fate, MAX_NESTED_ARRAYS, TooDeep};
+use crate::json::{Document, Fate, MAX_NESTED_ARRAYS, MAX_OPENED_VALUES, Room, Unreadable};
 use crate::{Path, Scale, compile_each};
 
 /// Removes what the path leads to.
-fn removed(path: &str, json: &str) -> Result<String, TooDeep> {
-    let mut document = Document::parse(json).unwrap();
-    document.edit(Path::parse(path).unwrap().steps(), &mut |_| Fate::Remove)?;
+fn removed(path: &str, json: &str) -> Result<String, Unreadable> {
+    let mut room = Room::default();
+    let mut document = Document::parse(json, &mut room)?;
+    document.edit(Path::parse(path).unwrap().steps(), &mut room, &mut |_, _| {
+        Ok(Fate::Remove)
+    })?;
     Ok(document.to_string())
+}
+
+fn parse(json: &str) -> Result<Document<'_>, Unreadable> {
+    Document::parse(json, &mut Room::default())
 }
 
 fn check_removed(path: &str, json: &str, expected: &str) {
@@ -49,10 +56,10 @@ fn what_is_not_one_json_value_is_no_document() {
         "\u{c}{}",
         "\u{a0}{}",
     ] {
-        assert!(Document::parse(text).is_none(), "{text:?}");
+        assert_eq!(parse(text).err(), Some(Unreadable::NotJson), "{text:?}");
     }
     for text in [" {\"a\" : 1 }\r\n", "\t[1 ]", " \"a\" ", "1"] {
-        assert!(Document::parse(text).is_some(), "{text:?}");
+        assert!(parse(text).is_ok(), "{text:?}");
     }
 }
 
@@ -82,14 +89,41 @@ fn arrays_that_are_nested_too_deep_are_an_error_only_where_a_path_leads_into_the
         format!("{}{{\"a\":1}}{}", "[".repeat(depth), "]".repeat(depth))
     };
     assert!(removed("a", &nested(MAX_NESTED_ARRAYS)).unwrap().contains("{}"));
-    assert_eq!(removed("a", &nested(MAX_NESTED_ARRAYS + 1)), Err(TooDeep));
+    assert_eq!(removed("a", &nested(MAX_NESTED_ARRAYS + 1)), Err(Unreadable::TooDeep));
     let beside = format!(r#"{{"a":1,"b":{}}}"#, nested(10_000));
     assert!(removed("a", &beside).is_ok());
 }
 
+/// A name with half a surrogate pair is skipped as it is, and cannot be read: what lies beside it would stay.
+#[test]
+fn an_object_that_cannot_be_opened_is_an_error_where_a_path_leads_into_it() {
+    for path in ["a.b", "a.*", "*.b"] {
+        let hiding = r#"{"a":{"b":1,"\ud800":2}}"#;
+        assert_eq!(removed(path, hiding), Err(Unreadable::NotJson), "{path}");
+    }
+    assert_eq!(removed("a", r#"{"a":1,"\udc00":2}"#), Err(Unreadable::NotJson));
+    let beside = r#"{"a":1,"b":{"\ud800":"\ud800"}}"#;
+    assert_eq!(removed("a", beside).as_deref(), Ok(r#"{"b":{"\ud800":"\ud800"}}"#));
+}
+
+#[test]
+fn values_are_opened_up_to_a_bound() {
+    let list = |values: usize, value: &str| format!("[{}]", vec![value; values].join(","));
+    // The one around them is opened, too.
+    let within = format!(r#"{{"a":{}}}"#, list(MAX_OPENED_VALUES - 1, "1"));
+    assert!(removed("a.*", &within).is_ok());
+    let beyond = format!(r#"{{"a":{}}}"#, list(MAX_OPENED_VALUES, "1"));
+    assert_eq!(removed("a.*", &beyond), Err(Unreadable::TooMuch));
+    assert!(removed("b.*", &beyond).is_ok(), "nobody looks there");
+    let objects = list(MAX_OPENED_VALUES / 2 + 1, r#"{"a":1}"#);
+    assert_eq!(removed("a", &objects), Err(Unreadable::TooMuch));
+    let fields = vec![r#""a":1"#; MAX_OPENED_VALUES + 1].join(",");
+    assert_eq!(removed("a", &format!("{{{fields}}}")), Err(Unreadable::TooMuch));
+}
+
 #[test]
 fn scalars_are_read_as_they_are_written() {
-    let scalar = |json: &'static str| Document::parse(json).unwrap().scalar().map(|text| text.into_owned());
+    let scalar = |json: &'static str| parse(json).unwrap().scalar().map(|text| text.into_owned());
     assert_eq!(scalar(r#""a\u0062""#).as_deref(), Some("ab"));
     assert_eq!(scalar("1.50").as_deref(), Some("1.50"));
     assert_eq!(scalar("true").as_deref(), Some("true"));

@@ -4,7 +4,7 @@ use crate::date::{Precision, coarse_date};
 use crate::pseudonym::Pseudonyms;
 use nervewire_plugin_parts::{
     Path,
-    json::{Document, Fate, MAX_NESTED_ARRAYS, TooDeep},
+    json::{Document, Fate, MAX_NESTED_ARRAYS, Room, Unreadable, try_retain},
     round_to_digits,
 };
 use nervewire_plugin_sdk::prelude::*;
@@ -100,19 +100,25 @@ impl Field {
     }
 
     /// # Errors
-    /// Something may be hidden too deep to be found.
-    pub(crate) fn apply(&self, document: &mut Document<'_>, tally: &mut Tally) -> Result<(), TooDeep> {
-        let mut all_seen = Ok(());
-        document.edit(self.path.steps(), &mut |value| {
-            self.treat(value, MAX_NESTED_ARRAYS, tally).unwrap_or_else(|error| {
-                all_seen = Err(error);
-                Fate::Keep
-            })
-        })?;
-        all_seen
+    /// Something may be hidden where it is not found.
+    pub(crate) fn apply(
+        &self,
+        document: &mut Document<'_>,
+        room: &mut Room,
+        tally: &mut Tally,
+    ) -> Result<(), Unreadable> {
+        document.edit(self.path.steps(), room, &mut |value, room| {
+            self.treat(value, MAX_NESTED_ARRAYS, room, tally)
+        })
     }
 
-    fn treat(&self, value: &mut Document<'_>, arrays_left: u32, tally: &mut Tally) -> Result<Fate, TooDeep> {
+    fn treat(
+        &self,
+        value: &mut Document<'_>,
+        arrays_left: u32,
+        room: &mut Room,
+        tally: &mut Tally,
+    ) -> Result<Fate, Unreadable> {
         if matches!(self.treatment, Treatment::Drop) {
             tally.dropped += 1;
             return Ok(Fate::Remove);
@@ -120,24 +126,17 @@ impl Field {
         if value.is_null() {
             return Ok(Fate::Keep);
         }
-        let Some(elements) = value.elements() else {
-            return Ok(self.replace(value, tally));
+        let Some(elements) = value.elements(room)? else {
+            return self.replace(value, room, tally);
         };
-        let arrays_left = arrays_left.checked_sub(1).ok_or(TooDeep)?;
-        let mut all_seen = Ok(());
-        elements.retain_mut(|element| match self.treat(element, arrays_left, tally) {
-            Ok(fate) => fate == Fate::Keep,
-            Err(error) => {
-                all_seen = Err(error);
-                true
-            }
-        });
-        all_seen.map(|()| Fate::Keep)
+        let arrays_left = arrays_left.checked_sub(1).ok_or(Unreadable::TooDeep)?;
+        try_retain(elements, |element| self.treat(element, arrays_left, room, tally))?;
+        Ok(Fate::Keep)
     }
 
     /// One that cannot be replaced goes.
-    fn replace(&self, value: &mut Document<'_>, tally: &mut Tally) -> Fate {
-        let replacement = self.replacement(value);
+    fn replace(&self, value: &mut Document<'_>, room: &mut Room, tally: &mut Tally) -> Result<Fate, Unreadable> {
+        let replacement = self.replacement(value, room)?;
         let counter = match (&replacement, &self.treatment) {
             (None, _) => &mut tally.unfit,
             (Some(_), Treatment::Hash(_)) => &mut tally.hashed,
@@ -145,21 +144,29 @@ impl Field {
         };
         *counter += 1;
         let Some(replacement) = replacement else {
-            return Fate::Remove;
+            return Ok(Fate::Remove);
         };
         *value = replacement;
-        Fate::Keep
+        Ok(Fate::Keep)
     }
 
-    fn replacement<'a>(&self, value: &Document<'a>) -> Option<Document<'a>> {
+    /// `None`: it is not what this is about.
+    fn replacement<'a>(&self, value: &Document<'a>, room: &mut Room) -> Result<Option<Document<'a>>, Unreadable> {
+        let text = |text: Option<String>, room| text.map(|text| Document::text(text, room)).transpose();
         match &self.treatment {
-            Treatment::Drop => None,
-            Treatment::Hash(pseudonyms) => Some(Document::Text(pseudonyms.of(&value.scalar()?))),
-            Treatment::Date(precision) => Some(Document::Text(coarse_date(&value.scalar()?, *precision)?)),
-            Treatment::Keep { characters } => Some(Document::Text(value.scalar()?.chars().take(*characters).collect())),
+            Treatment::Drop => Ok(None),
+            Treatment::Hash(pseudonyms) => text(value.scalar().map(|value| pseudonyms.of(&value)), room),
+            Treatment::Date(precision) => text(value.scalar().and_then(|value| coarse_date(&value, *precision)), room),
+            Treatment::Keep { characters } => {
+                let kept = value.scalar().map(|value| value.chars().take(*characters).collect());
+                text(kept, room)
+            }
             Treatment::Round(grid) => {
                 let mut rounded = Document::Text(String::new());
-                rounded.set_number(grid.nearest(value.number()?)).map(|()| rounded)
+                let number = value
+                    .number()
+                    .and_then(|number| rounded.set_number(grid.nearest(number)));
+                Ok(number.map(|()| rounded))
             }
         }
     }

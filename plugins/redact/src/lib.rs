@@ -24,7 +24,7 @@
 //! | `match` | a topic filter |
 //! | `fields` | what becomes of which field, in this order |
 //! | `unless_attributes` | the rule does not apply to publishers with all these attributes |
-//! | `on_invalid` | what becomes of a payload that is not JSON: `"reject"` (payload format invalid, the default) or `"pass"` |
+//! | `on_invalid` | what becomes of a payload that is not JSON: `"reject"` (payload format invalid, the default) or `"pass"`, unless it begins with `{` or `[`: somebody else might read fields in it |
 //!
 //! Each entry of `fields` is one of:
 //!
@@ -40,7 +40,8 @@
 //! for each of its elements, and so does one at the end, unless it is dropped. A field that is not there is no error, and `null`
 //! stays `null`. **A field that is there and is not what its entry is about (a date that is none, an object to be hashed) goes**:
 //! what could not be made coarse must not pass as it is. What no entry touches stays as it was, in its order and to the last
-//! digit. Arrays in more than 32 arrays on the way to a field make a payload invalid.
+//! digit. A payload that cannot be looked through is rejected: with arrays in more than 32 arrays on the way to a field, or with more than
+//! 49,152 fields and elements in what has to be opened for it, or 512 KiB of new texts.
 //!
 //! An empty payload (which clears a retained message) has no fields. Counters: `dropped`, `hashed`, `coarsened`, `unfit` (fields
 //! that went because they were not what they should be), `invalid` (payloads).

@@ -1,7 +1,10 @@
 //! One rule: as it is written, and as it is applied.
 
 use crate::field::{Field, FieldConfig, Tally};
-use nervewire_plugin_parts::{OnInvalid, check_filter, compile_each, json::Document};
+use nervewire_plugin_parts::{
+    OnInvalid, check_filter, compile_each,
+    json::{Document, Room, Unreadable},
+};
 use nervewire_plugin_sdk::prelude::*;
 use std::collections::BTreeMap;
 
@@ -59,23 +62,39 @@ impl RedactRule {
     /// # Errors
     /// The payload is not JSON, or cannot be looked through.
     pub(crate) fn redact(&self, payload: &[u8]) -> Result<Option<Vec<u8>>, Rejection> {
-        let Some((document, tally)) = self.edited(payload) else {
-            counters::add("invalid", 1);
-            return match self.on_invalid {
-                OnInvalid::Pass => Ok(None),
-                OnInvalid::Reject => Err(Rejection::PayloadFormatInvalid),
-            };
-        };
-        tally.count();
-        Ok(tally.changed().then(|| document.to_payload(payload)))
+        match self.edited(payload) {
+            Ok((document, tally)) => {
+                tally.count();
+                Ok(tally.changed().then(|| document.to_payload(payload)))
+            }
+            Err(why) => {
+                counters::add("invalid", 1);
+                let passes =
+                    self.on_invalid == OnInvalid::Pass && why == Unreadable::NotJson && !may_have_fields(payload);
+                if passes {
+                    Ok(None)
+                } else {
+                    Err(Rejection::PayloadFormatInvalid)
+                }
+            }
+        }
     }
 
-    fn edited<'a>(&self, payload: &'a [u8]) -> Option<(Document<'a>, Tally)> {
-        let mut document = Document::parse(std::str::from_utf8(payload).ok()?)?;
+    fn edited<'a>(&self, payload: &'a [u8]) -> Result<(Document<'a>, Tally), Unreadable> {
+        let text = std::str::from_utf8(payload).map_err(|_| Unreadable::NotJson)?;
+        let mut room = Room::default();
+        let mut document = Document::parse(text, &mut room)?;
         let mut tally = Tally::default();
         for field in &self.fields {
-            field.apply(&mut document, &mut tally).ok()?;
+            field.apply(&mut document, &mut room, &mut tally)?;
         }
-        Some((document, tally))
+        Ok((document, tally))
     }
+}
+
+/// Whether somebody who is less strict about JSON could find fields in it.
+fn may_have_fields(payload: &[u8]) -> bool {
+    const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+    let text = payload.strip_prefix(BYTE_ORDER_MARK).unwrap_or(payload);
+    matches!(text.trim_ascii_start().first(), Some(b'{' | b'['))
 }

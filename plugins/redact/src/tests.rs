@@ -123,7 +123,11 @@ fn payloads_that_cannot_be_looked_through_are_rejected_or_pass() {
     let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
     let deep_end = format!(r#"{{"a":{deep}}}"#);
     let client = testing::client("7");
-    for payload in ["{", "\u{feff}{}", "{} {}", "name=ann", &deep] {
+    let (many, hiding) = (format!(r#"[{}1]"#, "1,".repeat(100_000)), r#"{"b":1,"\ud800":{"a":1}}"#);
+    let texts = [("name=ann", true), ("a {", true), ("\"{", true)];
+    // What begins like JSON with fields in it is JSON to somebody.
+    let readable = ["{", "\u{feff}{}", "{} {}", " [NaN]", &deep, &many, hiding].map(|payload| (payload, false));
+    for (payload, may_pass) in texts.into_iter().chain(readable) {
         let message = || Message::new("t", payload);
         let mut reject = load(r#"{"match": "t", "fields": [{"drop": "a"}]}"#).unwrap();
         assert_eq!(
@@ -132,14 +136,29 @@ fn payloads_that_cannot_be_looked_through_are_rejected_or_pass() {
             "{payload}"
         );
         let mut pass = load(r#"{"match": "t", "on_invalid": "pass", "fields": [{"drop": "a"}]}"#).unwrap();
-        assert_eq!(pass.transform(&client, message()), Transformation::Pass, "{payload}");
+        let expected = match may_pass {
+            true => Transformation::Pass,
+            false => Transformation::Reject(Rejection::PayloadFormatInvalid),
+        };
+        assert_eq!(pass.transform(&client, message()), expected, "{payload}");
     }
+    let mut pass = load(r#"{"match": "t", "on_invalid": "pass", "fields": [{"drop": "a"}]}"#).unwrap();
+    let binary = Message::new("t", vec![0xff, b'{']);
+    assert_eq!(pass.transform(&client, binary), Transformation::Pass);
     assert_eq!(
         redact(r#"{"hash": "a"}"#, &deep_end),
         Transformation::Reject(Rejection::PayloadFormatInvalid)
     );
+    let growing = format!("[{}]", vec![r#"{"a":1}"#; 8_193].join(","));
+    for (rule, taken) in [
+        (r#"{"hash": "a", "characters": 64}"#, false),
+        (r#"{"hash": "a", "characters": 63}"#, true),
+    ] {
+        let replaced = matches!(redact(rule, &growing), Transformation::Replace(_));
+        assert_eq!(replaced, taken, "{rule}");
+    }
     check(r#"{"drop": "a"}"#, "", "");
-    assert_eq!(testing::counter("invalid"), 11);
+    assert_eq!(testing::counter("invalid"), 23);
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! One change to a JSON payload.
 
-use nervewire_plugin_parts::{Scale, json::Document, parse_names};
+use nervewire_plugin_parts::{
+    Scale,
+    json::{Document, Room, Unreadable},
+    parse_names,
+};
 use nervewire_plugin_sdk::prelude::*;
 
 /// A change as it is written.
@@ -49,36 +53,40 @@ impl Operation {
         }
     }
 
-    /// Whether anything changed; `None`: a number has become too large to write.
-    pub(crate) fn apply(&self, document: &mut Document<'_>) -> Option<bool> {
+    /// Whether anything changed.
+    ///
+    /// # Errors
+    /// The payload cannot be looked through, or a number has become too large to write.
+    pub(crate) fn apply(&self, document: &mut Document<'_>, room: &mut Room) -> Result<bool, Unreadable> {
         let mut changed = false;
         match self {
-            Self::Rename { path, to } => document.each(path, &mut |object, name| {
+            Self::Rename { path, to } => document.each(path, room, &mut |object, name| {
                 changed |= object.rename(name, to);
-                Some(())
+                Ok(())
             }),
-            Self::Drop { path } => document.each(path, &mut |object, name| {
+            Self::Drop { path } => document.each(path, room, &mut |object, name| {
                 changed |= object.remove(name);
-                Some(())
+                Ok(())
             }),
-            Self::Scale { path, scale } => document.each(path, &mut |object, name| {
+            Self::Scale { path, scale } => document.each(path, room, &mut |object, name| {
                 for field in object.fields(name) {
                     changed |= scale_field(*scale, field)?;
                 }
-                Some(())
+                Ok(())
             }),
         }?;
-        Some(changed)
+        Ok(changed)
     }
 }
 
-/// Whether it was a number; `None`: it has become too large to write.
-fn scale_field(scale: Scale, field: &mut Document<'_>) -> Option<bool> {
+/// Whether it was a number.
+fn scale_field(scale: Scale, field: &mut Document<'_>) -> Result<bool, Unreadable> {
     let Some(number) = field.number() else {
-        return Some(false);
+        return Ok(false);
     };
-    field.set_number(scale.of(number))?;
-    Some(true)
+    // One that is too large to write would be no JSON.
+    field.set_number(scale.of(number)).ok_or(Unreadable::NotJson)?;
+    Ok(true)
 }
 
 fn rename(path: &str, to: String) -> Result<Operation, String> {

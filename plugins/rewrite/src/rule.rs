@@ -1,7 +1,11 @@
 //! One rule: as it is written, and as it is applied.
 
 use crate::operation::{Operation, OperationConfig};
-use nervewire_plugin_parts::{CapturedTopic, OnInvalid, check_filter, compile_each, json::Document, set_property};
+use nervewire_plugin_parts::{
+    CapturedTopic, OnInvalid, check_filter, compile_each,
+    json::{Document, Room, Unreadable},
+    set_property,
+};
 use nervewire_plugin_sdk::prelude::*;
 
 /// A rule as it is written.
@@ -89,19 +93,21 @@ impl RewriteRule {
             return Some(None);
         }
         match (self.edit(payload), self.on_invalid) {
-            (Some(edited), _) => Some(edited),
-            (None, OnInvalid::Pass) => Some(None),
-            (None, OnInvalid::Reject) => None,
+            (Ok(edited), _) => Some(edited),
+            (Err(Unreadable::NotJson), OnInvalid::Pass) => Some(None),
+            (Err(_), _) => None,
         }
     }
 
-    /// `None`: not JSON, or no longer.
-    fn edit(&self, payload: &[u8]) -> Option<Option<Vec<u8>>> {
-        let mut document = Document::parse(std::str::from_utf8(payload).ok()?)?;
+    /// The new payload, where it changes.
+    fn edit(&self, payload: &[u8]) -> Result<Option<Vec<u8>>, Unreadable> {
+        let text = std::str::from_utf8(payload).map_err(|_| Unreadable::NotJson)?;
+        let mut room = Room::default();
+        let mut document = Document::parse(text, &mut room)?;
         let mut changed = false;
         for operation in &self.operations {
-            changed |= operation.apply(&mut document)?;
+            changed |= operation.apply(&mut document, &mut room)?;
         }
-        Some(changed.then(|| document.to_payload(payload)))
+        Ok(changed.then(|| document.to_payload(payload)))
     }
 }

@@ -105,11 +105,12 @@ impl<'a> Document<'a> {
     }
 
     /// # Errors
-    /// It is not JSON, or an object for which there is no room.
+    /// It is not JSON, or there is no room for what lies in it.
     pub fn parse(text: &'a str, room: &mut Room) -> Result<Self, Unreadable> {
-        // An object is most often there to be opened, and to open it finds out whether it is one.
+        // What has parts is most often there to be opened, and to open it finds out whether it is JSON.
         match text.trim_ascii_start().as_bytes().first() {
             Some(b'{') => read(text, Fields(room)).map(Self::Object),
+            Some(b'[') => read(text, Elements(room)).map(Self::Array),
             _ => serde_json::from_str(text)
                 .map(Self::Raw)
                 .map_err(|_| Unreadable::NotJson),

@@ -23,6 +23,8 @@ pub(super) struct Checkpoint {
     pace: Pace,
     /// What all checkpoints had appended again when the present one began.
     relocated_before: u64,
+    /// The size when it began.
+    size_before: Option<Size>,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +66,7 @@ impl Checkpoint {
             }
             Phase::Leaving(segment) => {
                 forget(shared, &segment);
-                self.end(shared, shards, &segment);
+                self.end(shared, &segment);
                 Phase::Idle
             }
         };
@@ -74,14 +76,15 @@ impl Checkpoint {
     fn begin(&mut self, shared: &Shared, shards: usize) -> Option<Segment> {
         let segment = due(shared, shards)?;
         self.relocated_before = get(&shared.counting.relocated_bytes);
-        let size = size(shared, shards)?;
-        self.pace.goes_on(size, shared.options.segment_bytes).then_some(segment)
+        self.size_before = size(shared, shards);
+        let goes_on = self.pace.goes_on(self.size_before?, shared.options.segment_bytes);
+        goes_on.then_some(segment)
     }
 
-    fn end(&mut self, shared: &Shared, shards: usize, segment: &Segment) {
+    fn end(&mut self, shared: &Shared, segment: &Segment) {
         let relocated = get(&shared.counting.relocated_bytes) - self.relocated_before;
         let (segments, _) = shared.segments.size();
-        if let Some(size) = size(shared, shards) {
+        if let Some(size) = self.size_before {
             self.pace.gone_through(segment.end, relocated, segments, size);
         }
     }

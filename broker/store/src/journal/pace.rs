@@ -13,7 +13,7 @@ pub(super) struct Size {
 pub(super) struct Pace {
     /// Segments in a row of which most was still true.
     fruitless: u64,
-    /// The size when a whole round had freed little.
+    /// The size when the last segment of a round that freed little was begun.
     resting: Option<Size>,
 }
 
@@ -31,7 +31,8 @@ impl Pace {
         self.resting.is_none()
     }
 
-    /// A segment is gone, and so many of its bytes were appended again. `segments`: how many there are.
+    /// A segment is gone, and so many of its bytes were appended again. `segments`: how many there are; `size`: when it was begun, because
+    /// what has become needless since was still true in it.
     pub(super) fn gone_through(&mut self, segment_bytes: u64, relocated_bytes: u64, segments: u64, size: Size) {
         let in_vain = relocated_bytes.saturating_mul(4) >= segment_bytes.saturating_mul(3);
         self.fruitless = if in_vain { self.fruitless + 1 } else { 0 };

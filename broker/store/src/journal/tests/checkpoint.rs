@@ -222,6 +222,42 @@ fn a_full_journal_makes_room_for_itself() {
     assert!(scene.journal.counters().journal_bytes <= contract::MOST_BYTES);
 }
 
+/// What was true while it was gone through may be needless, and known to be, before the round that was in vain has ended.
+#[test]
+fn what_becomes_needless_at_the_end_of_a_round_in_vain_is_freed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(roomy(&dir));
+    for number in 0..3_000 {
+        scene.shard_of(number).append(number);
+        if number.is_multiple_of(50) {
+            scene.until_stored();
+        }
+    }
+    scene.until_stored();
+    let bytes = scene.journal.counters().journal_bytes;
+    let report = |scene: &Scene, each: u64| {
+        let shards = scene.shards.iter();
+        shards.for_each(|shard| shard.handle.report_live_bytes(each));
+        scene.journal.shared.work.look();
+    };
+    // Too low: so that every segment is gone through, and nothing freed.
+    report(&scene, bytes / 10);
+    loop {
+        let (shard, event) = scene.heard.next();
+        let counters = scene.journal.counters();
+        let is_last_of_round = counters.freed_segments + 1 >= counters.segments - 1;
+        let is_last_question = matches!(&event, StoreEvent::Examine(records) if records.is_empty());
+        if is_last_question && is_last_of_round {
+            scene.shards.iter_mut().for_each(|shard| shard.live.clear());
+            report(&scene, 0);
+            scene.shards[usize::from(shard)].hear(event);
+            break;
+        }
+        scene.shards[usize::from(shard)].hear(event);
+    }
+    scene.until(|scene| scene.journal.counters().journal_bytes <= 2 * 8 * 1024);
+}
+
 #[test]
 fn a_journal_full_of_what_is_true_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -43,9 +43,7 @@ const OPERATIONS: [Operation; 16] = [
 ];
 
 fn main() {
-    if !operation::run_by_environment(&OPERATIONS) {
-        divan::main();
-    }
+    operation::main(&OPERATIONS);
 }
 
 #[divan::bench(args = OPERATIONS)]

@@ -44,9 +44,7 @@ const PUBREL: u8 = 0x62;
 const PUBCOMP: u8 = 0x70;
 
 fn main() {
-    if !operation::run_by_environment(&OPERATIONS) {
-        divan::main();
-    }
+    operation::main(&OPERATIONS);
 }
 
 #[divan::bench(args = OPERATIONS)]

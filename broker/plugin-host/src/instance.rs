@@ -346,37 +346,32 @@ impl Failure {
         self.outcome != Outcome::Unavailable
     }
 
+    fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
+        Self {
+            outcome,
+            detail: detail.into(),
+            is_of_the_message: false,
+        }
+    }
+
     pub(crate) fn invalid(invalid: Invalid) -> Self {
         Self {
-            outcome: Outcome::Invalid,
-            detail: invalid.to_string(),
             is_of_the_message: matches!(invalid, Invalid::MessageTooLarge(..)),
+            ..Self::new(Outcome::Invalid, invalid.to_string())
         }
     }
 
     pub(crate) fn unavailable(error: StartError) -> Self {
-        Self {
-            outcome: Outcome::Unavailable,
-            detail: error.to_string(),
-            is_of_the_message: false,
-        }
+        Self::new(Outcome::Unavailable, error.to_string())
     }
 
     pub(crate) fn no_such_hook() -> Self {
-        Self {
-            outcome: Outcome::Unavailable,
-            detail: "this hook is not in use".to_owned(),
-            is_of_the_message: false,
-        }
+        Self::new(Outcome::Unavailable, "this hook is not in use")
     }
 
     /// The deadline on the wall clock.
     pub(crate) fn too_late(after_ms: u32) -> Self {
-        Self {
-            outcome: Outcome::Timeout,
-            detail: format!("there was no answer after {after_ms} ms"),
-            is_of_the_message: false,
-        }
+        Self::new(Outcome::Timeout, format!("there was no answer after {after_ms} ms"))
     }
 
     /// `refused_memory`: whether the guest was refused memory during the call.
@@ -394,11 +389,7 @@ impl Failure {
             Outcome::Memory => with_memory_advice(&describe(error)),
             _ => describe(error),
         };
-        Self {
-            outcome,
-            detail,
-            is_of_the_message: false,
-        }
+        Self::new(outcome, detail)
     }
 }
 

@@ -292,9 +292,11 @@ impl Plugin {
             }
             Some(failure) => {
                 stats.count(cell, call, failure.outcome, failure.ran().then_some(ns));
-                match failure.is_of_the_message {
-                    true => self.failed_for_once(admission, call, failure),
-                    false => self.failed(admission, call, failure.outcome, &failure.detail),
+                if failure.is_of_the_message {
+                    self.succeeded(admission);
+                    self.log_failure(call, failure.outcome, &failure.detail, "");
+                } else {
+                    self.failed(admission, call, failure.outcome, &failure.detail);
                 }
             }
         }
@@ -310,14 +312,6 @@ impl Plugin {
         }
     }
 
-    /// A failure that says nothing about the next call.
-    fn failed_for_once(&self, admission: Admission, call: Call, failure: &Failure) {
-        self.succeeded(admission);
-        let (outcome, detail) = (failure.outcome.label(), &failure.detail);
-        let line = format!("{} failed ({outcome}): {detail}", call.label());
-        self.shared.log.line(tracing::Level::WARN, &line);
-    }
-
     pub(crate) fn failed(&self, admission: Admission, call: Call, outcome: Outcome, detail: &str) {
         self.breaker.failure(admission, self.shared.clock.now_ms());
         let state = self.breaker.state();
@@ -327,7 +321,11 @@ impl Plugin {
         } else {
             "; the breaker is open"
         };
-        let line = format!("{} failed ({}): {detail}{breaker}", call.label(), outcome.label());
+        self.log_failure(call, outcome, detail, breaker);
+    }
+
+    fn log_failure(&self, call: Call, outcome: Outcome, detail: &str, consequence: &str) {
+        let line = format!("{} failed ({}): {detail}{consequence}", call.label(), outcome.label());
         self.shared.log.line(tracing::Level::WARN, &line);
     }
 

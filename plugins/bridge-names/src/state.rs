@@ -207,13 +207,13 @@ impl Meaning {
     fn read<'a>(&'a self, payload: &[u8]) -> Option<Vec<(&'a str, Value)>> {
         let text = std::str::from_utf8(payload).ok()?;
         let mut room = Room::default();
-        let document = Document::parse(text, &mut room);
-        let object = document.ok().filter(|_| text.trim_start().starts_with('{'));
-        match (object, &self.payload) {
-            (Some(mut object), _) if !self.fields.is_empty() => Some(self.read_fields(&mut object, &mut room)),
-            (_, Some(payload)) => {
+        match (Document::parse(text, &mut room), &self.payload) {
+            (Ok(mut object @ Document::Object(_)), _) if !self.fields.is_empty() => {
+                Some(self.read_fields(&mut object, &mut room))
+            }
+            (document, Some(payload)) => {
                 // Vendors send words without quotes.
-                let mut value = Document::parse(text, &mut room).unwrap_or_else(|_| Document::Text(text.to_owned()));
+                let mut value = document.unwrap_or_else(|_| Document::Text(text.to_owned()));
                 let itself = Document::Text(value.scalar()?.into_owned());
                 let value = payload.conversion.of(&itself, &mut value, &mut room);
                 Some(

@@ -104,6 +104,15 @@ impl<'a> Document<'a> {
         Ok(Self::Text(text))
     }
 
+    /// As [`Document::parse`], of a message's payload.
+    ///
+    /// # Errors
+    /// It is not JSON, or there is no room for what lies in it.
+    pub fn of_payload(payload: &'a [u8], room: &mut Room) -> Result<Self, Unreadable> {
+        let text = std::str::from_utf8(payload).map_err(|_| Unreadable::NotJson)?;
+        Self::parse(text, room)
+    }
+
     /// # Errors
     /// It is not JSON, or there is no room for what lies in it.
     pub fn parse(text: &'a str, room: &mut Room) -> Result<Self, Unreadable> {

@@ -81,9 +81,8 @@ impl RedactRule {
     }
 
     fn edited<'a>(&self, payload: &'a [u8]) -> Result<(Document<'a>, Tally), Unreadable> {
-        let text = std::str::from_utf8(payload).map_err(|_| Unreadable::NotJson)?;
         let mut room = Room::default();
-        let mut document = Document::parse(text, &mut room)?;
+        let mut document = Document::of_payload(payload, &mut room)?;
         let mut tally = Tally::default();
         for field in &self.fields {
             field.apply(&mut document, &mut room, &mut tally)?;

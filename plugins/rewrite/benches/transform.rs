@@ -45,9 +45,7 @@ const RULES: &str = r#"{"rules": [
 ]}"#;
 
 fn main() {
-    if !operation::run_by_environment(&OPERATIONS) {
-        divan::main();
-    }
+    operation::main(&OPERATIONS);
 }
 
 #[divan::bench(args = OPERATIONS)]

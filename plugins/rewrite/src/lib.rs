@@ -35,7 +35,8 @@
 //!
 //! Names on the way to a field are separated by dots; an array on the way stands for each of its elements (not so
 //! an array in an array). A field that
-//! is not there is no error. More than 49,152 fields and elements in what has to be opened are rejected. What no entry touches stays as it was, in its order and to the last digit. An empty payload
+//! is not there is no error. More than 49,152 fields and elements in what has to be opened are rejected. What no entry
+//! touches stays as it was, in its order and to the last digit. An empty payload
 //! (which clears a retained message) has no fields. A topic that a client's name or a captured level would make invalid
 //! is rejected.
 

@@ -101,9 +101,8 @@ impl RewriteRule {
 
     /// The new payload, where it changes.
     fn edit(&self, payload: &[u8]) -> Result<Option<Vec<u8>>, Unreadable> {
-        let text = std::str::from_utf8(payload).map_err(|_| Unreadable::NotJson)?;
         let mut room = Room::default();
-        let mut document = Document::parse(text, &mut room)?;
+        let mut document = Document::of_payload(payload, &mut room)?;
         let mut changed = false;
         for operation in &self.operations {
             changed |= operation.apply(&mut document, &mut room)?;

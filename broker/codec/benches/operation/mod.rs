@@ -22,9 +22,16 @@ impl fmt::Display for Operation {
     }
 }
 
+/// What a benchmark of operations does: what the environment asks for, else divan's.
+pub(crate) fn main(operations: &[Operation]) {
+    if !run_by_environment(operations) {
+        divan::main();
+    }
+}
+
 /// Does what the environment asks for: `OPERATION=list` prints the names, and `OPERATION=name REPEAT=n` runs one of them.
 /// `false`: it asks for nothing.
-pub(crate) fn run_by_environment(operations: &[Operation]) -> bool {
+fn run_by_environment(operations: &[Operation]) -> bool {
     let Ok(wanted) = env::var("OPERATION") else {
         return false;
     };

@@ -114,16 +114,31 @@ impl Scene {
         self.until_stored();
     }
 
+    /// Appends records that all stay true; answers how large the journal is then.
+    fn fill(&mut self, numbers: u64) -> u64 {
+        for number in 0..numbers {
+            self.shard_of(number).append(number);
+            if number.is_multiple_of(50) {
+                self.until_stored();
+            }
+        }
+        self.until_stored();
+        self.journal.counters().journal_bytes
+    }
+
     fn live_bytes(&self) -> u64 {
         let live = self.shards.iter().map(|shard| shard.live.len() as u64);
         live.sum::<u64>() * 40
     }
 
     fn report(&self) {
-        let each = self.live_bytes() / 2;
-        self.shards
-            .iter()
-            .for_each(|shard| shard.handle.report_live_bytes(each));
+        self.report_each(self.live_bytes() / 2);
+    }
+
+    /// Says of each shard that it needs so much.
+    fn report_each(&self, bytes: u64) {
+        let shards = self.shards.iter();
+        shards.for_each(|shard| shard.handle.report_live_bytes(bytes));
         self.journal.shared.work.look();
     }
 }
@@ -227,21 +242,9 @@ fn a_full_journal_makes_room_for_itself() {
 fn what_becomes_needless_at_the_end_of_a_round_in_vain_is_freed() {
     let dir = tempfile::tempdir().unwrap();
     let mut scene = Scene::new(roomy(&dir));
-    for number in 0..3_000 {
-        scene.shard_of(number).append(number);
-        if number.is_multiple_of(50) {
-            scene.until_stored();
-        }
-    }
-    scene.until_stored();
-    let bytes = scene.journal.counters().journal_bytes;
-    let report = |scene: &Scene, each: u64| {
-        let shards = scene.shards.iter();
-        shards.for_each(|shard| shard.handle.report_live_bytes(each));
-        scene.journal.shared.work.look();
-    };
+    let bytes = scene.fill(3_000);
     // Too low: so that every segment is gone through, and nothing freed.
-    report(&scene, bytes / 10);
+    scene.report_each(bytes / 10);
     loop {
         let (shard, event) = scene.heard.next();
         let counters = scene.journal.counters();
@@ -249,7 +252,7 @@ fn what_becomes_needless_at_the_end_of_a_round_in_vain_is_freed() {
         let is_last_question = matches!(&event, StoreEvent::Examine(records) if records.is_empty());
         if is_last_question && is_last_of_round {
             scene.shards.iter_mut().for_each(|shard| shard.live.clear());
-            report(&scene, 0);
+            scene.report_each(0);
             scene.shards[usize::from(shard)].hear(event);
             break;
         }
@@ -262,14 +265,7 @@ fn what_becomes_needless_at_the_end_of_a_round_in_vain_is_freed() {
 fn a_journal_full_of_what_is_true_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let mut scene = Scene::new(roomy(&dir));
-    for number in 0..1_000 {
-        scene.shard_of(number).append(number);
-        if number.is_multiple_of(50) {
-            scene.until_stored();
-        }
-    }
-    scene.until_stored();
-    let bytes = scene.journal.counters().journal_bytes;
+    let bytes = scene.fill(1_000);
     scene
         .shards
         .iter()
